@@ -1,0 +1,132 @@
+"""What a network has to beat: one colour, histogram matching, and a regression on local statistics.
+
+Each is fitted on the training split alone and then called like a generator: ``sar`` (B, Cs, H, W) in [-1, 1] in,
+``opt`` (B, 3, H, W) in [-1, 1] out, on the same device.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from s2olib.project import InputError
+
+PIXELS_PER_PATCH = 64
+MOST_PIXELS = 20_000  # sampled for a fit; more change the result in the third digit
+WINDOWS = (3, 9, 21)  # pixels: speckle, texture, surroundings
+
+
+class Patches(Protocol):
+    """What a fit reads: `s2olib.data.triplets.Triplets`, or anything with its items."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, item: int) -> dict[str, Any]: ...
+
+
+class MeanColour:
+    """The training set's mean optical colour everywhere: the zero of `s2olib.metrics.skill`."""
+
+    def __init__(self, colour: Tensor) -> None:
+        self.colour = colour  # (3,) in [-1, 1]
+
+    @classmethod
+    def fit(cls, triplets: Patches, *, seed: int = 0) -> MeanColour:
+        """Mean over every pixel of every patch; `seed` changes nothing."""
+        _check(triplets)
+        total = sum(triplets[i]["opt"].double().mean((1, 2)) for i in range(len(triplets)))
+        return cls((total / len(triplets)).float())
+
+    def __call__(self, sar: Tensor) -> Tensor:
+        return self.colour.to(sar).view(1, -1, 1, 1).repeat(len(sar), 1, *sar.shape[2:])
+
+
+class HistogramMatching:
+    """The bands' mean as a grey image, its distribution mapped channel by channel onto that of the optical images.
+
+    One monotonic curve a channel, from the quantiles of the training set (Gonzalez & Woods, histogram specification):
+    what contrast stretching can do without looking at structure.
+    """
+
+    def __init__(self, grey: np.ndarray, colours: np.ndarray) -> None:
+        self.grey = grey  # (quantiles,)
+        self.colours = colours  # (3, quantiles)
+
+    @classmethod
+    def fit(cls, triplets: Patches, *, seed: int = 0) -> HistogramMatching:
+        """256 quantiles of the pixels sampled with `seed`."""
+        sar, opt = _sample(triplets, lambda x: x.mean(1, keepdim=True), seed)
+        levels = np.linspace(0, 1, 256)
+        grey = np.quantile(sar[:, 0], levels)
+        rising = np.concatenate([[True], np.diff(grey) > 0])  # interpolation needs distinct abscissae
+        return cls(grey[rising], np.quantile(opt, levels, axis=0).T[:, rising])
+
+    def __call__(self, sar: Tensor) -> Tensor:
+        grey = sar.mean(1).cpu().numpy()
+        opt = np.stack([np.interp(grey, self.grey, channel) for channel in self.colours], 1)
+        return torch.from_numpy(opt).to(sar)
+
+
+class Regression:
+    """Gradient-boosted trees from each pixel's SAR values and their local mean and deviation in several windows.
+
+    The best that can be said of a pixel without learning shapes; scikit-learn's ``HistGradientBoostingRegressor``, one
+    for each colour.
+    """
+
+    def __init__(self, models: list) -> None:
+        self.models = models
+
+    @classmethod
+    def fit(cls, triplets: Patches, *, seed: int = 0) -> Regression:
+        """Fitted on at most 20,000 pixels, sampled with `seed`."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        x, y = _sample(triplets, local_statistics, seed)
+        settings = {"max_iter": 100, "early_stopping": False, "random_state": seed}
+        return cls([HistGradientBoostingRegressor(**settings).fit(x, channel) for channel in y.T])
+
+    def __call__(self, sar: Tensor) -> Tensor:
+        x = local_statistics(sar).movedim(1, -1).flatten(0, 2).cpu().numpy()
+        opt = np.stack([model.predict(x) for model in self.models], 1).clip(-1, 1)
+        return torch.from_numpy(opt).to(sar).view(len(sar), *sar.shape[2:], -1).movedim(-1, 1)
+
+
+BASELINES = {"mean colour": MeanColour, "histogram matching": HistogramMatching, "regression": Regression}
+
+
+def local_statistics(sar: Tensor) -> Tensor:
+    """(B, Cs, H, W) → (B, Cs · 7, H, W): the values, then mean and deviation in windows of 3, 9 and 21 pixels.
+
+    A window is cut at the border, its statistics taken over what is left.
+    """
+    features = [sar]
+    for window in WINDOWS:
+        mean, square = (F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False) for x in (sar, sar.square()))
+        features += [mean, (square - mean.square()).clamp(min=0).sqrt()]
+    return torch.cat(features, 1)
+
+
+def _sample(triplets: Patches, features, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, F) and colours (n, 3) of pixels drawn from patches drawn over the whole split."""
+    _check(triplets)
+    generator = np.random.default_rng(seed)
+    chosen = generator.permutation(len(triplets))[: MOST_PIXELS // PIXELS_PER_PATCH]
+    each = MOST_PIXELS // len(chosen)
+    x, y = [], []
+    for i in chosen:
+        item = triplets[int(i)]
+        opt = item["opt"].flatten(1)  # (3, pixels)
+        pixels = generator.permutation(opt.shape[1])[:each]
+        x.append(features(item["sar"][None])[0].flatten(1)[:, pixels].T)
+        y.append(opt[:, pixels].T)
+    return torch.cat(x).numpy(), torch.cat(y).numpy()
+
+
+def _check(triplets: Patches) -> None:
+    if len(triplets) == 0:
+        raise InputError("triplets holds no patches: a baseline is fitted on the training split.")

@@ -1,0 +1,213 @@
+"""How near a generated optical image is to the real one: PSNR, SSIM, RMSE, spectral angle, skill, noise and clarity.
+
+The field has no standard for SAR-to-optical translation, so the convention is stated once and kept: images are brought
+to 8 bits as a saved file would be (`to_8bit`: clipped to [-1, 1], scaled to 0..255, rounded), computed in float64, one
+value per image. SSIM is that of Wang et al. (2004), a Gaussian window of 11 pixels and sigma 1.5, per channel and then
+averaged, equal to scikit-image's with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
+`flat_deviation` and `edge_correlation` are plain measures of the claims "reduces noise" and "enhances clarity".
+Every function takes floating `fake` and `real` (B, C, H, W) and gives (B,); shapes that differ or hold nothing raise
+`InputError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from s2olib.project import InputError
+
+SSIM_WINDOW = 11  # pixels: scikit-image's width for sigma 1.5, truncated at 3.5 sigma
+SSIM_SIGMA = 1.5
+
+
+def to_8bit(x: Tensor) -> Tensor:
+    """An image in [-1, 1] as its saved 8-bit file would hold it: clipped, scaled to 0..255, rounded; float64."""
+    return ((x.double().clamp(-1, 1) + 1) * 127.5).round()
+
+
+def mse(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean squared error over channels and pixels, (B,), in the images' units squared."""
+    _check(fake, real)
+    return (fake - real).square().mean((1, 2, 3))
+
+
+def rmse(fake: Tensor, real: Tensor) -> Tensor:
+    """Root mean squared error over channels and pixels, (B,), in the images' units."""
+    return mse(fake, real).sqrt()
+
+
+def psnr(fake: Tensor, real: Tensor, data_range: float = 255.0) -> Tensor:
+    """Peak signal-to-noise ratio in dB, (B,); infinite where the images are identical."""
+    return _decibels(mse(fake, real), data_range)
+
+
+def offset_free_psnr(fake: Tensor, real: Tensor, data_range: float = 255.0) -> Tensor:
+    """PSNR in dB, (B,), after each image's mean colour error is removed: season and haze forgiven, structure not."""
+    _check(fake, real)
+    difference = fake - real
+    return _decibels((difference - difference.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)), data_range)
+
+
+def skill(fake: Tensor, real: Tensor, mean_colour: Tensor) -> Tensor:
+    """1 − MSE / MSE of the training set's `mean_colour` (C,) everywhere, (B,): 1 is perfect, 0 is one colour.
+
+    Minus infinity (or NaN for a perfect image) where the real image is that one colour throughout.
+    """
+    _check(fake, real)
+    flat = mean_colour.to(real).view(1, -1, 1, 1).expand_as(real)
+    return 1 - mse(fake, real) / mse(flat, real)
+
+
+def sam(fake: Tensor, real: Tensor) -> Tensor:
+    """Spectral angle between the pixels' colour vectors, in degrees, averaged over pixels, (B,).
+
+    Kahan's form, exact for small angles. A black pixel has no direction: against another black pixel the angle is 0,
+    against any other colour 90 degrees.
+    """
+    _check(fake, real)
+    u, v = F.normalize(fake, dim=1), F.normalize(real, dim=1)
+    angle = 2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1))  # (B, H, W)
+    return angle.rad2deg().mean((1, 2))
+
+
+def ssim(fake: Tensor, real: Tensor, data_range: float = 255.0) -> Tensor:
+    """Structural similarity, (B,), differentiable; the 5 pixels at each border, where the window is cut, are left out.
+
+    Computed in float32 or better even under autocast: variances of nearly flat windows vanish in half precision.
+    """
+    _check(fake, real)
+    if min(real.shape[-2:]) < SSIM_WINDOW:
+        raise InputError(
+            f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not images of {tuple(real.shape)}."
+        )
+    with torch.autocast(fake.device.type, enabled=False):
+        dtype = torch.float64 if torch.float64 in (fake.dtype, real.dtype) else torch.float32
+        fake, real = fake.to(dtype), real.to(dtype)
+        mean_fake, mean_real = _gaussian(fake), _gaussian(real)  # (B, C, H - 10, W - 10)
+        variances = _gaussian(fake.square() + real.square()) - mean_fake.square() - mean_real.square()
+        covariance = _gaussian(fake * real) - mean_fake * mean_real
+        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+        luminance = (2 * mean_fake * mean_real + c1) / (mean_fake.square() + mean_real.square() + c1)
+        return (luminance * (2 * covariance + c2) / (variances + c2)).mean((1, 2, 3))
+
+
+def category_mse(fake: Tensor, real: Tensor, lulc: Tensor, num_classes: int) -> Tensor:
+    """Mean squared error inside each land-cover category, (B, K); NaN where a category is absent.
+
+    `lulc` (B, H, W) holds categories 0..K-1; any other value (no data) counts nowhere.
+    """
+    _check(fake, real)
+    if lulc.shape != (real.shape[0], *real.shape[2:]):
+        raise InputError(
+            f"lulc has shape {tuple(lulc.shape)}, the images {tuple(real.shape)}: give each pixel a category."
+        )
+    error = (fake - real).square().mean(1)  # (B, H, W)
+    inside = torch.stack([lulc == category for category in range(num_classes)], 1)  # (B, K, H, W)
+    return (error[:, None] * inside).sum((2, 3)) / inside.sum((2, 3))
+
+
+def flat_deviation(image: Tensor, real: Tensor, window: int = 7) -> Tensor:
+    """Noise: deviation inside what is homogeneous in reality, (B,), in the images' units.
+
+    The local standard deviation of `image`'s grey in `window` x `window` windows, averaged over the quarter of the
+    windows where the real image deviates least. Compare with the same of the real image itself.
+    """
+    _check(image, real)
+    if min(real.shape[-2:]) < window:
+        raise InputError(f"flat_deviation needs at least {window} x {window} pixels, not {tuple(real.shape)}.")
+    local, reference = (_local_deviation(x.mean(1, keepdim=True), window) for x in (image, real))  # (B, windows)
+    flattest = reference.argsort(dim=1, stable=True)[:, : max(1, reference.shape[1] // 4)]
+    return local.gather(1, flattest).mean(1)
+
+
+def edge_correlation(fake: Tensor, real: Tensor) -> Tensor:
+    """Clarity: Pearson correlation of the two greys' Sobel gradient magnitudes, (B,): 1 where edges coincide.
+
+    A fake without any edge has 0; NaN where the real image has none.
+    """
+    _check(fake, real)
+    a, b = _gradients(fake), _gradients(real)  # (B, pixels)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    norm_a, norm_b = a.norm(dim=1), b.norm(dim=1)
+    correlation = (a * b).sum(1) / (norm_a * norm_b)
+    return torch.where((norm_a == 0) & (norm_b > 0), 0.0, correlation)
+
+
+@torch.no_grad()
+def patch_metrics(
+    fake: Tensor,
+    real: Tensor,
+    *,
+    mean_colour: Tensor | Sequence[float],
+    lulc: Tensor | None = None,
+    categories: Sequence[str] = (),
+) -> list[dict[str, float]]:
+    """Every metric of every patch, one dictionary each: the rows of a run's ``patches.csv``.
+
+    Parameters
+    ----------
+    fake, real : (B, 3, H, W) in [-1, 1], at least 11 x 11 pixels; both go through `to_8bit`
+    mean_colour : the training set's mean colour, 3 numbers in [-1, 1]
+    lulc : (B, H, W) categories, for ``psnr_<category>`` of each of `categories` (NaN where absent)
+    """
+    _check(fake, real)
+    fake, real = to_8bit(fake), to_8bit(real)
+    colour = to_8bit(torch.as_tensor(mean_colour))
+    columns = {
+        "psnr": psnr(fake, real),
+        "ssim": ssim(fake, real),
+        "rmse": rmse(fake, real),
+        "sam": sam(fake, real),
+        "skill": skill(fake, real, colour),
+        "offset_free_psnr": offset_free_psnr(fake, real),
+        "edge_correlation": edge_correlation(fake, real),
+        "flat_deviation": flat_deviation(fake, real),
+        "flat_deviation_real": flat_deviation(real, real),
+    }
+    if lulc is not None:
+        per_category = _decibels(category_mse(fake, real, lulc, len(categories)), 255.0)
+        columns |= {f"psnr_{name}": per_category[:, k] for k, name in enumerate(categories)}
+    values = torch.stack(list(columns.values()), 1).tolist()
+    return [dict(zip(columns, row, strict=True)) for row in values]
+
+
+def _check(fake: Tensor, real: Tensor) -> None:
+    if fake.shape != real.shape or fake.ndim != 4:
+        raise InputError(
+            f"fake has shape {tuple(fake.shape)}, real {tuple(real.shape)}: both must be one (B, C, H, W)."
+        )
+    if fake.numel() == 0:
+        raise InputError(f"fake and real are empty, of shape {tuple(fake.shape)}: there is nothing to measure.")
+    if not (fake.is_floating_point() and real.is_floating_point()):
+        raise InputError(f"fake is {fake.dtype} and real {real.dtype}: integers wrap around, convert both to floats.")
+
+
+def _decibels(error: Tensor, data_range: float) -> Tensor:
+    return 10 * torch.log10(data_range**2 / error)
+
+
+def _gaussian(x: Tensor) -> Tensor:
+    """Gaussian mean of every full window: (B, C, H, W) → (B, C, H - 10, W - 10)."""
+    offsets = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
+    weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA).square())
+    weights = weights / weights.sum()
+    flat = x.flatten(0, 1)[:, None]  # (B·C, 1, H, W): one channel at a time
+    flat = F.conv2d(F.conv2d(flat, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+    return flat.unflatten(0, x.shape[:2])[:, :, 0]
+
+
+def _local_deviation(grey: Tensor, window: int) -> Tensor:
+    """Standard deviation in every full window of (B, 1, H, W), as (B, windows)."""
+    centred = grey - grey.mean((2, 3), keepdim=True)  # the variance of large equal numbers would lose its digits
+    variance = F.avg_pool2d(centred.square(), window, 1) - F.avg_pool2d(centred, window, 1).square()
+    return variance.clamp(min=0).sqrt().flatten(1)
+
+
+def _gradients(x: Tensor) -> Tensor:
+    """Sobel gradient magnitude of the grey of (B, C, H, W) away from the border, as (B, pixels)."""
+    sobel = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]], dtype=x.dtype, device=x.device)
+    kernels = torch.stack([sobel, sobel.T])[:, None]  # (2, 1, 3, 3)
+    return F.conv2d(x.mean(1, keepdim=True), kernels).norm(dim=1).flatten(1)

@@ -1,0 +1,72 @@
+"""Where the project is, how its files are written, and the one kind of error a user can mend.
+
+Every relative path of a parameter means the same whatever the working directory: it starts at the folder
+that holds ``pyproject.toml``, looked for upwards from the working directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one sentence that names it and says what to do."""
+
+
+def root() -> Path:
+    """The nearest folder at or above the working directory that holds ``pyproject.toml``, else the working directory."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+
+
+def resolve(path: str | Path) -> Path:
+    """An absolute path: ``~`` expanded, and a relative one taken from `root`."""
+    return root() / Path(path).expanduser()
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[Path]:
+    """Give a path beside `path` to write a file or a folder at; it takes `path`'s place only if the block succeeds.
+
+    The aside has the same suffix as `path`, since several libraries choose a format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield aside
+        if aside.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        os.replace(aside, path)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def fingerprint(*paths: Path) -> str:
+    """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            digest.update(str(file.relative_to(path.parent)).encode())
+            with open(file, "rb") as stream:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def code_fingerprint() -> str:
+    """SHA-256 over the library's own Python sources: the code version that a run record carries."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for file in sorted(package.rglob("*.py")):
+        digest.update(str(file.relative_to(package)).encode() + file.read_bytes())
+    return digest.hexdigest()

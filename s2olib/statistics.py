@@ -1,0 +1,142 @@
+"""How sure a mean over test patches is, and whether two variants differ: intervals and paired tests over clusters.
+
+Neighbouring patches are alike, so they are never resampled one by one: contiguous blocks of about ten patches inside a
+group (an event, a scene, a region) stay together, in the bootstrap (Efron & Tibshirani 1993; blocks after Künsch 1989)
+and in the paired sign-flip permutation test alike. Several comparisons are corrected after Holm (1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from s2olib.project import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK_SIZE = 10  # patches
+FEWEST_GROUPS = 10  # independent groups for an interval to speak of other places
+
+
+def blocks(index: pd.DataFrame, *, size: int = BLOCK_SIZE) -> np.ndarray:
+    """Cluster number of each row of an index or of ``patches.csv``, (N,): contiguous blocks of about `size` in a group.
+
+    Rows of a group are taken in the order of scene, row, column (id where these are absent) and cut into equal parts;
+    a group of fewer than `size` rows is one block.
+    """
+    keys = [name for name in ("group", "scene", "row", "col") if name in index] or ["group"]
+    if "group" not in index or not len(index):
+        raise InputError("The index has no rows or no column `group`: blocks are cut inside groups of patches.")
+    keys += ["id"] if "row" not in index and "id" in index else []
+    ordered = [np.unique(index[name].to_numpy(), return_inverse=True)[1] for name in keys]
+    order = np.lexsort(ordered[::-1])
+    edges = np.flatnonzero(np.diff(ordered[0][order])) + 1
+    clusters = np.empty(len(index), np.int64)
+    count = 0
+    for start, stop in pairwise([0, *edges, len(index)]):
+        for part in np.array_split(order[start:stop], max(1, round((stop - start) / size))):
+            clusters[part] = count
+            count += 1
+    return clusters
+
+
+def cluster_interval(
+    values: Sequence[float] | np.ndarray,
+    clusters: Sequence[int] | np.ndarray,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Mean of `values` (N,) and its percentile bootstrap interval (mean, low, high), whole clusters drawn at a time.
+
+    NaN values (a category absent from the patch) are left out. One cluster alone gives a NaN interval, no values at all
+    a NaN mean. Whether the interval speaks of other places is for `interval_kind` to say.
+    """
+    values, clusters = _aligned("values", values, clusters)
+    keep = ~np.isnan(values)
+    sums, counts = _cluster_sums(values[keep], clusters[keep])
+    if len(sums) == 0:
+        return (np.nan,) * 3
+    mean = float(sums.sum() / counts.sum())
+    if len(sums) == 1 or not np.isfinite(mean):
+        return mean, np.nan, np.nan
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return mean, float(low), float(high)
+
+
+def interval_kind(groups: Sequence) -> str:
+    """ "confidence" from ten independent groups on; "descriptive" with fewer: it tells of these places alone."""
+    return "confidence" if len(set(groups)) >= FEWEST_GROUPS else "descriptive"
+
+
+def paired_permutation(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    clusters: Sequence[int] | np.ndarray,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """Two-sided p-value that two variants measured on the same patches (N,) have the same mean.
+
+    Signs of the differences are flipped a cluster at a time: every flip is enumerated where there are at most
+    `resamples` of them, else that many are drawn and the observed one is counted in. Patches that are NaN in either are
+    left out.
+    """
+    first, clusters = _aligned("first", first, clusters)
+    second, _ = _aligned("second", second, clusters)
+    keep = ~np.isnan(first - second)
+    sums, _ = _cluster_sums((first - second)[keep], clusters[keep])
+    if len(sums) == 0:
+        return np.nan
+    if 2 ** len(sums) <= resamples:
+        signs = 1 - 2 * (
+            np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1
+        )  # the observed one is the first
+    else:
+        signs = np.random.default_rng(seed).choice([-1, 1], size=(resamples + 1, len(sums)))
+        signs[0] = 1
+    totals = np.abs(signs @ sums)
+    return float(np.mean(totals >= totals[0] * (1 - 1e-12)))  # equal sums may differ in their last digit
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests, adjusted after Holm for having made them all, in the order given."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted.tolist()
+
+
+def separable(first: Sequence[float], second: Sequence[float]) -> str:
+    """Whether two variants, one mean per seed each, differ by more than chance of training: the words for a table.
+
+    "not separable" where the difference of the variants' means is no larger than the wider of their own ranges over
+    seeds; "one seed" where a variant ran once, so that its range is unknown; else "separable".
+    """
+    if min(len(first), len(second)) == 0:
+        raise InputError("separable needs at least one seed's mean of each variant.")
+    if min(len(first), len(second)) == 1:
+        return "one seed"
+    spread = max(np.ptp(first), np.ptp(second))
+    return "separable" if abs(np.mean(first) - np.mean(second)) > spread else "not separable"
+
+
+def _aligned(name: str, values: Sequence, clusters: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    values, clusters = np.asarray(values, float), np.asarray(clusters)
+    if values.shape != clusters.shape or values.ndim != 1:
+        raise InputError(f"{name} has shape {values.shape} and clusters {clusters.shape}: give each patch one cluster.")
+    return values, clusters
+
+
+def _cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    _, inverse = np.unique(clusters, return_inverse=True)
+    return np.bincount(inverse, values), np.bincount(inverse)

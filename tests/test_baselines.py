@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from s2olib.baselines import BASELINES, HistogramMatching, MeanColour, Regression, local_statistics
+from s2olib.metrics import mse
+from s2olib.project import InputError
+
+
+def triplets(count: int, colour, *, seed: int = 0, bands: int = 2, size: int = 48) -> list[dict[str, torch.Tensor]]:
+    """A data set of smooth random SAR patches whose optical images are `colour` of the SAR."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, bands, 6, 6, generator=generator) * 2 - 1
+    sar = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
+    return [{"sar": s, "opt": o} for s, o in zip(sar, colour(sar), strict=True)]
+
+
+def linear(sar: torch.Tensor) -> torch.Tensor:
+    vv, vh = sar[:, 0], sar[:, 1]
+    return torch.stack([0.5 * vv + 0.3 * vh, -0.4 * vv, 0.6 * vh - 0.2], 1)
+
+
+def batch(items: list[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.stack([item["sar"] for item in items]), torch.stack([item["opt"] for item in items])
+
+
+def test_mean_colour():
+    train = triplets(5, linear)
+    sar, opt = batch(train)
+    painted = MeanColour.fit(train)(sar)
+    torch.testing.assert_close(painted, opt.mean((0, 2, 3)).view(1, 3, 1, 1).expand_as(opt))
+    assert painted.shape == opt.shape
+
+
+def test_histogram_matching_undoes_a_monotonic_curve():
+    def curve(sar):
+        return torch.cat([sar**3, torch.tanh(2 * sar), 0.3 * sar + 0.1], 1)
+
+    train, test = triplets(40, curve, bands=1), triplets(4, curve, bands=1, seed=1)
+    sar, opt = batch(test)
+    assert (HistogramMatching.fit(train)(sar) - opt).abs().mean() < 0.02
+
+
+def test_histogram_matching_gives_the_optical_distribution_even_where_sar_is_unrelated():
+    train = triplets(60, lambda sar: torch.rand(len(sar), 3, 48, 48, generator=torch.Generator().manual_seed(9)) - 0.5)
+    fake = HistogramMatching.fit(train)(batch(train)[0])
+    levels = np.linspace(0.05, 0.95, 10)
+    np.testing.assert_allclose(np.quantile(fake[:, 1].numpy(), levels), levels - 0.5, atol=0.02)
+
+
+def test_histogram_matching_survives_a_saturated_band():
+    train = triplets(4, lambda sar: sar.repeat(1, 3, 1, 1), bands=1)
+    for item in train:
+        item["sar"] = item["sar"].clamp(min=0)  # half of the values are one value
+    assert HistogramMatching.fit(train)(batch(train)[0]).isfinite().all()
+
+
+def test_regression_recovers_a_linear_relation():
+    train, test = triplets(30, linear), triplets(4, linear, seed=1)
+    sar, opt = batch(test)
+    regression, mean = Regression.fit(train)(sar), MeanColour.fit(train)(sar)
+    assert regression.shape == opt.shape and regression.dtype == torch.float32
+    assert (mse(regression, opt) < 0.05 * mse(mean, opt)).all()
+
+
+def test_regression_sees_texture():
+    """Two textures of one mean: only the deviation tells them apart."""
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for i in range(20):
+        rough = float(i % 2)
+        sar = (0.05 + 0.4 * rough) * torch.randn(1, 48, 48, generator=generator)
+        items.append({"sar": sar, "opt": torch.full((3, 48, 48), rough - 0.5)})
+    sar, opt = batch(items[16:])
+    assert mse(Regression.fit(items[:16])(sar), opt).max() < 0.03
+    assert mse(HistogramMatching.fit(items[:16])(sar), opt).min() > 0.1
+
+
+def test_local_statistics_are_those_of_the_cut_window():
+    sar = torch.rand(1, 2, 30, 26, generator=torch.Generator().manual_seed(0))
+    features = local_statistics(sar)
+    assert features.shape == (1, 14, 30, 26)
+    window = sar[0, :, :6, 8:17]  # the 9 x 9 window at (1, 12), cut above
+    torch.testing.assert_close(features[0, 6:8, 1, 12], window.mean((1, 2)))
+    torch.testing.assert_close(features[0, 8:10, 1, 12], window.std((1, 2), correction=0), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_is_seeded_stays_in_range_and_refuses_nothing_to_fit_on(name):
+    train = triplets(6, linear, size=32)
+    sar, opt = batch(train)
+    first, second = (BASELINES[name].fit(train, seed=3)(sar * 1.5) for _ in range(2))
+    assert torch.equal(first, second) and first.shape == opt.shape and first.abs().max() <= 1
+    with pytest.raises(InputError, match="triplets"):
+        BASELINES[name].fit([])

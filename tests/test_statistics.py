@@ -1,0 +1,112 @@
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s2olib.project import InputError
+from s2olib.statistics import blocks, cluster_interval, holm, interval_kind, paired_permutation, separable
+
+
+def index(sizes: dict[str, int]) -> pd.DataFrame:
+    """Rows in shuffled order, each group a strip four patches wide."""
+    rows = [
+        {"id": f"{group}{i}", "group": group, "scene": group, "row": i // 4 * 128, "col": i % 4 * 128}
+        for group, size in sizes.items()
+        for i in range(size)
+    ]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+def test_blocks_stay_inside_groups_and_are_contiguous():
+    frame = index({"kaga": 23, "mikuni": 4, "tsukuba": 40})
+    frame["block"] = blocks(frame)
+    assert (frame.groupby("block").group.nunique() == 1).all()
+    assert frame.groupby("group").block.nunique().to_dict() == {"kaga": 2, "mikuni": 1, "tsukuba": 4}
+    assert frame.block.nunique() == frame.block.max() + 1
+    for _, group in frame.sort_values(["group", "row", "col"]).groupby("group"):
+        assert (group.block.diff().dropna() >= 0).all()  # raster order never returns to an earlier block
+
+
+def test_blocks_without_geography_follow_the_ids():
+    frame = pd.DataFrame({"id": [f"{i:04}" for i in range(20)], "group": ["flood"] * 20}).iloc[::-1]
+    assert blocks(frame).tolist() == [1] * 10 + [0] * 10
+
+
+def test_blocks_need_groups():
+    with pytest.raises(InputError, match="group"):
+        blocks(pd.DataFrame({"id": [1, 2]}))
+
+
+def test_interval_equals_a_plain_bootstrap():
+    generator = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(8), [3, 5, 1, 4, 4, 2, 6, 3])
+    values = generator.normal(20, 1, len(clusters)) + clusters
+    draws = np.random.default_rng(7).integers(8, size=(300, 8))
+    means = [np.concatenate([values[clusters == c] for c in draw]).mean() for draw in draws]
+    expected = (values.mean(), *np.percentile(means, [5, 95]))
+    assert cluster_interval(values, clusters, level=0.9, resamples=300, seed=7) == pytest.approx(expected)
+
+
+def test_interval_covers_and_knows_that_neighbours_are_alike():
+    generator = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(30), 10)
+    inside, naive = 0, 0
+    for trial in range(120):
+        values = np.repeat(generator.normal(0, 1, 30), 10) + generator.normal(0, 0.3, 300)
+        _, low, high = cluster_interval(values, clusters, resamples=300, seed=trial)
+        inside += low <= 0 <= high
+        _, low, high = cluster_interval(values, np.arange(300), resamples=300, seed=trial)
+        naive += low <= 0 <= high
+    assert 0.87 <= inside / 120 <= 1 and naive / 120 < 0.7
+
+
+def test_interval_leaves_absent_categories_out():
+    values, clusters = [1.0, np.nan, 3.0, 5.0], [0, 0, 1, 2]
+    kept = cluster_interval([1.0, 3.0, 5.0], [0, 1, 2])
+    assert cluster_interval(values, clusters) == kept and kept[0] == 3
+    assert np.isnan(cluster_interval([np.nan], [0])).all()
+    mean, low, high = cluster_interval([1.0, 2.0], [4, 4])
+    assert mean == 1.5 and np.isnan([low, high]).all()
+
+
+def test_few_groups_only_describe():
+    assert interval_kind(["a", "b"] * 50) == "descriptive"
+    assert interval_kind(range(10)) == "confidence"
+
+
+def test_permutation_equals_enumeration():
+    generator = np.random.default_rng(1)
+    clusters = np.repeat(np.arange(6), [1, 3, 2, 2, 4, 1])
+    first, second = generator.normal(20.3, 1, 13), generator.normal(20, 1, 13)
+    sums = [(first - second)[clusters == c].sum() for c in range(6)]
+    totals = [abs(np.dot(signs, sums)) for signs in product([1, -1], repeat=6)]
+    expected = np.mean([t >= totals[0] - 1e-9 for t in totals])
+    assert paired_permutation(first, second, clusters) == pytest.approx(expected)
+    drawn = paired_permutation(first, second, clusters, resamples=50)  # 64 flips are too many: 50 are drawn
+    assert drawn == pytest.approx(expected, abs=0.2) and drawn >= 1 / 51
+
+
+def test_permutation_extremes():
+    clusters = np.arange(20)
+    assert paired_permutation(np.ones(20), np.zeros(20), clusters) == pytest.approx(0, abs=2e-3)
+    assert paired_permutation(np.ones(20), np.ones(20), clusters) == 1
+    assert paired_permutation(np.ones(20), np.zeros(20), np.zeros(20)) == 1  # one cluster proves nothing
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1, 1]
+
+
+def test_separable():
+    assert separable([20.0, 20.1], [19.5, 19.6]) == "separable"
+    assert separable([20.0, 20.1], [19.2, 20.4]) == "not separable"
+    assert separable([20.0], [15.0, 15.1]) == "one seed"
+
+
+def test_misaligned_patches_are_named():
+    with pytest.raises(InputError, match="second"):
+        paired_permutation([1, 2], [1, 2, 3], [0, 1])
+    with pytest.raises(InputError, match="values"):
+        cluster_interval([1, 2], [0])
