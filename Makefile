@@ -1,0 +1,53 @@
+# An executable paper: every target makes .venv first if needed, goes on after an interruption, and does nothing twice.
+PYTHON ?= python3.11
+PY := .venv/bin/python
+READY := .venv/.ready
+PROFILE ?= quick
+export MPLBACKEND := Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book notebooks test unit check bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+$(READY): constraints.txt pyproject.toml
+	@echo "== installing the pinned environment into .venv (about two minutes, 6 GB)"
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+setup: $(READY) ## make .venv with the pinned environment
+
+book: $(READY) ## execute the notebooks on the synthetic archive (profile quick) and build the book
+	@echo "== executing the notebooks, profile quick"
+	$(PY) notebooks/execute.py quick
+	@echo "== building the book"
+	$(PY) book/build.py --executed runs/quick/notebooks
+
+notebooks: $(READY) ## execute PROFILE and refresh the committed notebooks and records
+	$(PY) notebooks/execute.py $(PROFILE) --publish
+
+test: $(READY) unit check ## every check: style, unit tests, re-execution, book
+	@echo "== building the book from the committed notebooks"
+	$(PY) -m jupyter_book.cli.main build . -W -n --keep-going --quiet
+	@echo "== all checks passed"
+
+unit: $(READY)
+	@echo "== style"
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	@echo "== notebook sources"
+	$(PY) -m jupytext --quiet --test --to ipynb notebooks/[0-9]*.py
+	@echo "== unit tests"
+	$(PY) -m pytest
+
+check: $(READY)
+	@echo "== re-executing the committed notebooks into an empty folder"
+	$(PY) notebooks/check.py quick
+
+bench: $(READY) ## measure speed and memory on this machine
+	$(PY) bench/networks.py
+
+clean: ## remove what was executed and built, but not .venv
+	rm -rf _build runs data/embedded data/quick

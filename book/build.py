@@ -1,0 +1,123 @@
+"""Build the book: ``python book/build.py [--executed FOLDER]`` leaves it in ``_build/html``.
+
+The sources are staged in ``_build/source`` (with FOLDER's freshly executed notebooks in the place of the committed
+ones, and the introduction's table made anew from the run records), so that building never touches a committed file.
+Any warning is an error, and so are a missing page, a notebook that was not run or holds an error, and a page that
+would ask another server for anything. When nothing has changed since the last build, nothing is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import results_table
+import yaml
+
+from s2olib.project import InputError, fingerprint
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = "notebooks/executed/quick"
+OUTSIDE = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=["'](?:https?:)?//[^"']+["']""")
+
+
+def stage(source: Path, executed: Path | None = None, root: Path = ROOT) -> None:
+    """Copy what the book is made of to the folder `source`, anew."""
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy2(root / name, source / name)
+    ignore = shutil.ignore_patterns("__pycache__", ".*")
+    for name in ("book", "s2olib"):
+        shutil.copytree(root / name, source / name, ignore=ignore)
+    notebooks = sorted((executed or root / NOTEBOOKS).glob("*.ipynb"))
+    (source / NOTEBOOKS).mkdir(parents=True)
+    for notebook in notebooks:
+        shutil.copy2(notebook, source / NOTEBOOKS / notebook.name)
+    records = results_table.read_records(source / "book/results/ombria")
+    table = source / results_table.TABLE.relative_to(results_table.BOOK.parent)
+    table.parent.mkdir(exist_ok=True)
+    table.write_text(results_table.render(records))
+
+
+def pages(source: Path) -> list[Path]:
+    """The files of the table of contents, checked: each exists, each notebook ran to its end without an error."""
+    toc = yaml.safe_load((source / "_toc.yml").read_text())
+    names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    files = []
+    for name in names:
+        found = [path for suffix in (".md", ".ipynb") if (path := source / f"{name}{suffix}").is_file()]
+        if not found:
+            raise InputError(f"_toc.yml names {name}, which does not exist: execute the notebooks or mend _toc.yml.")
+        files.append(found[0])
+        if found[0].suffix == ".ipynb":
+            _check_notebook(found[0], name)
+    return files
+
+
+def _check_notebook(path: Path, name: str) -> None:
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    for number, cell in enumerate(cells, 1):
+        for output in cell["outputs"]:
+            if output["output_type"] == "error":
+                raise InputError(f"{name}.ipynb, code cell {number}, ended with {output['ename']}: {output['evalue']}.")
+        if "".join(cell["source"]).strip() and cell["execution_count"] is None:
+            raise InputError(f"{name}.ipynb, code cell {number}, was never run: execute the notebook again.")
+
+
+def outside_requests(html: Path) -> list[str]:
+    """Every tag of every page that would load something from another server."""
+    found = []
+    for page in sorted(html.rglob("*.html")):
+        for tag in OUTSIDE.findall(page.read_text()):
+            if not re.search(r'rel=["\'](?:canonical|license)', tag):
+                found.append(f"{page.relative_to(html)}: {tag}")
+    return found
+
+
+def build(executed: Path | None = None) -> bool:
+    """Build if anything changed since the last time; True if it was built."""
+    target, source = ROOT / "_build", ROOT / "_build/source"
+    stage(source, executed)
+    pages(source)
+    state = target / "book.fingerprint"
+    now = fingerprint(source) + " jupyter-book " + importlib.metadata.version("jupyter-book")
+    if state.is_file() and state.read_text() == now and (target / "html/index.html").is_file():
+        return False
+    state.unlink(missing_ok=True)
+    shutil.rmtree(target / "html", ignore_errors=True)
+    command = [
+        Path(sys.executable).with_name("jupyter-book"),
+        "build",
+        str(source),
+        "--path-output",
+        str(ROOT),
+        "--all",
+    ]
+    failed = subprocess.run([*command, "-W", "-n", "--keep-going"], cwd=ROOT).returncode
+    if failed or not (target / "html/index.html").is_file():
+        raise InputError("jupyter-book warned or failed: mend what it names above.")
+    if found := outside_requests(target / "html"):
+        raise InputError("A page would ask another server: " + "; ".join(found[:5]))
+    state.write_text(now)
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--executed", type=Path, help="folder of freshly executed notebooks")
+    try:
+        built = build(parser.parse_args().executed)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    print(f"{'built' if built else 'unchanged'}: {ROOT / '_build/html/index.html'}")
+
+
+if __name__ == "__main__":
+    main()

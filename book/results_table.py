@@ -1,0 +1,108 @@
+"""The introduction's table: what the talk reports, and beside it what this repository's own runs gave.
+
+``python book/results_table.py`` reads every ``book/results/ombria/*/record.json`` and writes
+``book/_generated/table.md``, which the introduction includes. No number of the right half is ever typed in, and a
+record of synthetic data is refused: those verify code and never stand beside the talk's numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from s2olib.project import InputError, writing
+
+BOOK = Path(__file__).resolve().parent
+RESULTS = BOOK / "results" / "ombria"
+TABLE = BOOK / "_generated" / "table.md"
+
+# Fu, Kouyama, Nakamura and Yoshikawa (2024), "Experimental Results": PSNR in dB, SSIM
+REPORTED = {
+    "unet": ("U-Net-DSD", 19.50, 0.565),
+    "hat": ("HAT-DSD", 19.92, 0.575),
+    "s2oformer": ("S2OFormer-DSD", 20.14, 0.642),
+}
+NOT_RUN = "*not yet run*"
+
+
+def read_records(results: Path = RESULTS) -> list[dict]:
+    """The published runs with the DSD, in the order of their folders' names; none where the folder is missing."""
+    records = []
+    for path in sorted(results.glob("*/record.json")):
+        try:
+            record = json.loads(path.read_text())
+            synthetic, generator = record["dataset"]["synthetic"], record["generator"]
+            with_dsd = record["parameters"]["dsd_weight"] > 0
+            for metric in ("psnr", "ssim"):
+                float(record["metrics"][metric]["mean"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is not a run's record ({error!r}): copy the run's record.json again.") from error
+        if synthetic:
+            raise InputError(
+                f"{path} is a run on synthetic data: it may not stand beside the talk's numbers, remove it."
+            )
+        if with_dsd and generator in REPORTED:
+            records.append(record)
+    if len({record["dataset"]["fingerprint"] for record in records}) > 1:
+        raise InputError(f"The records in {results} come from different data sets: publish runs of one data set only.")
+    return records
+
+
+def render(records: list[dict]) -> str:
+    """The table and the conditions of its right half, as MyST markdown."""
+    lines = [
+        "<!-- Written by book/results_table.py from the run records; do not edit. -->",
+        "```{table} PSNR and SSIM of the three generators, each trained with the DSD. "
+        "Left: as reported in the talk, on SEN12JHL. Right: runs of this repository on other data.",
+        ":name: tab-results",
+        "| | PSNR (dB), talk | SSIM, talk | PSNR (dB), here | SSIM, here |",
+        "|:--|--:|--:|--:|--:|",
+    ]
+    for generator, (label, psnr, ssim) in REPORTED.items():
+        runs = [record for record in records if record["generator"] == generator]
+        here = (_cell(runs, "psnr", 2), _cell(runs, "ssim", 3))
+        lines.append(f"| {label} | {psnr:.2f} | {ssim:.3f} | {here[0]} | {here[1]} |")
+    return "\n".join([*lines, "```", "", _conditions(records), ""])
+
+
+def _cell(runs: list[dict], metric: str, digits: int) -> str:
+    """The mean over seeds, and the lowest and highest end of the seeds' intervals."""
+    if not runs:
+        return NOT_RUN
+    values = [run["metrics"][metric] for run in runs]
+    mean = sum(value["mean"] for value in values) / len(values)
+    text = f"{mean:.{digits}f}"
+    if all(value.get("low") is not None and value.get("high") is not None for value in values):
+        low, high = min(value["low"] for value in values), max(value["high"] for value in values)
+        text += f" ({low:.{digits}f} to {high:.{digits}f})"
+    return text
+
+
+def _conditions(records: list[dict]) -> str:
+    if not records:
+        return (
+            "The right half is filled from the records of runs on real data and from nothing else. No such record is "
+            "published with this version of the book."
+        )
+    dataset = records[0]["dataset"]
+    seeds = ", ".join(str(seed) for seed in sorted({record["seed"] for record in records}))
+    name = dataset.get("name", dataset["source"])
+    pixel = f"{dataset['pixel_size_m']} m" if dataset.get("pixel_size_m") else "unknown size"
+    return (
+        f"The right half comes from {len(records)} run records on the data set *{name}* (pixels of {pixel}; seeds "
+        f"{seeds}; data fingerprint `{dataset['fingerprint'][:12]}`): the mean over the seeds and, in brackets, the "
+        "widest of their 95 % intervals. Other places, other colours and another radar band than the talk's: compare "
+        "generators within a half, never a number across the halves."
+    )
+
+
+def main() -> None:
+    text = render(read_records())
+    TABLE.parent.mkdir(exist_ok=True)
+    with writing(TABLE) as aside:
+        aside.write_text(text)
+    print(TABLE)
+
+
+if __name__ == "__main__":
+    main()

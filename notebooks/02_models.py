@@ -1,0 +1,138 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The networks
+#
+# Three generators and one discriminator. All three generators map a radar image to an optical one of the same size;
+# the discriminator sees radar and optical images together and knows land cover. This notebook states each network's
+# size and cost and asserts what the text claims. Weights are random here; {doc}`the next chapters <03_train_s2oformer>`
+# train them.
+
+# %% tags=["parameters"]
+dataset_root: str = "data/quick"
+seed: int = 0
+
+# %%
+import torch
+from IPython.display import Markdown
+
+from s2olib import figures
+from s2olib.data.triplets import Triplets
+from s2olib.dsd import DSD
+from s2olib.generators import complexity, create_generator
+from s2olib.losses import FeatureLoss, optical_sensitivity
+from s2olib.patchgan import PatchGAN
+
+figures.use_style()
+torch.manual_seed(seed)
+
+# %% [markdown]
+# ## Size and cost at the talk's scale
+#
+# The talk gives the RHAGs of HAT and S2OFormer: four groups of depth 4, 4 heads, windows of 8 pixels. It does not give
+# their width; 96 is our choice. We count one image of 256 x 256 pixels, two radar bands in and three colours out. A MAC
+# is one multiplication with its addition. Nothing is computed: the networks live on PyTorch's meta device.
+
+# %%
+rhag = {"embed_dim": 96, "depths": (4, 4, 4, 4), "num_heads": (4, 4, 4, 4), "window_size": 8, "mlp_ratio": 2.0}
+configurations = {"U-Net": ("unet", {"embed_dim": 64}), "HAT": ("hat", rhag), "S2OFormer": ("s2oformer", rhag)}
+cost = {}
+with torch.device("meta"):
+    for label, (name, config) in configurations.items():
+        generator = create_generator(name, in_channels=2, out_channels=3, **config)
+        cost[label] = complexity(generator, (1, 2, 256, 256))
+    cost["DSD (training only)"] = complexity(DSD(2, 3, 4), (1, 2, 256, 256), (1, 3, 256, 256))
+    cost["PatchGAN (pix2pix only)"] = complexity(PatchGAN(2, 3), (1, 2, 256, 256), (1, 3, 256, 256))
+
+# %% tags=["nbval-check-output"]
+rows = [
+    {"network": label, "parameters (M)": weights / 1e6, "GMAC at 256²": macs / 1e9}
+    for label, (weights, macs) in cost.items()
+]
+Markdown(figures.metric_table(rows, "Networks at the talk's scale.", "tab-networks"))
+
+# %% [markdown]
+# The pix2pix U-Net has 54.41 M parameters {cite}`isola2017`, HAT at this width 2.89 M {cite}`chen2023`. U-Net has nineteen
+# times HAT's weights and a small part of its arithmetic: parameters and cost are different things. S2OFormer must not
+# win by being larger, so we hold it to HAT's numbers.
+
+# %% tags=["nbval-check-output"]
+assert round(cost["U-Net"][0] / 1e6, 2) == 54.41
+assert round(cost["HAT"][0] / 1e6, 2) == 2.89
+assert round(cost["PatchGAN (pix2pix only)"][0] / 1e6, 2) == 2.77
+assert cost["S2OFormer"][1] <= cost["HAT"][1] and cost["S2OFormer"][0] <= cost["HAT"][0]
+print(f"S2OFormer: {cost['S2OFormer'][1] / cost['HAT'][1]:.2f} of HAT's MACs")
+
+# %% [markdown]
+# ## S2OFormer
+#
+# HAT works at full resolution throughout: good for super-resolution, where the input is a clean small image. A radar
+# image is full-sized and speckled. Averaging is what suppresses speckle, and context is what tells a field from a lake.
+# So S2OFormer moves most of its RHAGs to coarser scales, where a window of 8 pixels sees further and attention is
+# cheap, and hands fine detail around them by skip connections. The code below is what runs:
+#
+# ```{literalinclude} /s2olib/generators/s2oformer.py
+# :pyobject: S2OFormer
+# ```
+
+# %% [markdown]
+# Any even size works, since each generator pads its input to what it needs and crops the result.
+
+# %% tags=["nbval-check-output"]
+small = {"embed_dim": 8, "depths": (2, 2), "num_heads": (2, 2), "window_size": 8}
+settings = {"unet": {"embed_dim": 8, "levels": 5}, "hat": small, "s2oformer": small}
+for name, config in settings.items():
+    generator = create_generator(name, in_channels=2, out_channels=3, **config).eval()
+    with torch.no_grad():
+        print(name, [tuple(generator(torch.zeros(1, 2, *size)).shape[2:]) for size in ((64, 64), (50, 70), (128, 96))])
+
+# %% [markdown]
+# ## The Deep Semantic Discriminator
+#
+# The DSD is a segmentation network for radar *and* optical images: SNUNet {cite}`fang2021` with an encoder for each of
+# the two and a fusion at every scale. It learns land cover from real pairs. Its deepest fused map then compares a real
+# with a generated optical image, beside the same radar image. That only works if the deepest map depends on the optical
+# image: a map of radar alone would be the same for both, and the loss zero for any picture. So we measure it.
+
+# %%
+data = Triplets(dataset_root, "validation")
+items = [data[i] for i in range(0, len(data), max(1, len(data) // 4))][:4]
+sar, opt = torch.stack([item["sar"] for item in items]), torch.stack([item["opt"] for item in items])
+dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 2), width=8).eval()
+with torch.no_grad():
+    logits, deepest = dsd(sar, opt)
+    sensitivity = optical_sensitivity(dsd, sar, opt, opt.roll(1, 0)).mean().item()
+assert sensitivity >= 0.1, sensitivity
+
+# %% tags=["nbval-check-output"]
+print("logits ", tuple(logits.shape))
+print("deepest", tuple(deepest.shape))
+
+# %% mystnb={"figure": {"name": "fig-features", "caption": "Five channels of the DSD's deepest map for one radar image with its own optical image and with another one. Random weights: the maps differ already, so the loss has something to pull on."}, "image": {"alt": "Feature maps of the DSD for two optical images"}}
+with torch.no_grad():
+    other = dsd(sar[:1], opt[1:2])[1][0]
+figures.feature_maps({"own optical": deepest[0], "another's": other});
+
+# %% [markdown]
+# In the generator's step the DSD is frozen and its batch normalisation uses its running statistics. Features are
+# standardised, so that the loss does not depend on the scale of the DSD's weights. The gradient reaches the generated
+# image, and nothing else.
+
+# %% tags=["nbval-check-output"]
+fake = torch.zeros_like(opt, requires_grad=True)
+loss = FeatureLoss(dsd)
+loss(sar, opt, opt)  # the running statistics see a batch before they are used
+loss(sar, opt, fake).backward()
+print("gradient on the generated image:", bool(fake.grad.abs().sum() > 0))
+print("gradient on the DSD:", any(weight.grad is not None for weight in dsd.parameters()))

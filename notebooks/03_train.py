@@ -1,0 +1,150 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Training one variant
+#
+# This notebook is executed once for each variant: a generator, a set of losses, a seed. The parameters below are its
+# whole definition. It leaves a run folder with the weights, the record and every test patch's metrics; the tables read
+# these records and nothing else.
+
+# %% tags=["parameters"]
+dataset_root: str = "data/quick"
+run_root: str = "runs/quick"
+generator: str = "s2oformer"  # unet | hat | s2oformer
+tag: str = "dsd"  # names the set of losses
+seed: int = 0
+epochs: int = 4
+batch_size: int = 8
+accumulate: int = 1  # parts that a batch is computed in
+learning_rate: float = 0.001  # the talk's is 0.0003, for far longer trainings
+schedule: str = "constant"  # constant | cosine
+embed_dim: int = 16
+depths: list = [2, 2]
+num_heads: list = [2, 2]
+window_size: int = 8
+mlp_ratio: float = 2.0
+crop_size: int = 64  # pixels; 0 trains on whole patches
+l1_weight: float = 1.0
+dsd_weight: float = 0.1
+gan_weight: float = 0.0
+ssim_weight: float = 0.0
+dsd_width: int = 8  # SNUNet's is 32
+precision: str = "32-true"  # bf16-mixed on a GPU
+checkpointing: bool = False  # less memory for one more forward pass
+device: str = "auto"
+num_workers: int = 0
+dry_run: bool = False  # estimate the cost and stop
+
+# %%
+import torch
+from IPython.display import Markdown
+
+from s2olib import figures, records, training
+from s2olib.data.triplets import Triplets
+
+figures.use_style()
+names = training.Parameters.__dataclass_fields__
+given = {name: value for name, value in globals().items() if name in names} | {"crop_size": crop_size or None}
+for name in ("depths", "num_heads"):
+    given[name] = tuple(given[name])
+parameters = training.Parameters(**given)
+
+# %% [markdown]
+# ## What it will cost
+#
+# Before anything starts: how many samples, how much arithmetic, how much memory, and how long that would take on one
+# A100 if it sustains a quarter of its bf16 peak. `accumulate` is the least number of parts a batch must be split into
+# to fit 40 GiB.
+
+# %% tags=["nbval-check-output"]
+cost = training.estimate(parameters)
+rows = [
+    {"quantity": "training samples", "value": f"{cost['samples']:,}"},
+    {"quantity": "generator, GMAC a sample", "value": f"{cost['generator_gmac']:.3g}"},
+    {"quantity": "all in all, TFLOP", "value": f"{cost['petaflop'] * 1000:,.0f}"},
+    {"quantity": "memory, GiB (estimate)", "value": f"{cost['memory_gib']:.2f}"},
+    {"quantity": "hours on one A100 (estimate)", "value": f"{cost['hours']:.2g}"},
+    {"quantity": "accumulate, at least", "value": cost["accumulate"]},
+]
+Markdown(figures.metric_table(rows, f"Expected cost of {generator}-{tag}, seed {seed}.", f"tab-cost-{generator}"))
+
+# %%
+if dry_run:
+    raise SystemExit("dry run: nothing was trained")
+
+# %% [markdown]
+# ## The loss
+#
+# The generator minimises
+#
+# $$ \mathcal L_G = \lambda_1 \lVert G(s) - o \rVert_1 + \lambda_D \, \lVert \tilde\phi(s, G(s)) - \tilde\phi(s, o) \rVert_2^2
+#    + \lambda_A \mathcal L_{GAN} + \lambda_S (1 - \mathrm{SSIM}) $$
+#
+# where $s$ is the radar image, $o$ the optical one and $\tilde\phi$ the DSD's deepest map, standardised. The first term
+# is structure, the second meaning. The DSD itself learns from real pairs and land cover in the same loop. One step is:
+#
+# ```{literalinclude} /s2olib/training.py
+# :pyobject: _Networks.step
+# ```
+
+# %%
+run = training.train(parameters)
+record, patches = records.read(run), records.read_patches(run)
+
+# %% mystnb={"figure": {"caption": "Losses on the training split and PSNR on the validation split, by epoch."}, "image": {"alt": "Training curves"}}
+keys = [key for key in record["curves"][0] if key not in ("epoch", "generator")]
+figures.training_curves({run.name: record}, keys);
+
+# %% [markdown]
+# ## Evaluation
+#
+# The epoch with the best validation PSNR is evaluated on the test split, once, by the generator alone. Predictions are
+# clipped to the limits, scaled to 0..255 and rounded, as a saved image would be. *Skill* is 1 − MSE / MSE of the
+# training set's mean colour: 0 means that the network is worth as much as one constant colour. An interval is a 95 %
+# bootstrap over contiguous blocks of patches; with fewer than ten independent regions it describes these regions and
+# claims nothing beyond them.
+
+# %%
+shown = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill", "offset_free_psnr": "PSNR without colour offset (dB)"}
+rows = [
+    {"metric": label, **{key: record["metrics"][name][key] for key in ("mean", "low", "high")}}
+    for name, label in shown.items()
+]
+evaluation = record["evaluation"]
+conditions = (
+    f"{run.name} on {'SYNTHETIC data' if record['dataset']['synthetic'] else record['dataset']['name']}, "
+    f"{evaluation['split']} split, {evaluation['patches']} patches of {record['dataset']['patch_size']} px in "
+    f"{len(evaluation['groups'])} regions, {evaluation['clusters']} clusters; {evaluation['interval']}; "
+    f"data range: {evaluation['data_range']}; best of {epochs} epochs."
+)
+formats = {"mean": ".3f", "low": ".3f", "high": ".3f"}
+Markdown(figures.metric_table(rows, conditions, f"tab-metrics-{generator}", formats))
+
+# %% mystnb={"figure": {"caption": "Best, median and worst test patch by PSNR."}, "image": {"alt": "SAR, optical and generated patches"}}
+network, config = training.load_generator(run)
+test = Triplets(dataset_root, "test")
+order = patches["psnr"].argsort().to_numpy()
+pictures, captions = [], []
+for position in (order[-1], order[len(order) // 2], order[0]):
+    item = test[int(position)]
+    with torch.no_grad():
+        fake = network(item["sar"][None])[0]
+    views = (figures.sar_picture(item["sar"]), figures.opt_picture(item["opt"]), figures.opt_picture(fake))
+    pictures.append(dict(zip(("SAR", "OPT", generator), views, strict=True)))
+    captions.append({generator: f"{patches['psnr'][position]:.1f} dB / {patches['ssim'][position]:.3f}"})
+figures.comparison(pictures, captions, titles=["best", "median", "worst"]);
+
+# %% tags=["nbval-check-output"]
+assert set(config["generator"]) and len(patches) == len(test)
+print(f"{run.name}: {record['complexity']['parameters']:,} parameters, {record['samples_seen']:,} samples seen")

@@ -1,0 +1,71 @@
+"""Prove that what is printed is what runs: execute the committed notebooks again, elsewhere, and compare.
+
+    python notebooks/check.py quick
+
+The committed notebooks are copied beside a ``pyproject.toml`` into ``_build/check``, where relative paths start anew, so
+nothing of an earlier run can be found. nbval executes them in order, once, and compares the output of every cell tagged
+``nbval-check-output`` (counts, shapes, hashes: what no machine changes). Metrics are floats of a training and differ
+between processors: they are compared with the committed records within `TOLERANCE`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from s2olib import records
+from s2olib.project import InputError, root
+
+TOLERANCE = {"psnr": 0.5, "ssim": 0.03}  # dB and units: processors round differently, and training amplifies it
+ORDER = ("01_", "02_", "03_", "04_", "05_", "06_")
+
+
+def main() -> int:
+    """0 if every notebook runs, every tagged output is the same and every metric is near its record; else 1."""
+    if len(sys.argv) != 2:
+        print("usage: python notebooks/check.py PROFILE", file=sys.stderr)
+        return 2
+    profile = sys.argv[1]
+    source, copy = root() / "notebooks" / "executed" / profile, root() / "_build" / "check"
+    notebooks = sorted(source.glob("*.ipynb"))
+    if not notebooks:
+        print(f"{source} holds no executed notebooks: `make notebooks PROFILE={profile}` makes them.", file=sys.stderr)
+        return 2
+    shutil.rmtree(copy, ignore_errors=True)
+    target = copy / "notebooks" / "executed" / profile
+    target.mkdir(parents=True)
+    shutil.copyfile(root() / "pyproject.toml", copy / "pyproject.toml")
+    shutil.copytree(root() / "notebooks" / "profiles", copy / "notebooks" / "profiles")
+    for notebook in notebooks:
+        shutil.copyfile(notebook, target / notebook.name)
+
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", copy, "--nbval-lax"]
+    command += ["--nbval-current-env", "--nbval-cell-timeout", "1200", "-x", "-v", "--no-header", "-o", "addopts="]
+    code = subprocess.run([*command, *sorted(target.glob("*.ipynb"))], cwd=copy).returncode
+    return code or compare(root() / "book" / "results" / profile, copy / "runs" / profile)
+
+
+def compare(published: Path, executed: Path) -> int:
+    """Compare the metrics of two folders of runs; print each difference beyond `TOLERANCE`."""
+    failures = 0
+    try:
+        expected, found = records.find(published), records.find(executed)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if set(expected) != set(found):
+        print(f"published runs {sorted(expected)} are not the executed ones {sorted(found)}", file=sys.stderr)
+        return 1
+    for name, record in expected.items():
+        for metric, tolerance in TOLERANCE.items():
+            was, now = record["metrics"][metric]["mean"], found[name]["metrics"][metric]["mean"]
+            verdict = "ok" if abs(was - now) <= tolerance else f"differs by more than {tolerance}"
+            failures += verdict != "ok"
+            print(f"{name} {metric}: published {was:.4f}, executed again {now:.4f}: {verdict}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""Execute the notebooks of a profile in order: sources in, executed and normalised notebooks out.
+
+    python notebooks/execute.py quick
+    python notebooks/execute.py paper -p archive_root /data/SEN12MS -p lulc_root /data/HRLULC --only 03_train
+    python notebooks/execute.py quick --publish
+
+A profile is ``profiles/NAME.yml``, flat papermill parameters, each handed to the notebooks that declare it; a key that
+none declares is an error. ``profiles/NAME.plan.yml`` (else ``quick.plan.yml``) lists the variants that ``03_train`` is
+executed for and the regions of ``05_compare``. Executed notebooks land in ``<run_root>/notebooks``; a step whose source,
+library, parameters and earlier steps are unchanged is skipped, a failed one is kept in ``failed/``. ``--publish`` copies
+notebooks and run records to where they are committed, if anything but cost changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+from s2olib import records
+from s2olib.project import InputError, code_fingerprint, resolve, root, writing
+
+SOURCES = Path(__file__).parent
+PROFILES = SOURCES / "profiles"
+TRAIN = "03_train"
+
+
+@dataclass
+class Step:
+    """One notebook with the parameters it is given; `name` is that of the executed notebook."""
+
+    name: str
+    source: Path
+    parameters: dict = field(default_factory=dict)
+
+
+def declared(source: Path) -> dict[str, object]:
+    """The parameters of a py:percent notebook with their defaults; raises `InputError` if it has no such cell."""
+    notebook = jupytext.read(source)
+    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise InputError(f"{source} has {len(cells)} cells tagged `parameters`: it must have one.")
+    defaults: dict[str, object] = {}
+    exec(cells[0], defaults)
+    defaults.pop("__builtins__"), defaults.pop("__annotations__", None)
+    return defaults
+
+
+def read_yaml(path: Path, what: str) -> dict:
+    """A YAML mapping; `InputError` says which `what` there are if `path` is missing."""
+    if not path.is_file():
+        names = sorted(p.stem for p in PROFILES.glob("*.yml") if not p.stem.endswith(".plan"))
+        raise InputError(f"{what} {path.stem!r} is unknown: there are {', '.join(names)}.")
+    content = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must be a mapping of parameters to values.")
+    return content
+
+
+def plan(profile: str, overrides: dict) -> list[Step]:
+    """The steps of a profile in order, each with its own parameters, checked before anything is executed."""
+    parameters = read_yaml(PROFILES / f"{profile}.yml", "profile") | overrides
+    path = PROFILES / f"{profile}.plan.yml"
+    content = read_yaml(path if path.is_file() else PROFILES / "quick.plan.yml", "plan")
+    sources = {source.stem: source for source in sorted(SOURCES.glob("[0-9][0-9]_*.py"))}
+    defaults = {stem: declared(source) for stem, source in sources.items()}
+    for key, value in parameters.items():
+        owners = [stem for stem in sources if key in defaults[stem]]
+        if not owners:
+            raise InputError(f"parameter {key!r} of profile {profile!r} is declared by no notebook.")
+        for stem in owners:
+            check_type(key, value, defaults[stem][key], profile)
+
+    steps = []
+    for stem, source in sources.items():
+        own = {key: value for key, value in parameters.items() if key in defaults[stem]}
+        for entry in entries(stem, content):
+            unknown = set(entry) - set(defaults[stem])
+            if unknown:
+                raise InputError(f"{path.name}: {stem} declares no parameter {', '.join(sorted(unknown))}.")
+            given = own | entry | {key: overrides[key] for key in overrides if key in defaults[stem]}
+            name = stem + suffix(stem, defaults[stem] | given) if entry else stem
+            steps.append(Step(name, source, given))
+    return steps
+
+
+def entries(stem: str, content: dict) -> list[dict]:
+    """The plan's parameter sets for a notebook: one execution each."""
+    if stem == TRAIN:
+        return content.get("runs", [{}])
+    if stem == "05_compare":
+        return content.get("regions", [])
+    return [{}]
+
+
+def suffix(stem: str, values: dict) -> str:
+    """What tells the executions of one notebook apart; the main variants carry the generator's name alone."""
+    if stem == TRAIN:
+        main = values["tag"] == "dsd" and values["seed"] == 0
+        return f"_{values['generator']}" if main else f"_{values['generator']}-{values['tag']}-s{values['seed']}"
+    return f"_{values['region']}"
+
+
+def check_type(key: str, value: object, default: object, profile: str) -> None:
+    """Refuse a value whose type is not the default's (an int passes as a float, anything where the default is None)."""
+    numbers = (int, float)
+    if default is None or value is None or type(value) is type(default):
+        return
+    if isinstance(default, float) and type(value) in numbers:
+        return
+    raise InputError(
+        f"parameter {key!r} of profile {profile!r} is {value!r}: the notebook expects {type(default).__name__}."
+    )
+
+
+def key_of(step: Step, earlier: list[str]) -> str:
+    """Fingerprint of all that a step's result depends on."""
+    content = [step.source.read_text(), code_fingerprint(), json.dumps(step.parameters, sort_keys=True), *earlier]
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+
+def outputs(step: Step) -> list[Path]:
+    """Files beside the notebook that a finished step has left."""
+    values = declared(step.source) | step.parameters
+    if step.source.stem == "01_dataset":
+        return [resolve(values["dataset_root"]) / "dataset.json"]
+    if step.source.stem == TRAIN:
+        run = records.run_name(values["generator"], values["tag"], values["seed"])
+        return [resolve(values["run_root"]) / run / "record.json"]
+    return []
+
+
+def normalise(path: Path) -> None:
+    """Drop what differs between two equal executions: ids, time stamps, progress bars, the interpreter's patch level."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{i:02d}"
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+    nbformat.write(notebook, path)
+
+
+def execute(step: Step, folder: Path) -> None:
+    """Run one step; the notebook appears in `folder` if it succeeds, in ``folder/failed`` if not."""
+    target = folder / f"{step.name}.ipynb"
+    failed = folder / "failed" / target.name
+    failed.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        source, aside = Path(scratch) / "source.ipynb", Path(scratch) / target.name
+        jupytext.write(jupytext.read(step.source), source)
+        try:
+            papermill.execute_notebook(
+                source, aside, step.parameters, cwd=SOURCES, kernel_name="python3", progress_bar=False
+            )
+        except PapermillExecutionError as error:
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(aside, failed)
+            raise InputError(f"{step.name}: {error.ename}: {error.evalue} (the notebook is kept at {failed})") from None
+        normalise(aside)
+        with writing(target) as final:
+            shutil.move(aside, final)
+
+
+def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Step]]:
+    """Execute what is not up to date; returns the folder of executed notebooks and the steps."""
+    steps = plan(profile, overrides)
+    run_roots = {(declared(step.source) | step.parameters).get("run_root") for step in steps} - {None}
+    if len(run_roots) != 1:
+        raise InputError(f"profile {profile!r} gives several run_roots: {', '.join(sorted(run_roots))}.")
+    folder = resolve(run_roots.pop()) / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    state_path = folder / "steps.json"
+    state = json.loads(state_path.read_text()) if state_path.is_file() else {}
+    data_key, all_keys = [], []
+    for number, step in enumerate(steps, 1):
+        stem = step.source.stem
+        key = key_of(step, data_key if stem in ("02_models", TRAIN) else all_keys)
+        data_key = [key] if stem == "01_dataset" else data_key
+        all_keys.append(key)
+        if only and not step.name.startswith(only):
+            continue
+        print(f"[{number}/{len(steps)}] {step.name}", end=" ", flush=True)
+        notebook = folder / f"{step.name}.ipynb"
+        known = state.get(step.name, {})
+        if known.get("key") == key and notebook.is_file() and all(path.is_file() for path in outputs(step)):
+            print("is up to date")
+            continue
+        started = time.time()
+        execute(step, folder)
+        state[step.name] = {"key": key, "seconds": round(time.time() - started, 1)}
+        with writing(state_path) as aside:
+            aside.write_text(json.dumps(state, indent=1))
+        print(f"done in {time.time() - started:.0f} s")
+    return folder, steps
+
+
+def publish(profile: str, folder: Path, steps: list[Step]) -> None:
+    """Copy executed notebooks to ``notebooks/executed/<profile>`` and records to ``book/results/<profile>``."""
+    executed, results = SOURCES / "executed" / profile, root() / "book" / "results" / profile
+    executed.mkdir(parents=True, exist_ok=True)
+    for step in steps:
+        source, target = folder / f"{step.name}.ipynb", executed / f"{step.name}.ipynb"
+        if source.is_file() and not (target.is_file() and target.read_bytes() == source.read_bytes()):
+            shutil.copyfile(source, target)
+            print(f"published {target.relative_to(root())}")
+        if step.source.stem == TRAIN:
+            run = outputs(step)[0].parent
+            if (run / "record.json").is_file() and records.publish(run, results / run.name):
+                print(f"published book/results/{profile}/{run.name}")
+
+
+def main() -> int:
+    """Command line; 0 when everything is executed, 1 for a failed step, 2 for input that cannot be used."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("profile", help="a file of notebooks/profiles without its ending")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="override a parameter")
+    parser.add_argument("--only", metavar="PREFIX", help="only the steps whose name begins so")
+    parser.add_argument("--publish", action="store_true", help="copy the results to where they are committed")
+    arguments = parser.parse_args()
+    try:
+        overrides = {key: yaml.safe_load(value) for key, value in arguments.p}
+        folder, steps = run(arguments.profile, overrides, arguments.only)
+        if arguments.publish:
+            publish(arguments.profile, folder, steps)
+    except InputError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

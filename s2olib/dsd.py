@@ -1,0 +1,119 @@
+"""The Deep Semantic Discriminator: a dual-modal SNUNet that names the land cover of a SAR-optical pair.
+
+After SNUNet-CD (Fang et al., GRSL 2022): UNet++ with a dense decoder and an ensemble channel attention head. The
+change-detection original passes only one image to its deepest node; here each modality has an encoder of its own and
+the two are fused at every scale, the deepest included, because the generator's feature loss is measured there and
+would be blind to the optical image otherwise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2olib.generators.padding import pad_to_multiple
+from s2olib.project import InputError
+
+SCALES = 5  # full size, 1/2, 1/4, 1/8, 1/16
+
+
+class DSD(nn.Module):
+    """(sar (B, Cs, H, W), opt (B, Co, H, W)) → (logits (B, num_classes, H, W), deepest (B, 16·width, H/16, W/16)).
+
+    The inputs are padded by their mirror image to multiples of 16, at least 32, and the logits cropped.
+    """
+
+    def __init__(self, sar_channels: int = 2, opt_channels: int = 3, num_classes: int = 4, width: int = 32) -> None:
+        super().__init__()
+        given = {
+            "sar_channels": sar_channels,
+            "opt_channels": opt_channels,
+            "num_classes": num_classes,
+            "width": width,
+        }
+        for name, value in given.items():
+            if value < 1:
+                raise InputError(f"{name} is {value}: a DSD needs at least 1.")
+        self.config = given
+        widths = [width * 2**scale for scale in range(SCALES)]
+        self.sar_encoder = Encoder(sar_channels, widths)
+        self.opt_encoder = Encoder(opt_channels, widths)
+        self.fuse = nn.ModuleList(Block(2 * c, c) for c in widths)
+        # Node (scale, j) of UNet++ sees the j earlier nodes of its scale and the one below, brought up.
+        self.up, self.node = nn.ModuleDict(), nn.ModuleDict()
+        for j in range(1, SCALES):
+            for scale in range(SCALES - j):
+                self.up[f"{scale}_{j}"] = nn.ConvTranspose2d(widths[scale + 1], widths[scale + 1], 2, 2)
+                self.node[f"{scale}_{j}"] = Block(j * widths[scale] + widths[scale + 1], widths[scale])
+        self.attend_all = ChannelAttention((SCALES - 1) * width, 16)
+        self.attend_each = ChannelAttention(width, 4)
+        self.classify = nn.Conv2d((SCALES - 1) * width, num_classes, 1)
+
+    def forward(self, sar: Tensor, opt: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = sar.shape[-2:]
+        fused = self._encode(sar, opt)
+        rows = [[x] for x in fused]  # rows[scale][j]
+        for j in range(1, SCALES):
+            for scale in range(SCALES - j):
+                below = self.up[f"{scale}_{j}"](rows[scale + 1][j - 1])
+                rows[scale].append(self.node[f"{scale}_{j}"](torch.cat([*rows[scale], below], 1)))
+        nodes = rows[0][1:]  # four full-size maps of different depth
+        each = self.attend_each(torch.stack(nodes).sum(0)).repeat(1, len(nodes), 1, 1)
+        every = torch.cat(nodes, 1)  # (B, 4·width, H, W)
+        logits = self.classify(self.attend_all(every) * (every + each))
+        return logits[..., :height, :width], fused[-1]
+
+    def deepest(self, sar: Tensor, opt: Tensor) -> Tensor:
+        """The deepest fused map alone, (B, 16·width, H/16, W/16): encoders run, the decoder does not."""
+        return self._encode(sar, opt, deepest_only=True)[-1]
+
+    def _encode(self, sar: Tensor, opt: Tensor, deepest_only: bool = False) -> list[Tensor]:
+        if sar.shape[-2:] != opt.shape[-2:] or len(sar) != len(opt):
+            raise InputError(f"sar {tuple(sar.shape)} and opt {tuple(opt.shape)} are not the same patches: align them.")
+        sar, opt = pad_to_multiple(sar, 16, 32), pad_to_multiple(opt, 16, 32)
+        scales = zip(self.fuse, self.sar_encoder(sar), self.opt_encoder(opt), strict=True)
+        return [fuse(torch.cat([s, o], 1)) for fuse, s, o in list(scales)[-1 if deepest_only else 0 :]]
+
+
+class Encoder(nn.Module):
+    """Feature maps of one modality at five scales, by max-pooling."""
+
+    def __init__(self, channels: int, widths: list[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(before, c) for before, c in zip([channels, *widths], widths, strict=False))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for block in self.blocks:
+            maps.append(block(F.max_pool2d(maps[-1], 2) if maps else x))
+        return maps
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with BatchNorm, the second added to the first."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.second = nn.Sequential(
+            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return F.relu(x + self.second(x))
+
+
+class ChannelAttention(nn.Module):
+    """A weight in (0, 1) per channel from its mean and its maximum, (B, C, 1, 1)."""
+
+    def __init__(self, channels: int, ratio: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // ratio)
+        self.mlp = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False), nn.ReLU(), nn.Conv2d(hidden, channels, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.mlp(x.mean((2, 3), keepdim=True)) + self.mlp(x.amax((2, 3), keepdim=True))).sigmoid()

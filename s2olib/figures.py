@@ -1,0 +1,422 @@
+"""Every picture of the book, in one style: light, colour-blind safe (Okabe & Ito 2008), readable from 375 px on.
+
+Functions take arrays and rows of records and return a matplotlib ``Figure`` (or text to display); nothing is measured
+here but the plain shares of a bar chart. Arrays may be tensors on the CPU. The same input gives the same PNG bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from s2olib.project import InputError, writing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH = 6.8  # inches of every figure: at 375 px the 11 pt type is still 8 px high
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito, darkest first
+SPLIT_STYLE = {"train": ("#0072B2", "o"), "validation": ("#E69F00", "^"), "test": ("#D55E00", "s")}
+NO_DATA_COLOUR = "#e6e6e6"
+DATA_STRETCH = "each band over its own limits, linear"
+SAR_STRETCH = f"red VV, green VH ({DATA_STRETCH}), blue VV less VH around one half; one band alone in grey"
+
+
+def use_style() -> None:
+    """Set the book's style for every figure that follows."""
+    mpl.rcdefaults()
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 150,
+            "savefig.dpi": 150,
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+            "font.size": 11,
+            "axes.titlesize": 11,
+            "axes.labelsize": 11,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+            "legend.fontsize": 10,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#dddddd",
+            "lines.linewidth": 1.8,
+            "axes.prop_cycle": mpl.cycler(color=SERIES),
+            "image.interpolation": "nearest",
+            "svg.hashsalt": "s2olib",
+        }
+    )
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG or SVG, without date or version, and close it."""
+    metadata = {"Date": None, "Creator": None} if Path(path).suffix == ".svg" else {"Software": None}
+    with writing(path) as aside:
+        figure.savefig(aside, metadata=metadata)
+    plt.close(figure)
+
+
+def sar_picture(sar: Any) -> np.ndarray:
+    """SAR (Cs, H, W) in [-1, 1] → (H, W, 3) uint8: the composite of `SAR_STRETCH`, or grey where there is one band."""
+    sar = np.asarray(sar, np.float32)
+    if sar.ndim != 3:
+        raise InputError(f"sar has shape {sar.shape}: a picture needs (bands, H, W).")
+    if len(sar) == 1:
+        return _to_rgb(np.repeat(sar, 3, 0))
+    vv, vh = sar[:2]
+    return _to_rgb(np.stack([vv, vh, 2 * (vv - vh)]))
+
+
+def opt_picture(opt: Any) -> np.ndarray:
+    """Optical image (3, H, W) in [-1, 1] → (H, W, 3) uint8, as a saved file would hold it."""
+    opt = np.asarray(opt, np.float32)
+    if opt.ndim != 3 or len(opt) != 3:
+        raise InputError(f"opt has shape {opt.shape}: a picture needs (3, H, W), red, green, blue.")
+    return _to_rgb(opt)
+
+
+def lulc_picture(lulc: Any, categories: Sequence[str]) -> np.ndarray:
+    """Land-cover categories (H, W) → (H, W, 3) uint8 in their fixed colours, no data in light grey."""
+    lulc = np.asarray(lulc)
+    table = np.array([_rgb(NO_DATA_COLOUR)] * 256, np.uint8)
+    table[: len(categories)] = [_rgb(colour) for colour in category_colours(categories)]
+    return table[np.where((lulc < 0) | (lulc > 255), 255, lulc)]
+
+
+def category_colours(categories: Sequence[str]) -> list[str]:
+    """The fixed colour of each category, by its place in the order."""
+    from s2olib.data.landcover import CATEGORY_COLOURS
+
+    colours = list(CATEGORY_COLOURS)
+    if len(categories) > len(colours):
+        raise InputError(f"There are {len(categories)} categories and {len(colours)} colours: add to CATEGORY_COLOURS.")
+    return colours[: len(categories)]
+
+
+def triplet_grid(items: Sequence[Mapping[str, Any]], titles: Sequence[str], categories: Sequence[str] = ()) -> Figure:
+    """Items of the data set (`sar`, `opt` and, where there is any, `lulc`), one a column: SAR, optical, land cover."""
+    has_lulc = "lulc" in items[0]
+    rows = ["SAR", "OPT", "LULC"][: 2 + has_lulc]
+    cell = WIDTH / len(items)
+    figure, axes = _image_grid(len(rows), len(items), cell * len(rows) + 0.6)
+    for column, (item, title) in enumerate(zip(items, titles, strict=True)):
+        pictures = [sar_picture(item["sar"]), opt_picture(item["opt"])]
+        if has_lulc:
+            pictures.append(lulc_picture(item["lulc"], categories))
+        for ax, picture in zip(axes[:, column], pictures, strict=True):
+            ax.imshow(picture)
+        axes[0, column].set_title(_wrapped(title, cell))
+    for ax, name in zip(axes[:, 0], rows, strict=True):
+        ax.set_ylabel(name)
+    if has_lulc:
+        _category_legend(figure, categories)
+    return figure
+
+
+def comparison(
+    rows: Sequence[Mapping[str, np.ndarray]],
+    captions: Sequence[Mapping[str, str]] = (),
+    *,
+    titles: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    wrap: int = 3,
+) -> Figure:
+    """Pictures (H, W, 3) side by side, by column name (SAR, OPT, LULC, U-Net, HAT, S2OFormer).
+
+    One row alone is wrapped after `wrap` pictures, so that a telephone still shows them; several rows (named by
+    `titles`) keep one line each. `captions` give the text under a row's pictures by name, PSNR and SSIM under a
+    generated one; `categories` add the legend of a LULC column.
+    """
+    captions = list(captions) or [{}] * len(rows)
+    columns = min(wrap, len(rows[0])) if len(rows) == 1 else len(rows[0])
+    cells = [(row, name, i) for i, row in enumerate(rows) for name in row]
+    lines = math.ceil(len(cells) / columns)
+    cell = WIDTH / columns
+    figure, axes = _image_grid(lines, columns, lines * (cell + (0.5 if len(rows) == 1 else 0.3)) + 0.3)
+    size = min(11, 32 / columns + 4)
+    for ax, (row, name, i) in zip(axes.flat, cells, strict=False):
+        ax.imshow(row[name])
+        if len(rows) == 1 or i == 0:
+            ax.set_title(name, fontsize=min(11, size + 1))
+        ax.set_xlabel(captions[i].get(name, ""), fontsize=size)
+    for ax in axes.flat[len(cells) :]:
+        ax.set_visible(False)
+    for ax, title in zip(axes[:, 0], titles, strict=False):
+        ax.set_ylabel(_wrapped(title, cell), fontsize=size)
+    _category_legend(figure, categories)
+    return figure
+
+
+def split_map(index: pd.DataFrame) -> Figure:
+    """Where the windows lie, by split: columns `lon`, `lat` (degrees), `split` and, for the labels, `group`."""
+    if not len(index) or index[["lon", "lat"]].isna().any(axis=None):
+        raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
+    lon, lat = index["lon"].to_numpy(), index["lat"].to_numpy()
+    narrowing = math.cos(math.radians(lat.mean()))
+    half = max(np.ptp(lon) * narrowing, np.ptp(lat), 0.02) * 0.62  # half the side of the frame, degrees of latitude
+    figure, ax = plt.subplots(figsize=(WIDTH, WIDTH * 0.86))
+    for split, (colour, marker) in SPLIT_STYLE.items():
+        of = index["split"] == split
+        if of.any():
+            ax.scatter(lon[of], lat[of], s=22, c=colour, marker=marker, linewidths=0, label=f"{split} ({of.sum()})")
+    centre_lon, centre_lat = (lon.max() + lon.min()) / 2, (lat.max() + lat.min()) / 2
+    ax.set(
+        xlim=(centre_lon - half / narrowing, centre_lon + half / narrowing),
+        ylim=(centre_lat - half, centre_lat + half),
+        aspect=1 / narrowing,
+        xlabel="longitude (°E)",
+        ylabel="latitude (°N)",
+    )
+    ax.locator_params(nbins=5)
+    ax.ticklabel_format(useOffset=False)
+    ax.spines[:].set_visible(True)
+    for name, group in index.groupby("group") if "group" in index else ():
+        below = (group["lon"].mean(), group["lat"].min())
+        ax.annotate(name, below, (0, -6), textcoords="offset points", ha="center", va="top", fontsize=10)
+    length = _round_length(half * 111.32 * 0.6)  # km
+    degrees = length / (111.32 * narrowing)
+    left, bottom = 0.05, 0.06
+    ax.plot([left, left + degrees / (2 * half / narrowing)], [bottom] * 2, "k", lw=3, transform=ax.transAxes)
+    ax.text(left, bottom + 0.015, f"{length:g} km", transform=ax.transAxes, va="bottom")
+    arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.5}
+    ax.annotate("", (0.95, 0.96), (0.95, 0.85), xycoords="axes fraction", arrowprops=arrow)
+    ax.text(0.95, 0.84, "N", transform=ax.transAxes, ha="center", va="top")
+    figure.legend(loc="outside upper center", ncols=3, handletextpad=0.2, columnspacing=1.2)
+    return figure
+
+
+def class_shares(index: pd.DataFrame) -> Figure:
+    """Mean share of each land-cover category per split: columns `split` and ``share_<category>``."""
+    names = [column for column in index if column.startswith("share_")]
+    if not names:
+        raise InputError("The index has no share_<category> columns: these data have no land cover.")
+    categories = [name.removeprefix("share_") for name in names]
+    splits = [split for split in SPLIT_STYLE if (index["split"] == split).any()]
+    figure, ax = plt.subplots(figsize=(WIDTH, 1.1 + 0.5 * len(splits)))
+    left = np.zeros(len(splits))
+    for name, colour in zip(names, category_colours(categories), strict=True):
+        shares = index.groupby("split")[name].mean()[splits].to_numpy() * 100
+        ax.barh(splits, shares, left=left, color=colour, edgecolor="white")
+        for y, (share, start) in enumerate(zip(shares, left, strict=True)):
+            if share >= 6:
+                dark = np.dot(_rgb(colour), (0.299, 0.587, 0.114)) < 140
+                text = {"ha": "center", "va": "center", "fontsize": 10, "color": "white" if dark else "black"}
+                ax.text(start + share / 2, y, f"{share:.0f}", **text)
+        left += shares
+    ax.invert_yaxis()
+    ax.grid(False)
+    ax.set(xlim=(0, 100), xlabel="share of pixels (%)")
+    _category_legend(figure, categories)
+    return figure
+
+
+def training_curves(records: Mapping[str, Mapping[str, Any]], keys: Sequence[str] = ()) -> Figure:
+    """The curves of runs, one panel for each quantity (`keys`, default all), one line for each record.
+
+    A record's `curves` are rows with an `epoch` (or such columns). Runs that lack a quantity are absent from its panel.
+    """
+    import pandas as pd
+
+    curves = {name: pd.DataFrame(record["curves"]) for name, record in records.items()}
+    keys = list(keys) or list(dict.fromkeys(k for curve in curves.values() for k in curve if k != "epoch"))
+    columns = min(2, len(keys))
+    lines = math.ceil(len(keys) / columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, 2.3 * lines + 0.5), squeeze=False)
+    styles = ["-", "--", "-.", ":"]
+    for ax, key in zip(axes.flat, keys, strict=False):
+        for i, (name, curve) in enumerate(curves.items()):
+            if key in curve:
+                one = curve[["epoch", key]].dropna()
+                colour, style = SERIES[i % len(SERIES)], styles[i % len(styles)]
+                ax.plot(one["epoch"], one[key], style, color=colour, label=name, marker="." if len(one) < 10 else "")
+        ax.set_title(key)
+        ax.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    for ax in axes.flat[len(keys) :]:
+        ax.set_visible(False)
+    for ax in axes.flat[max(0, len(keys) - columns) : len(keys)]:
+        ax.set_xlabel("epoch")
+    lines_by_name = {line.get_label(): line for ax in axes.flat for line in ax.lines}
+    figure.legend(lines_by_name.values(), lines_by_name.keys(), loc="outside upper center", ncols=min(3, len(curves)))
+    return figure
+
+
+def metric_table(
+    rows: Sequence[Mapping[str, Any]], caption: str, name: str, formats: Mapping[str, str] | None = None
+) -> str:
+    """Rows of records as a numbered, citable MyST table, to show with ``Markdown(…)``.
+
+    `formats` give a column's number format (default ``.2f`` for floats); None and NaN are printed as a dash.
+    """
+    if not rows:
+        raise InputError(f"Table {name} has no rows: the runs it is made of have no records.")
+
+    def cell(column: str, value: Any) -> str:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return "–"
+        if isinstance(value, float | np.floating) or column in (formats or {}):
+            value = format(value, (formats or {}).get(column, ".2f")).replace("-", "−")
+        return str(value).replace("|", "\\|").replace("\n", " ")
+
+    columns = list(rows[0])
+    numeric = [all(row[c] is None or isinstance(row[c], int | float | np.number) for row in rows) for c in columns]
+    lines = [columns, ["---:" if right else ":---" for right in numeric]]
+    lines += [[cell(column, row[column]) for column in columns] for row in rows]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"```{{table}} {caption}\n:name: {name}\n\n{body}\n```"
+
+
+def intervals_plot(table: Sequence[Mapping[str, Any]], label: str) -> Figure:
+    """Means and their intervals, one line a row: `name`, `mean`, `low`, `high` and, where there are any, `seeds`.
+
+    `label` names the metric and its unit. `kind` "descriptive" draws the interval dashed and the mean hollow; `seeds`
+    are the means of the single seeds, small marks.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.42 * len(table)))
+    for y, row in enumerate(table):
+        descriptive = row.get("kind") == "descriptive"
+        ax.plot([row["low"], row["high"]], [y, y], "--" if descriptive else "-", color=SERIES[0], lw=2)
+        ax.plot(row["mean"], y, "o", color=SERIES[0], mfc="white" if descriptive else SERIES[0], ms=8)
+        ax.plot(row.get("seeds", []), [y] * len(row.get("seeds", [])), "|", color=SERIES[1], ms=13, mew=1.6)
+    ax.set_yticks(range(len(table)), [row["name"] for row in table])
+    ax.set(xlabel=label, ylim=(len(table) - 0.5, -0.5))
+    ax.grid(axis="y", visible=False)
+    return figure
+
+
+def feature_maps(features: Mapping[str, Any], channels: int = 5) -> Figure:
+    """The first `channels` maps of each named feature tensor (C, H, W), each stretched over its own 1–99 % range."""
+    cell = WIDTH / channels
+    figure, axes = _image_grid(len(features), channels, len(features) * (cell + 0.05))
+    for line, (name, feature) in zip(axes, features.items(), strict=True):
+        feature = np.asarray(feature, np.float32)
+        for ax, channel in zip(line, feature, strict=False):
+            low, high = np.quantile(channel, [0.01, 0.99])
+            ax.imshow(channel, cmap="cividis", vmin=low, vmax=max(high, low + 1e-12))
+        for ax in line[len(feature) :]:
+            ax.set_visible(False)
+        line[0].set_ylabel(f"{name}\n{' × '.join(map(str, feature.shape))}", fontsize=10)
+    return figure
+
+
+def refused_examples(pictures: Sequence[np.ndarray], reasons: Sequence[str], *, columns: int = 4) -> Figure:
+    """Patches (H, W, 3) that the rules turned away, each with its reason."""
+    columns = min(columns, len(pictures))
+    lines = math.ceil(len(pictures) / columns)
+    cell = WIDTH / columns
+    texts = [_wrapped(reason, cell) for reason in reasons]
+    figure, axes = _image_grid(lines, columns, lines * (cell + 0.2 * max(text.count("\n") + 1 for text in texts)))
+    for ax, picture, text in zip(axes.flat, pictures, texts, strict=False):
+        ax.imshow(picture)
+        ax.set_xlabel(text, fontsize=10)
+    for ax in axes.flat[len(pictures) :]:
+        ax.set_visible(False)
+    return figure
+
+
+SWIPE = """<figure id="{id}" style="--cut:50%">
+<style>
+#{id} {{ margin:1em auto; max-width:640px; }}
+#{id} .view {{ position:relative; overflow:hidden; line-height:0; border-radius:4px; }}
+#{id} img {{ width:100%; height:auto; margin:0; display:block; user-select:none; }}
+#{id} img+img {{ position:absolute; inset:0; height:100%; clip-path:inset(0 0 0 var(--cut)); }}
+#{id} .line {{ position:absolute; top:0; bottom:0; left:var(--cut); width:2px; margin-left:-1px; background:#fff;
+  box-shadow:0 0 3px #000; pointer-events:none; }}
+#{id} input {{ position:absolute; inset:0 auto 0 -22px; width:calc(100% + 44px); height:100%; margin:0; padding:0;
+  appearance:none; -webkit-appearance:none; background:none; cursor:ew-resize; touch-action:pan-y; outline:none; }}
+#{id} input::-webkit-slider-runnable-track {{ height:100%; background:none; display:flex; align-items:center; }}
+#{id} input::-webkit-slider-thumb {{ -webkit-appearance:none; width:44px; height:44px; border-radius:50%;
+  border:2px solid #fff; background:rgba(0,0,0,.35); box-shadow:0 0 3px #000; }}
+#{id} input::-moz-range-track {{ background:none; }}
+#{id} input::-moz-range-thumb {{ width:40px; height:40px; border-radius:50%; border:2px solid #fff;
+  background:rgba(0,0,0,.35); box-shadow:0 0 3px #000; }}
+#{id} input:focus-visible::-webkit-slider-thumb {{ outline:3px solid #0072B2; }}
+#{id} input:focus-visible::-moz-range-thumb {{ outline:3px solid #0072B2; }}
+#{id} figcaption {{ display:flex; justify-content:space-between; gap:1em; margin-top:.4em; }}
+</style>
+<div class="view"><img src="{left}" alt="{alt_left}"><img src="{right}" alt="{alt_right}"><div class="line"></div>
+<input type="range" min="0" max="100" value="50" aria-label="Left of the line: {alt_left}. Right: {alt_right}."
+ oninput="this.closest('figure').style.setProperty('--cut', this.value + '%')"></div>
+<figcaption><span>◀ {alt_left}</span><span>{alt_right} ▶</span></figcaption>
+</figure>"""
+
+
+def swipe(left: np.ndarray, right: np.ndarray, alt_left: str, alt_right: str) -> str:
+    """HTML of a before/after slider of two pictures (H, W, 3) uint8, worked by mouse, touch or arrow keys.
+
+    No library: a range input over two WebP images, the upper one clipped at the line. The id comes from the content.
+    """
+    if left.shape != right.shape:
+        raise InputError(f"left has shape {left.shape}, right {right.shape}: a slider needs two pictures of one size.")
+    sources = [_data_uri(picture) for picture in (left, right)]
+    alts = [html.escape(text) for text in (alt_left, alt_right)]
+    identity = "swipe-" + hashlib.sha256("".join(sources + alts).encode()).hexdigest()[:12]
+    return SWIPE.format(id=identity, left=sources[0], right=sources[1], alt_left=alts[0], alt_right=alts[1])
+
+
+def _data_uri(picture: np.ndarray) -> str:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "WEBP", quality=85, method=6)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _to_rgb(x: np.ndarray) -> np.ndarray:
+    """(3, H, W) in [-1, 1] → (H, W, 3) uint8; NaN becomes black."""
+    return np.rint((np.clip(np.nan_to_num(x, nan=-1), -1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(round(255 * channel) for channel in mpl.colors.to_rgb(colour))
+
+
+def _image_grid(lines: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, height), squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    for ax in axes.flat:
+        _bare(ax)
+    return figure, axes
+
+
+def _bare(ax: Axes) -> None:
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+
+def _category_legend(figure: Figure, categories: Sequence[str]) -> None:
+    colours = category_colours(categories) if categories else []
+    patches = [Patch(color=colour, label=name) for name, colour in zip(categories, colours, strict=True)]
+    if patches:
+        columns = 4 if sum(map(len, categories)) <= 48 else 2
+        spacing = {"handlelength": 1, "handletextpad": 0.4, "columnspacing": 1.1}
+        figure.legend(handles=patches, loc="outside lower center", ncols=columns, **spacing)
+
+
+def _wrapped(text: str, inches: float) -> str:
+    """Text broken to fit a width at 10 or 11 points."""
+    return "\n".join(textwrap.wrap(text, max(8, int(inches * 11))))
+
+
+def _round_length(km: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not above `km`."""
+    power = 10.0 ** math.floor(math.log10(km))
+    return max(m * power for m in (1, 2, 5) if m * power <= km)

@@ -1,0 +1,93 @@
+"""The generators by name: everything that turns SAR into an optical image.
+
+>>> model = create_generator("s2oformer", in_channels=2, out_channels=3, embed_dim=16, depths=(2, 2), num_heads=(2, 2))
+>>> again = create_generator(**model.config)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from s2olib.generators.hat import HAT, load_reference_weights
+from s2olib.generators.padding import pad_to_multiple
+from s2olib.generators.s2oformer import S2OFormer
+from s2olib.generators.unet import UNet
+from s2olib.project import InputError
+
+__all__ = [
+    "HAT",
+    "S2OFormer",
+    "UNet",
+    "complexity",
+    "create_generator",
+    "generator_names",
+    "load_reference_weights",
+    "pad_to_multiple",
+]
+
+_GENERATORS: dict[str, type[nn.Module]] = {"unet": UNet, "hat": HAT, "s2oformer": S2OFormer}
+
+
+def generator_names() -> list[str]:
+    """The names `create_generator` knows."""
+    return list(_GENERATORS)
+
+
+def create_generator(name: str, *, in_channels: int, out_channels: int, **config: Any) -> nn.Module:
+    """Build a generator; what `config` leaves out is that network's published default.
+
+    The model's ``config`` is a dictionary of plain numbers and lists that builds it again:
+    ``create_generator(**model.config)``. An unknown name or key, or an illegal value, raises `InputError`.
+    """
+    if name not in _GENERATORS:
+        raise InputError(f"generator '{name}' is unknown: choose one of {', '.join(_GENERATORS)}.")
+    known = inspect.signature(_GENERATORS[name]).parameters
+    config = {"in_channels": in_channels, "out_channels": out_channels, **config}
+    for key, value in config.items():
+        if key not in known:
+            raise InputError(f"generator '{name}' has no parameter '{key}': it takes {', '.join(known)}.")
+        _check_value(key, value, known[key].annotation)
+    complete = {key: parameter.default for key, parameter in known.items()} | config
+    model = _GENERATORS[name](**complete)
+    plain = {key: list(value) if isinstance(value, Sequence) else value for key, value in complete.items()}
+    model.config = {"name": name, **plain}
+    return model
+
+
+def complexity(model: nn.Module, *shapes: Sequence[int]) -> tuple[int, int]:
+    """(parameters, multiply-accumulates) of one forward pass on inputs of `shapes`, e.g. ``(1, 2, 256, 256)``.
+
+    Counted on PyTorch's meta device, so nothing is computed or allocated. Convolutions, linear layers and both products
+    of attention count; additions, normalisations and activations do not.
+    """
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    state = {key: torch.empty_like(value, device="meta") for key, value in state.items()}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        functional_call(model, state, tuple(torch.empty(*shape, device="meta") for shape in shapes))
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
+
+
+def _check_value(key: str, value: Any, annotation: str) -> None:
+    """Raise `InputError` unless `value` is what the parameter's annotation says, integers being positive."""
+
+    def count(number: Any) -> bool:
+        return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+    legal, expected = {
+        "int": (count(value), "a whole number of at least 1"),
+        "float": (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0, "a number ≥ 0"),
+        "bool": (isinstance(value, bool), "true or false"),
+        "Sequence[int]": (
+            isinstance(value, list | tuple) and len(value) > 0 and all(map(count, value)),
+            "a list of whole numbers of at least 1",
+        ),
+    }[annotation]
+    if not legal:
+        raise InputError(f"{key} is {value!r}: give {expected}.")

@@ -1,0 +1,112 @@
+"""S2OFormer: a U of residual hybrid attention groups, from speckled SAR to a clear optical image.
+
+The talk publishes the building block (RHAG, depths and heads (4, 4, 4, 4), window 8) and the name; the topology here is
+our own. Three reasons shape it. Speckle can only be told from ground by looking around, so the first groups work on
+coarser grids, where a window sees more of the scene and noise is averaged out. Detail is needed once, at the end, so
+only the last group runs at full resolution: that makes it cheaper than HAT of the same width. And in decibels or
+stretched 8-bit numbers speckle is nearly additive, so that plain local means are a multilook: the stem sees the image
+beside its means and its local deviation, the statistics that speckle filters since Lee (1980) are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2olib.generators.padding import pad_to_multiple
+from s2olib.generators.rhag import RHAG, check_groups, drop_path_rates, initialise
+from s2olib.project import InputError
+
+
+class S2OFormer(nn.Module):
+    """SAR (B, in_channels, H, W) → image (B, out_channels, H, W), both scaled to [-1, 1]; the output is not clipped.
+
+    `depths` and `num_heads` have one entry per group in order of execution. Group i of n works at 1 / 2**min(i + 1,
+    n − 1 − i) of the size: four groups at 1/2, 1/4, 1/2, 1/1; two at 1/2, 1/1. Any size works: the input is padded by
+    its mirror image and the result cropped. `embed_dim` must divide by 4.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 2,
+        out_channels: int = 3,
+        *,
+        embed_dim: int = 96,
+        depths: Sequence[int] = (4, 4, 4, 4),
+        num_heads: Sequence[int] = (4, 4, 4, 4),
+        window_size: int = 8,
+        compress_ratio: int = 3,
+        squeeze_factor: int = 30,
+        conv_scale: float = 0.01,
+        overlap_ratio: float = 0.5,
+        mlp_ratio: float = 2.0,
+        drop_path_rate: float = 0.1,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        check_groups(embed_dim, depths, num_heads, window_size, overlap_ratio, drop_path_rate)
+        if embed_dim % 4:
+            raise InputError(f"embed_dim {embed_dim} does not divide by 4, as S2OFormer's pixel shuffles need.")
+        last = len(depths) - 1
+        self.steps = [min(i + 1, last - i) for i in range(last + 1)]  # how often each group's size is halved
+        self.multiple = window_size * 2 ** max(self.steps)
+        self.stem = nn.Conv2d(4 * in_channels, embed_dim, 3, padding=1)
+        rates = drop_path_rates(drop_path_rate, depths)
+        self.resample, self.groups = nn.ModuleList(), nn.ModuleList()
+        levels = zip(self.steps, [0, *self.steps], depths, num_heads, rates, strict=False)
+        for step, before, depth, heads, drop_path in levels:
+            joined = embed_dim + embed_dim // 4
+            self.resample.append(
+                nn.Linear(embed_dim, embed_dim // 4)
+                if step > before
+                else nn.Linear(joined, embed_dim)
+                if step < before
+                else nn.Identity()
+            )
+            self.groups.append(
+                RHAG(
+                    embed_dim,
+                    depth,
+                    heads,
+                    window_size=window_size,
+                    compress_ratio=compress_ratio,
+                    squeeze_factor=squeeze_factor,
+                    conv_scale=conv_scale,
+                    overlap_ratio=overlap_ratio,
+                    mlp_ratio=mlp_ratio,
+                    drop_path=drop_path,
+                    checkpointing=checkpointing,
+                )
+            )
+        self.head = nn.Sequential(
+            nn.Conv2d(embed_dim, embed_dim // 2, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(embed_dim // 2, out_channels, 3, padding=1),
+        )
+        initialise(self)
+
+    def forward(self, sar: Tensor) -> Tensor:
+        height, width = sar.shape[-2:]
+        sar = pad_to_multiple(sar, self.multiple)
+        x = self.stem(torch.cat([sar, *speckle_statistics(sar)], 1)).permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
+        skips, before = [], 0
+        for step, resample, group in zip(self.steps, self.resample, self.groups, strict=True):
+            if step > before:
+                skips.append(x)
+                x = rearrange(resample(x), "b (h i) (w j) c -> b h w (i j c)", i=2, j=2)
+            elif step < before:
+                x = rearrange(x, "b h w (i j c) -> b (h i) (w j) c", i=2, j=2)
+                x = resample(torch.cat([x, skips.pop()], -1))
+            x, before = group(x), step
+        return self.head(x.permute(0, 3, 1, 2))[..., :height, :width]
+
+
+def speckle_statistics(sar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Local means over 5 and 15 pixels and the deviation from the smaller one, each of `sar`'s shape."""
+    narrow, wide = (F.avg_pool2d(sar, size, 1, size // 2, count_include_pad=False) for size in (5, 15))
+    deviation = F.avg_pool2d((sar - narrow).abs(), 5, 1, 2, count_include_pad=False)
+    return narrow, wide, deviation

@@ -1,0 +1,132 @@
+"""What generator and discriminators minimise: semantic, feature, adversarial and structural losses.
+
+The talk names only the feature loss, an MSE at the deepest feature map of the Deep Semantic Discriminator; the
+adversarial loss is pix2pix's (Isola et al., CVPR 2017), the others are choices of this project.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2olib.dsd import DSD
+from s2olib.metrics import ssim
+from s2olib.project import InputError
+
+
+def segmentation_loss(
+    logits: Tensor, target: Tensor, ignore_index: int = 255, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy plus dice of `logits` (B, K, H, W) against `target` (B, H, W) int64 categories, a scalar.
+
+    Pixels of `ignore_index` count nowhere; a target of nothing else gives 0. Dice sums over the batch's pixels per
+    class and is averaged over the classes that occur in the target.
+    """
+    if target.shape != (logits.shape[0], *logits.shape[2:]):
+        raise InputError(f"target has shape {tuple(target.shape)}, logits {tuple(logits.shape)}: give one per pixel.")
+    logits = logits.float()
+    known = target != ignore_index  # (B, H, W)
+    classes = target.where(known, 0)
+    log_probability = logits.log_softmax(1)
+    weight = known.float() if class_weights is None else known * class_weights.to(logits)[classes]
+    nll = -log_probability.gather(1, classes[:, None])[:, 0]  # (B, H, W)
+    cross_entropy = (nll * weight).sum() / weight.sum().clamp(min=1e-6)
+
+    truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1) * known[:, None]  # (B, K, H, W)
+    probability = log_probability.exp() * known[:, None]
+    pixels = (0, 2, 3)
+    overlap, total = (probability * truth).sum(pixels), probability.sum(pixels) + truth.sum(pixels)  # (K,)
+    present = truth.sum(pixels) > 0
+    dice = ((1 - 2 * overlap / total.clamp(min=1e-6)) * present).sum() / present.sum().clamp(min=1)
+    return cross_entropy + dice
+
+
+class FeatureLoss(nn.Module):
+    """MSE between real and fake optical images at the DSD's deepest feature map, in units of each channel's deviation.
+
+    Without that scale the loss would depend on how large the DSD's features happen to be and fade or explode as it
+    learns. Running mean and variance per channel are taken from real images while this module is in training mode.
+    Only `fake` receives a gradient: for this step the DSD is in evaluation mode and its weights are frozen. The DSD
+    itself is not part of the state dictionary.
+    """
+
+    def __init__(self, dsd: DSD, momentum: float = 0.01) -> None:
+        super().__init__()
+        self._dsd = [dsd]  # in a list: the DSD is no part of this module's state
+        self.momentum = momentum
+        channels = 16 * dsd.config["width"]
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("updates", torch.tensor(0))
+
+    def forward(self, sar: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+        """A scalar from `sar` (B, Cs, H, W), `real` and `fake` (B, Co, H, W)."""
+        dsd = self._dsd[0]
+        training, frozen = dsd.training, [p for p in dsd.parameters() if p.requires_grad]
+        dsd.eval()
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            with torch.no_grad():
+                target = dsd.deepest(sar, real).float()
+            features = dsd.deepest(sar, fake).float()
+        finally:
+            dsd.train(training)
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+        if self.training:
+            self._update(target)
+        deviation = self.variance.sqrt()
+        # A channel that never fires must not turn the fake's first activation into an enormous error.
+        deviation = deviation.clamp(min=0.1 * deviation.mean().clamp(min=1e-6)).view(1, -1, 1, 1)
+        return F.mse_loss(features / deviation, target / deviation)
+
+    @torch.no_grad()
+    def _update(self, target: Tensor) -> None:
+        rate = max(self.momentum, 1 / (int(self.updates) + 1))  # a plain average at first
+        self.updates += 1
+        step = target.mean((0, 2, 3)) - self.mean
+        self.mean += rate * step
+        around = (target - self.mean.view(1, -1, 1, 1)).square().mean((0, 2, 3))
+        self.variance.lerp_(around, rate)
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """pix2pix's discriminator objective, a scalar: half the binary cross-entropies of real pairs and of fake ones."""
+    real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
+    fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
+    return (real + fake) / 2
+
+
+def generator_adversarial_loss(fake_logits: Tensor) -> Tensor:
+    """pix2pix's adversarial objective of the generator, a scalar: fake pairs should be taken for real ones."""
+    return F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
+
+
+def ssim_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """1 − SSIM of images in [-1, 1], averaged over the batch, a scalar."""
+    return 1 - ssim(fake, real, data_range=2.0).mean()
+
+
+@torch.no_grad()
+def optical_sensitivity(dsd: DSD, sar: Tensor, opt: Tensor, other_opt: Tensor) -> Tensor:
+    """How far the deepest map depends on the optical image, (B,): ‖f(sar, opt) − f(sar, other)‖ / ‖f(sar, opt)‖.
+
+    0 means that a feature loss there can teach the generator nothing. Evaluate with `dsd.eval()`.
+    """
+    features = dsd.deepest(sar, opt).flatten(1)
+    return (features - dsd.deepest(sar, other_opt).flatten(1)).norm(dim=1) / features.norm(dim=1)
+
+
+def mean_iou(prediction: Tensor, target: Tensor, num_classes: int) -> float:
+    """Intersection over union, averaged over the classes that occur in either; NaN where no pixel has a class.
+
+    `prediction` and `target` (B, H, W) hold classes 0..num_classes−1; pixels whose target is anything else are no data.
+    """
+    known = (target >= 0) & (target < num_classes)
+    pairs = target[known] * num_classes + prediction[known]
+    confusion = torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+    both = confusion.diagonal()
+    either = confusion.sum(0) + confusion.sum(1) - both
+    return (both[either > 0] / either[either > 0]).mean().item()

@@ -1,0 +1,40 @@
+"""The discriminator of pix2pix (Isola et al., CVPR 2017): judges 70 x 70 pixel patches of a SAR-optical pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from s2olib.project import InputError
+
+
+class PatchGAN(nn.Module):
+    """(sar (B, Cs, H, W), opt (B, Co, H, W)) → real-or-fake logits (B, 1, H/8 − 2, W/8 − 2).
+
+    2.77 M parameters for 2 + 3 channels, initialised N(0, 0.02). Images below 32 pixels raise `InputError`.
+    """
+
+    def __init__(self, sar_channels: int = 2, opt_channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(sar_channels + opt_channels, width, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            *_layer(width, 2 * width, 2),
+            *_layer(2 * width, 4 * width, 2),
+            *_layer(4 * width, 8 * width, 1),
+            nn.Conv2d(8 * width, 1, 4, 1, 1),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                nn.init.normal_(module.weight, float(isinstance(module, nn.BatchNorm2d)), 0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, sar: Tensor, opt: Tensor) -> Tensor:
+        if min(opt.shape[-2:]) < 32:
+            raise InputError(f"PatchGAN needs at least 32 x 32 pixels, not {tuple(opt.shape[-2:])}: use larger crops.")
+        return self.layers(torch.cat([sar, opt], 1))
+
+
+def _layer(before: int, width: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(before, width, 4, stride, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]

@@ -1,0 +1,148 @@
+"""Run records: what a finished run leaves, and the only thing that tables, figures and the book are made from.
+
+A run's folder holds ``record.json`` (parameters, seed, data fingerprint, code version, hardware, curves, metrics with
+their intervals) and ``patches.csv`` (every test patch's metrics). `REQUIRED` is the schema. A record published with the
+book is replaced only if something other than `VOLATILE` differs, so that executing again changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from s2olib.project import InputError, code_fingerprint, writing
+from s2olib.statistics import blocks, cluster_interval, interval_kind
+
+SCHEMA = 1
+REQUIRED = {
+    "schema": int,
+    "generator": str,
+    "tag": str,
+    "seed": int,
+    "parameters": dict,
+    "dataset": dict,
+    "complexity": dict,
+    "code_version": str,
+    "libraries": dict,
+    "hardware": dict,
+    "curves": list,
+    "best_epoch": int,
+    "samples_seen": int,
+    "metrics": dict,
+    "evaluation": dict,
+    "cost": dict,
+}
+VOLATILE = ("cost", "hardware", "libraries")
+
+
+def run_name(generator: str, tag: str, seed: int) -> str:
+    """``<generator>-<tag>-s<seed>``, the folder of a run under its ``run_root``."""
+    return f"{generator}-{tag}-s{seed}"
+
+
+def summarise(patches: pd.DataFrame) -> dict[str, dict]:
+    """Mean and 95 % cluster-bootstrap interval of every metric of ``patches.csv``, ``{name: {mean, low, high}}``."""
+    clusters = blocks(patches)
+    names = [name for name in patches if name not in ("id", "scene", "group", "row", "col")]
+    summary = {}
+    for name in names:
+        mean, low, high = cluster_interval(patches[name], clusters)
+        summary[name] = {"mean": mean, "low": low, "high": high}
+    return summary
+
+
+def evaluation_conditions(patches: pd.DataFrame, split: str) -> dict:
+    """What the metrics were measured on and how: the conditions that every printed number carries."""
+    return {
+        "split": split,
+        "patches": len(patches),
+        "groups": sorted(map(str, patches["group"].unique())),
+        "clusters": int(blocks(patches).max()) + 1,
+        "interval": f"95 % cluster bootstrap, {interval_kind(patches['group'])}",
+        "data_range": "8-bit: clipped to the stated limits, 0..255, rounded, float64",
+        "ssim": "Gaussian, sigma 1.5, window 11, per channel, population covariance",
+    }
+
+
+def machine(device: torch.device) -> dict:
+    """The hardware and the libraries a run used."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": device.type, "name": name, "threads": torch.get_num_threads()}
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {name: version(name) for name in ("torch", "timm", "lightning-fabric", "numpy")}
+
+
+def write(run: Path, record: dict, patches: pd.DataFrame) -> None:
+    """Write ``patches.csv`` and then ``record.json`` into the run's folder: a run with a record is a finished run."""
+    record = {"schema": SCHEMA, "code_version": code_fingerprint(), "libraries": libraries()} | record
+    check(record, run / "record.json")
+    with writing(run / "patches.csv") as aside:
+        patches.to_csv(aside, index=False, float_format="%.6f", lineterminator="\n")
+    with writing(run / "record.json") as aside:
+        aside.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def read(run: str | Path) -> dict:
+    """The record of a run's folder, checked against the schema; missing or broken ones raise `InputError`."""
+    path = Path(run) / "record.json"
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: the run is missing or unfinished, execute 03_train for it first.")
+    try:
+        record = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): delete it and execute the run again.") from None
+    check(record, path)
+    return record
+
+
+def read_patches(run: str | Path) -> pd.DataFrame:
+    """``patches.csv`` of a run: one row for each test patch."""
+    path = Path(run) / "patches.csv"
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: execute the run again.")
+    return pd.read_csv(path, dtype={"id": str, "scene": str, "group": str})
+
+
+def find(run_root: str | Path) -> dict[str, dict]:
+    """Every finished run under `run_root`, ``{folder name: record}``; raises `InputError` where there is none."""
+    folders = sorted(path.parent for path in Path(run_root).glob("*/record.json"))
+    if not folders:
+        raise InputError(f"run_root {run_root} holds no finished run: execute 03_train first.")
+    return {folder.name: read(folder) for folder in folders}
+
+
+def check(record: dict, path: Path) -> None:
+    """Raise `InputError` unless `record` has every key of `REQUIRED`, each of its type."""
+    for key, kind in REQUIRED.items():
+        if not isinstance(record.get(key), kind):
+            raise InputError(f"{path} has no valid `{key}` ({kind.__name__}): it was not written by this version.")
+    if record["schema"] != SCHEMA:
+        raise InputError(f"{path} has schema {record['schema']}, this version reads {SCHEMA}: execute the run again.")
+
+
+def publish(run: Path, target: Path) -> bool:
+    """Copy a run's record and per-patch metrics to `target` for the book; say whether anything but cost differed."""
+    record = read(run)
+
+    def lasting(record: dict) -> dict:
+        return {key: value for key, value in record.items() if key not in VOLATILE}
+
+    same_patches = (target / "patches.csv").is_file() and (target / "patches.csv").read_bytes() == (
+        run / "patches.csv"
+    ).read_bytes()
+    if same_patches and (target / "record.json").is_file() and lasting(read(target)) == lasting(record):
+        return False
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("patches.csv", "record.json"):
+        with writing(target / name) as aside:
+            shutil.copyfile(run / name, aside)
+    return True

@@ -1,0 +1,252 @@
+"""The generators: values against plain formulas, any size, gradients, precision, complexity, faults."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from s2olib.generators import complexity, create_generator, generator_names, load_reference_weights, pad_to_multiple
+from s2olib.generators.rhag import RHAG
+from s2olib.project import InputError
+
+HERE = Path(__file__).parent
+SMALL = {"embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4, "drop_path_rate": 0.0}
+TALK = {"depths": [4] * 4, "num_heads": [4] * 4, "window_size": 8}
+
+
+def small(name: str, **changes):
+    torch.manual_seed(0)
+    config = {"embed_dim": 4, "levels": 4} if name == "unet" else SMALL
+    return create_generator(name, **{"in_channels": 2, "out_channels": 3, **config, **changes})
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(HERE / "golden" / "hat_tiny.npz")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    spec = importlib.util.spec_from_file_location("plain_hat", HERE.parent / "bench" / "plain_hat.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.plain_hat
+
+
+def golden_hat(golden):
+    model = create_generator(**json.loads(str(golden["config"]))).eval()
+    weights = {name.removeprefix("weights/"): torch.from_numpy(golden[name]) for name in golden if "/" in name}
+    model.load_state_dict(weights)
+    return model
+
+
+def test_hat_agrees_with_the_plain_formulas_and_the_golden_file(golden, plain):
+    model, sar = golden_hat(golden), torch.from_numpy(golden["input"])
+    outputs = []
+    for group in model.groups:
+        group.register_forward_hook(lambda module, inputs, output: outputs.append(output.flatten(1, 2)))
+    with torch.no_grad():
+        image = model(sar)
+        again, groups = plain(model.state_dict(), model.config, sar)
+    expected = [golden["output"], golden["group0"], golden["group1"]]
+    for ours, theirs, value in zip([image, *outputs], [again, *groups], expected, strict=True):
+        np.testing.assert_allclose(ours, value, atol=1e-5)
+        np.testing.assert_allclose(theirs, value, atol=1e-5)
+
+
+def test_hat_gradients_agree_with_the_plain_formulas(golden, plain):
+    model, sar = golden_hat(golden), torch.from_numpy(golden["input"])
+    loss = model(sar).square().mean()
+    ours = torch.autograd.grad(loss, model.parameters())
+    theirs = torch.autograd.grad(
+        plain(dict(model.named_parameters()), model.config, sar)[0].square().mean(), model.parameters()
+    )
+    for (name, _), a, b in zip(model.named_parameters(), ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3, msg=name)
+
+
+PUBLISHED = {
+    "stem": "conv_first", "norm_in": "patch_embed.norm", "groups": "layers", "overlap": "residual_group.overlap_attn",
+    "blocks": "residual_group.blocks", "attention": "attn", "bias_table": "relative_position_bias_table",
+    "norm_out": "norm", "conv_out": "conv_after_body",
+}  # fmt: skip
+
+
+def published_name(name: str) -> str:
+    """Our parameter's name in the published state dictionaries."""
+    parts = name.split(".")
+    if parts[-2:] in (["attention", "bias"], ["overlap", "bias"]):
+        parts[-1] = "bias_table"
+    name = ".".join(PUBLISHED.get(part, part) for part in parts)
+    for ours, theirs in {
+        "conv.conv1": "conv_block.cab.0", "conv.conv2": "conv_block.cab.2", "conv.squeeze": "conv_block.cab.3.attention.1",
+        "conv.excite": "conv_block.cab.3.attention.3", "head.0": "conv_before_upsample.0", "head.2": "conv_last",
+    }.items():  # fmt: skip
+        name = name.replace(ours, theirs)
+    return name
+
+
+def test_published_weights_load_and_their_upsampler_is_named(golden):
+    model, sar = golden_hat(golden), torch.from_numpy(golden["input"])
+    published = {published_name(name): value for name, value in model.state_dict().items()}
+    for name in published:  # channel attention is made of 1x1 convolutions there
+        if "cab.3" in name and name.endswith("weight"):
+            published[name] = published[name][..., None, None]
+    published |= {"upsample.0.weight": torch.zeros(8, 8, 3, 3), "relative_position_index_SA": torch.zeros(16, 16)}
+    other = create_generator(**model.config).eval()
+    with pytest.warns(UserWarning, match=r"upsample\.0\.weight"):
+        assert load_reference_weights(other, {"params_ema": published}) == ["upsample.0.weight"]
+    with torch.no_grad():
+        torch.testing.assert_close(other(sar), model(sar))
+
+    three_bands = create_generator(**model.config | {"in_channels": 3})
+    with pytest.warns(UserWarning, match="conv_first"):
+        load_reference_weights(
+            three_bands, {k: v for k, v in published.items() if "upsample" not in k or "before" in k}
+        )
+    del published["norm.weight"]
+    with pytest.raises(InputError, match=r"norm_out\.weight"):
+        load_reference_weights(other, published)
+    narrow = create_generator(**model.config | {"embed_dim": 4})
+    with pytest.raises(InputError, match="has shape"):
+        load_reference_weights(narrow, published)
+
+
+def test_shifted_windows_never_mix_opposite_sides_of_the_image():
+    torch.manual_seed(0)
+    attention = RHAG(8, 2, 2, window_size=4).blocks[1].attention
+    y = torch.randn(1, 12, 12, 8)
+    changed = y.clone()
+    changed[:, -2:] += 10  # the two rows that the shift brings beside the first two
+    with torch.no_grad():
+        difference = (attention(changed) - attention(y)).abs().amax((0, 2, 3))  # per row
+    assert difference[:2].max() < 1e-6
+    assert difference[-2:].min() > 1e-3
+
+
+@pytest.mark.parametrize("name", generator_names())
+@pytest.mark.parametrize("size", [(16, 16), (18, 34), (2, 6)])
+def test_any_even_size_band_count_and_batch_of_one_trains(name, size):
+    model = small(name, in_channels=1, out_channels=5).train()
+    image = model(torch.randn(1, 1, *size))
+    assert image.shape == (1, 5, *size)
+    assert image.isfinite().all()
+
+
+@pytest.mark.parametrize("name", generator_names())
+def test_every_parameter_gets_a_gradient(name):
+    model = small(name).train()
+    model(torch.randn(2, 2, 32, 32)).square().sum().backward()
+    idle = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not idle
+
+
+@pytest.mark.parametrize("name", generator_names())
+def test_images_of_a_batch_do_not_see_each_other(name):
+    model, sar = small(name).eval(), torch.randn(3, 2, 24, 40)
+    with torch.inference_mode():
+        together, alone = model(sar), torch.cat([model(image[None]) for image in sar])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", generator_names())
+def test_bf16_autocast_stays_finite_and_near(name):
+    model, sar = small(name).eval(), torch.randn(2, 2, 32, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(sar)
+    half.float().square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert (half.float() - model(sar)).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("name", ["hat", "s2oformer"])
+def test_checkpointing_changes_neither_output_nor_gradients(name):
+    sar, results = torch.randn(2, 2, 16, 16), []
+    for checkpointing in (False, True):
+        model = small(name, checkpointing=checkpointing, drop_path_rate=0.5).train()
+        torch.manual_seed(1)  # the same blocks are dropped
+        image = model(sar)
+        image.square().sum().backward()
+        results.append([image, *(p.grad for p in model.parameters())])
+    for kept, again in zip(*results, strict=True):
+        torch.testing.assert_close(kept, again)
+
+
+def test_published_sizes():
+    two = {"in_channels": 2, "out_channels": 3}
+    unet = complexity(create_generator("unet", **two), (1, 2, 256, 256))
+    assert [round(unet[0] / 1e6, 2), round(unet[1] / 1e9, 2)] == [54.41, 6.03]
+    for width, parameters, macs in ((96, 2.89, 205.8), (180, 9.96, 684.0)):
+        with torch.device("meta"):
+            hat, ours = (create_generator(name, **two, **TALK, embed_dim=width) for name in ("hat", "s2oformer"))
+        count = complexity(hat, (1, 2, 256, 256))
+        assert [round(count[0] / 1e6, 2), round(count[1] / 1e9, 1)] == [parameters, macs]
+        lighter = complexity(ours, (1, 2, 256, 256))
+        assert lighter[0] <= count[0]
+        assert lighter[1] <= 0.6 * count[1]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 5, 6])
+def test_s2oformer_is_lighter_than_hat_for_any_number_of_groups(groups):
+    config = SMALL | {"depths": [1] * groups, "num_heads": [2] * groups, "embed_dim": 16}
+    ours, hat = (small(name, **config) for name in ("s2oformer", "hat"))
+    (p, m), (p_hat, m_hat) = (complexity(model, (1, 2, 64, 64)) for model in (ours, hat))
+    assert p <= p_hat
+    assert m <= m_hat
+
+
+@pytest.mark.parametrize("name", generator_names())
+def test_config_survives_json_and_rebuilds_the_model(name):
+    model = small(name)
+    again = create_generator(**json.loads(json.dumps(model.config)))
+    again.load_state_dict(model.state_dict())
+    assert again.config == model.config
+
+
+def test_padding_mirrors_as_often_as_needed():
+    x = torch.arange(3.0).view(1, 1, 1, 3)
+    padded = pad_to_multiple(x, 8)
+    assert padded.shape == (1, 1, 8, 8)
+    assert padded[0, 0, 5].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
+    fits = torch.zeros(1, 1, 8, 16)
+    assert pad_to_multiple(fits, 8) is fits
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "culprit"),
+    [
+        ("gan", {}, "'gan'"),
+        ("unet", {"depths": [2]}, "'depths'"),
+        ("hat", {"levels": 3}, "'levels'"),
+        ("hat", {"embed_dim": 10, "num_heads": [4] * 6}, "num_heads 4"),
+        ("hat", {"depths": [2, 2]}, "depths has 2"),
+        ("hat", {"window_size": 7}, "window_size 7"),
+        ("hat", {"overlap_ratio": 3.0}, "overlap_ratio 3.0"),
+        ("hat", {"depths": []}, "depths"),
+        ("hat", {"mlp_ratio": -1}, "mlp_ratio"),
+        ("hat", {"drop_path_rate": 1.0}, "drop_path_rate"),
+        ("hat", {"checkpointing": 1}, "checkpointing"),
+        ("s2oformer", {"embed_dim": 6, "num_heads": [2] * 4}, "embed_dim 6"),
+        ("s2oformer", {"embed_dim": 0}, "embed_dim is 0"),
+        ("s2oformer", {"window_size": "8"}, "window_size is '8'"),
+        ("unet", {"levels": True}, "levels"),
+        ("unet", {"levels": 1}, "levels"),
+        ("unet", {"in_channels": 0}, "in_channels"),
+    ],
+)
+def test_bad_configurations_are_named(name, config, culprit):
+    with pytest.raises(InputError, match=culprit):
+        create_generator(name, **{"in_channels": 2, "out_channels": 3, **config})
+
+
+def test_import_needs_neither_rasterio_nor_jupyter():
+    code = (
+        "import s2olib.generators, sys; print([m for m in ('rasterio', 'IPython', 'matplotlib') if m in sys.modules])"
+    )
+    import subprocess
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
