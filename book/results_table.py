@@ -7,9 +7,9 @@ record of synthetic data is refused: those verify code and never stand beside th
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from s2olib import records
 from s2olib.project import InputError, writing
 
 BOOK = Path(__file__).resolve().parent
@@ -27,28 +27,19 @@ NOT_RUN = "*not yet run*"
 
 def read_records(results: Path = RESULTS) -> list[dict]:
     """The published runs with the DSD, in the order of their folders' names; none where the folder is missing."""
-    records = []
+    published = []
     for path in sorted(results.glob("*/record.json")):
-        try:
-            record = json.loads(path.read_text())
-            synthetic, generator = record["dataset"]["synthetic"], record["generator"]
-            with_dsd = record["parameters"]["dsd_weight"] > 0
-            for metric in ("psnr", "ssim"):
-                float(record["metrics"][metric]["mean"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is not a run's record ({error!r}): copy the run's record.json again.") from error
-        if synthetic:
-            raise InputError(
-                f"{path} is a run on synthetic data: it may not stand beside the talk's numbers, remove it."
-            )
-        if with_dsd and generator in REPORTED:
-            records.append(record)
-    if len({record["dataset"]["fingerprint"] for record in records}) > 1:
+        record = records.read(path.parent)
+        if record["dataset"]["synthetic"]:
+            raise InputError(f"{path} is of synthetic data, which never stands beside the talk's numbers: remove it.")
+        if record["generator"] in REPORTED and record["parameters"]["dsd_weight"] > 0:
+            published.append(record)
+    if len({record["dataset"]["fingerprint"] for record in published}) > 1:
         raise InputError(f"The records in {results} come from different data sets: publish runs of one data set only.")
-    return records
+    return published
 
 
-def render(records: list[dict]) -> str:
+def render(published: list[dict]) -> str:
     """The table and the conditions of its right half, as MyST markdown."""
     lines = [
         "<!-- Written by book/results_table.py from the run records; do not edit. -->",
@@ -59,10 +50,10 @@ def render(records: list[dict]) -> str:
         "|:--|--:|--:|--:|--:|",
     ]
     for generator, (label, psnr, ssim) in REPORTED.items():
-        runs = [record for record in records if record["generator"] == generator]
+        runs = [record for record in published if record["generator"] == generator]
         here = (_cell(runs, "psnr", 2), _cell(runs, "ssim", 3))
         lines.append(f"| {label} | {psnr:.2f} | {ssim:.3f} | {here[0]} | {here[1]} |")
-    return "\n".join([*lines, "```", "", _conditions(records), ""])
+    return "\n".join([*lines, "```", "", _conditions(published), ""])
 
 
 def _cell(runs: list[dict], metric: str, digits: int) -> str:
@@ -71,28 +62,27 @@ def _cell(runs: list[dict], metric: str, digits: int) -> str:
         return NOT_RUN
     values = [run["metrics"][metric] for run in runs]
     mean = sum(value["mean"] for value in values) / len(values)
-    text = f"{mean:.{digits}f}"
-    if all(value.get("low") is not None and value.get("high") is not None for value in values):
-        low, high = min(value["low"] for value in values), max(value["high"] for value in values)
-        text += f" ({low:.{digits}f} to {high:.{digits}f})"
-    return text
+    low, high = min(value["low"] for value in values), max(value["high"] for value in values)
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _conditions(records: list[dict]) -> str:
-    if not records:
+def _conditions(published: list[dict]) -> str:
+    if not published:
         return (
             "The right half is filled from the records of runs on real data and from nothing else. No such record is "
             "published with this version of the book."
         )
-    dataset = records[0]["dataset"]
-    seeds = ", ".join(str(seed) for seed in sorted({record["seed"] for record in records}))
+    dataset = published[0]["dataset"]
+    evaluation = published[0]["evaluation"]
+    seeds = ", ".join(str(seed) for seed in sorted({record["seed"] for record in published}))
     name = dataset.get("name", dataset["source"])
     pixel = f"{dataset['pixel_size_m']} m" if dataset.get("pixel_size_m") else "unknown size"
     return (
-        f"The right half comes from {len(records)} run records on the data set *{name}* (pixels of {pixel}; seeds "
+        f"The right half comes from {len(published)} run records on the data set *{name}* (pixels of {pixel}; seeds "
         f"{seeds}; data fingerprint `{dataset['fingerprint'][:12]}`): the mean over the seeds and, in brackets, the "
-        "widest of their 95 % intervals. Other places, other colours and another radar band than the talk's: compare "
-        "generators within a half, never a number across the halves."
+        f"lowest and highest end of their intervals ({evaluation['interval']}, {evaluation['patches']} test patches of "
+        f"{len(evaluation['groups'])} places). Other places, other colours and another radar band than the "
+        "talk's: compare generators within a half, never a number across the halves."
     )
 
 

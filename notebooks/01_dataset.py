@@ -49,12 +49,10 @@ import pandas as pd
 from IPython.display import Markdown
 
 from s2olib import figures
-from s2olib.data import build, embedded, landcover, triplets
+from s2olib.data import build, landcover, triplets
 from s2olib.project import resolve
 
 figures.use_style()
-if source == "embedded":
-    embedded.write_archive(resolve(archive_root), resolve(lulc_root), seed=seed)
 
 # %% [markdown]
 # ## Twelve classes, four categories

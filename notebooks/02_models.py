@@ -109,7 +109,7 @@ for name, config in settings.items():
 data = Triplets(dataset_root, "validation")
 items = [data[i] for i in range(0, len(data), max(1, len(data) // 4))][:4]
 sar, opt = torch.stack([item["sar"] for item in items]), torch.stack([item["opt"] for item in items])
-dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 2), width=8).eval()
+dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 2), width=8)  # batch statistics: it is untrained
 with torch.no_grad():
     logits, deepest = dsd(sar, opt)
     sensitivity = optical_sensitivity(dsd, sar, opt, opt.roll(1, 0)).mean().item()

@@ -102,13 +102,15 @@ def lulc_picture(lulc: Any, categories: Sequence[str]) -> np.ndarray:
 
 
 def category_colours(categories: Sequence[str]) -> list[str]:
-    """The fixed colour of each category, by its place in the order."""
-    from s2olib.data.landcover import CATEGORY_COLOURS
+    """The fixed colour of each category, or of a product's own class where nothing was merged."""
+    from s2olib.data.landcover import CATEGORY_COLOURS, LEGENDS
 
-    colours = list(CATEGORY_COLOURS)
-    if len(categories) > len(colours):
-        raise InputError(f"There are {len(categories)} categories and {len(colours)} colours: add to CATEGORY_COLOURS.")
-    return colours[: len(categories)]
+    known = {legend.names[code]: colour for legend in LEGENDS.values() for code, colour in legend.colours.items()}
+    known |= CATEGORY_COLOURS
+    for name in categories:
+        if name not in known:
+            raise InputError(f"Category {name!r} has no colour: add it to s2olib.data.landcover.CATEGORY_COLOURS.")
+    return [known[name] for name in categories]
 
 
 def triplet_grid(items: Sequence[Mapping[str, Any]], titles: Sequence[str], categories: Sequence[str] = ()) -> Figure:

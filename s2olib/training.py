@@ -420,7 +420,7 @@ class _Networks:
         return {
             "modules": {name: module.module.state_dict() for name, module in self.modules.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "feature_loss": self.feature_loss.statistics() if self.feature_loss is not None else None,
+            "feature_loss": self.feature_loss.state_dict() if self.feature_loss is not None else None,
             "best": self.best,
         }
 
@@ -430,7 +430,7 @@ class _Networks:
             module.module.load_state_dict(state["modules"][name])
             self.optimizers[name].load_state_dict(state["optimizers"][name])
         if self.feature_loss is not None:
-            self.feature_loss.load_statistics(state["feature_loss"])
+            self.feature_loss.load_state_dict(state["feature_loss"])
         self.best = state["best"]
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from s2olib.generators.rhag import RHAG
 from s2olib.project import InputError
 
 HERE = Path(__file__).parent
-SMALL = {"embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4, "drop_path_rate": 0.0}
+SMALL = {
+    "embed_dim": 8,
+    "depths": [2, 2],
+    "num_heads": [2, 2],
+    "window_size": 4,
+    "squeeze_factor": 2,
+    "drop_path_rate": 0.0,
+}
 TALK = {"depths": [4] * 4, "num_heads": [4] * 4, "window_size": 8}
 
 
@@ -70,10 +78,24 @@ def test_hat_gradients_agree_with_the_plain_formulas(golden, plain):
 
 
 PUBLISHED = {
-    "stem": "conv_first", "norm_in": "patch_embed.norm", "groups": "layers", "overlap": "residual_group.overlap_attn",
-    "blocks": "residual_group.blocks", "attention": "attn", "bias_table": "relative_position_bias_table",
-    "norm_out": "norm", "conv_out": "conv_after_body",
-}  # fmt: skip
+    "stem": "conv_first",
+    "norm_in": "patch_embed.norm",
+    "groups": "layers",
+    "blocks": "residual_group.blocks",
+    "overlap": "residual_group.overlap_attn",
+    "attention": "attn",
+    "bias_table": "relative_position_bias_table",
+    "norm_out": "norm",
+    "conv_out": "conv_after_body",
+}
+BRANCHES = {
+    "conv.conv1": "conv_block.cab.0",
+    "conv.conv2": "conv_block.cab.2",
+    "conv.squeeze": "conv_block.cab.3.attention.1",
+    "conv.excite": "conv_block.cab.3.attention.3",
+    "head.0": "conv_before_upsample.0",
+    "head.2": "conv_last",
+}
 
 
 def published_name(name: str) -> str:
@@ -82,10 +104,7 @@ def published_name(name: str) -> str:
     if parts[-2:] in (["attention", "bias"], ["overlap", "bias"]):
         parts[-1] = "bias_table"
     name = ".".join(PUBLISHED.get(part, part) for part in parts)
-    for ours, theirs in {
-        "conv.conv1": "conv_block.cab.0", "conv.conv2": "conv_block.cab.2", "conv.squeeze": "conv_block.cab.3.attention.1",
-        "conv.excite": "conv_block.cab.3.attention.3", "head.0": "conv_before_upsample.0", "head.2": "conv_last",
-    }.items():  # fmt: skip
+    for ours, theirs in BRANCHES.items():
         name = name.replace(ours, theirs)
     return name
 
@@ -247,6 +266,4 @@ def test_import_needs_neither_rasterio_nor_jupyter():
     code = (
         "import s2olib.generators, sys; print([m for m in ('rasterio', 'IPython', 'matplotlib') if m in sys.modules])"
     )
-    import subprocess
-
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -215,7 +215,7 @@ class OCAB(nn.Module):
 
 
 def overlapping_windows(x: Tensor, size: int, wide: int) -> Tensor:
-    """(B, H, W, C) → a view (B, H/size, W/size, wide, wide, C) of windows that share pixels; zeros beyond the border."""
+    """(B, H, W, C) → a view (B, H/size, W/size, wide, wide, C): windows share pixels, zeros lie beyond the border."""
     batch, height, width, channels = x.shape
     border = (wide - size) // 2
     x = F.pad(x, (0, 0, border, border, border, border)).contiguous()

@@ -1,0 +1,111 @@
+"""The torch Dataset over triplets that `s2olib.data.build` wrote: SAR, optical and, where there is one, land cover.
+
+Arrays stay on disk, memory-mapped. Nothing here needs rasterio, so a bare machine with a GPU can train.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from s2olib.data.landcover import IGNORE, merge_codes
+from s2olib.project import InputError, resolve
+
+SPLITS = ("train", "validation", "test")
+__all__ = ["IGNORE", "SPLITS", "Triplets"]
+
+
+class Triplets(Dataset):
+    """Aligned patches of one split, scaled to [−1, 1] by limits per band.
+
+    Args:
+        dataset_root: the folder that `build` wrote.
+        split: "train", "validation" or "test".
+        crop_size: side of a random crop in pixels; None gives whole patches.
+        limits: ``{"sar": [[low, high], …], "opt": […]}`` in the bands' units; default: those of dataset.json.
+        seed: with the epoch (`set_epoch`) and the item it decides where the crop is, whatever worker makes it.
+
+    An item is a dict: "sar" (Cs, P, P) and "opt" (3, P, P) float32 in [−1, 1], clipped, no data at −1; "lulc" (P, P)
+    int64 categories with `IGNORE` for no data (only if `has_lulc`); "item" its index. Raises InputError for a missing
+    folder, an unknown split, a crop larger than the patch, or limits that do not fit the bands.
+    """
+
+    def __init__(
+        self,
+        dataset_root: str | Path,
+        split: str,
+        *,
+        crop_size: int | None = None,
+        limits: dict[str, list] | None = None,
+        seed: int = 0,
+    ) -> None:
+        root = resolve(dataset_root)
+        if split not in SPLITS:
+            raise InputError(f"unknown split '{split}': choose one of {', '.join(SPLITS)}")
+        if not (root / "dataset.json").is_file():
+            raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
+        self.folder = root / split
+        self.info: dict = json.loads((root / "dataset.json").read_text())
+        text = {"id": str, "scene": str, "group": str, "season": str, "crs": str, "transform": str, "date": str}
+        self.index = pd.read_csv(
+            self.folder / "index.csv", dtype=text, keep_default_na=False, na_values={"lon": "", "lat": ""}
+        )
+        self.limits: dict[str, list] = {
+            name: [[float(low), float(high)] for low, high in (limits or {}).get(name, self.info[name]["limits"])]
+            for name in ("sar", "opt")
+        }
+        for name, pairs in self.limits.items():
+            if len(pairs) != len(self.info[name]["bands"]) or any(low >= high for low, high in pairs):
+                raise InputError(
+                    f"limits['{name}'] must be one (low, high) per band of {self.info[name]['bands']}, not {pairs}"
+                )
+        if crop_size is not None and not 0 < crop_size <= self.info["patch_size"]:
+            raise InputError(f"crop_size {crop_size} is not within 1..{self.info['patch_size']}, the patches' own size")
+        self.crop_size, self.seed = crop_size, seed
+        self.sar_channels, self.opt_channels = len(self.info["sar"]["bands"]), len(self.info["opt"]["bands"])
+        self.has_lulc = (self.folder / "lulc.npy").is_file()
+        self.categories: list[str] = self.info["lulc"]["categories"] if self.info["lulc"] else []
+        self.num_classes = len(self.categories)
+        self._arrays: dict[str, np.ndarray] = {}
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that outlive an epoch see it change
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_arrays": {}}  # a worker opens the files itself instead of receiving their bytes
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move the random crops: their position depends on (seed, epoch, item) and on nothing else."""
+        self._epoch.fill_(epoch)
+
+    def _patch(self, name: str, i: int, rows: slice, columns: slice) -> np.ndarray:
+        if name not in self._arrays:
+            self._arrays[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return np.array(self._arrays[name][i, ..., rows, columns])
+
+    def _scaled(self, name: str, stored: np.ndarray) -> torch.Tensor:
+        low, high = np.array(self.limits[name], np.float32).T[:, :, None, None]  # (C, 1, 1) each
+        value = stored.astype(np.float32) * np.float32(self.info[name]["scale"])
+        value = np.clip((value - low) / (high - low) * 2 - 1, -1, 1)
+        return torch.from_numpy(np.where(np.isnan(value), np.float32(-1), value))
+
+    def __getitem__(self, i: int) -> dict:
+        i = range(len(self))[i]  # negative indices count from the end; IndexError ends a plain for loop
+        size, top, left = self.info["patch_size"], 0, 0
+        if self.crop_size is not None and self.crop_size < size:
+            generator = np.random.Generator(np.random.Philox(key=[self.seed, (int(self._epoch) << 32) + i]))
+            top, left = (int(x) for x in generator.integers(0, size - self.crop_size + 1, 2))
+            size = self.crop_size
+        window = (slice(top, top + size), slice(left, left + size))
+        item = {"item": i, **{name: self._scaled(name, self._patch(name, i, *window)) for name in ("sar", "opt")}}
+        if self.has_lulc:
+            legend = self.info["lulc"]
+            merged = merge_codes(self._patch("lulc", i, *window), legend["legend"], legend["merge"])
+            item["lulc"] = torch.from_numpy(merged.astype(np.int64))
+        return item

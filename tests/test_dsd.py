@@ -1,0 +1,89 @@
+"""The Deep Semantic Discriminator and PatchGAN: shapes, dependence on both modalities, gradients, faults."""
+
+import pytest
+import torch
+
+from s2olib.dsd import DSD
+from s2olib.patchgan import PatchGAN
+from s2olib.project import InputError
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    return DSD(**{"sar_channels": 1, "opt_channels": 3, "num_classes": 4, "width": 4, **changes})
+
+
+@pytest.mark.parametrize(("size", "deep"), [((32, 48), (2, 3)), ((34, 66), (3, 5)), ((16, 8), (2, 2))])
+def test_shapes_for_any_size_while_training_on_one_patch(size, deep):
+    logits, deepest = small().train()(torch.randn(1, 1, *size), torch.randn(1, 3, *size))
+    assert logits.shape == (1, 4, *size)
+    assert deepest.shape == (1, 64, *deep)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_deepest_map_sees_both_images(mode):
+    dsd = small().train(mode)
+    sar, opt = (torch.randn(2, c, 32, 32, requires_grad=True) for c in (1, 3))
+    # of one output, since BatchNorm makes the plain sum of a training batch constant
+    for_sar, for_opt = torch.autograd.grad(dsd(sar, opt)[1].square().sum(), (sar, opt))
+    assert for_sar.abs().max() > 1e-4
+    assert for_opt.abs().max() > 1e-4
+
+
+def test_deepest_is_the_same_map_without_the_decoder():
+    dsd = small().eval()
+    sar, opt = torch.randn(2, 1, 40, 32), torch.randn(2, 3, 40, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(dsd.deepest(sar, opt), dsd(sar, opt)[1])
+
+
+def test_every_parameter_gets_a_gradient():
+    dsd = small(width=8).train()
+    logits, _ = dsd(torch.randn(2, 1, 32, 32), torch.randn(2, 3, 32, 32))
+    logits.square().sum().backward()
+    # a bias before BatchNorm is subtracted again: its gradient is rounding error
+    idle = [name for name, p in dsd.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not idle
+
+
+def test_it_learns_to_tell_what_only_one_modality_shows():
+    dsd = small().train()
+    optimizer = torch.optim.Adam(dsd.parameters(), 1e-2)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        sar, opt = (torch.randn(4, c, 32, 32, generator=generator).sign() for c in (1, 3))
+        target = (sar[:, 0] > 0) * 2 + (opt[:, 1] > 0) * 1
+        loss = torch.nn.functional.cross_entropy(dsd(sar, opt)[0], target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.3  # chance is ln 4 = 1.39, one modality alone ln 2 = 0.69
+
+
+def test_patches_of_a_batch_do_not_see_each_other_in_evaluation():
+    dsd = small().eval()
+    sar, opt = torch.randn(2, 1, 32, 32), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(dsd(sar, opt)[0][:1], dsd(sar[:1], opt[:1])[0], atol=1e-5, rtol=1e-4)
+
+
+def test_faults_are_named():
+    with pytest.raises(InputError, match="num_classes is 0"):
+        small(num_classes=0)
+    with pytest.raises(InputError, match="not the same patches"):
+        small()(torch.randn(1, 1, 32, 32), torch.randn(1, 3, 32, 64))
+    with pytest.raises(InputError, match="at least 32"):
+        PatchGAN(1, 3, width=4)(torch.randn(1, 1, 16, 64), torch.randn(1, 3, 16, 64))
+
+
+def test_patchgan_is_the_published_size_and_sees_70_pixels():
+    assert round(sum(p.numel() for p in PatchGAN(2, 3).parameters()) / 1e6, 2) == 2.77
+    torch.manual_seed(0)
+    judge = PatchGAN(1, 3, width=4).eval()
+    opt = torch.randn(1, 3, 256, 256, requires_grad=True)
+    logits = judge(torch.randn(1, 1, 256, 256), opt)
+    assert logits.shape == (1, 1, 30, 30)
+    seen = torch.autograd.grad(logits[0, 0, 15, 15], opt)[0].abs().sum((0, 1))  # (H, W)
+    rows = seen.sum(1).nonzero()
+    assert (rows.max() - rows.min() + 1).item() == 70

@@ -1,0 +1,181 @@
+"""The losses: values against plain formulas, ignored pixels, where gradients go."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from s2olib.dsd import DSD
+from s2olib.losses import (
+    FeatureLoss,
+    discriminator_loss,
+    generator_adversarial_loss,
+    mean_iou,
+    optical_sensitivity,
+    segmentation_loss,
+    ssim_loss,
+)
+from s2olib.project import InputError
+
+
+def example(classes: int = 3):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, classes, 4, 5, generator=generator)
+    target = torch.randint(0, classes, (2, 4, 5), generator=generator)
+    target[0, :2] = 255
+    return logits.requires_grad_(), target
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
+def test_segmentation_loss_is_cross_entropy_plus_dice_pixel_by_pixel(weights):
+    logits, target = example()
+    dice = []
+    probability = logits.softmax(1)
+    for category in range(3):
+        overlap = total = 0.0
+        for b in range(2):
+            for i in range(4):
+                for j in range(5):
+                    if target[b, i, j] != 255:
+                        p, t = probability[b, category, i, j].item(), float(target[b, i, j] == category)
+                        overlap, total = overlap + p * t, total + p + t
+        dice.append(1 - 2 * overlap / total)
+    expected = F.cross_entropy(logits, target, weight=weights, ignore_index=255).item() + sum(dice) / 3
+    assert segmentation_loss(logits, target, class_weights=weights).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_class_that_does_not_occur_adds_no_dice():
+    logits, target = example()
+    alone = segmentation_loss(logits, target.clamp(max=255).where(target != 1, 0))
+    truth = F.one_hot(target.where(target != 1, 0).clamp(max=2), 3)
+    assert truth[..., 1].sum() == 0
+    assert alone < F.cross_entropy(logits, target.where(target != 1, 0), ignore_index=255) + 1
+
+
+def test_ignored_pixels_count_nowhere():
+    logits, target = example()
+    changed = logits.detach().clone()
+    changed[0, :, :2] += 100
+    torch.testing.assert_close(segmentation_loss(logits, target), segmentation_loss(changed, target))
+    segmentation_loss(logits, target).backward()
+    assert (logits.grad[0, :, :2] == 0).all()
+    assert (logits.grad[0, :, 2:] != 0).any()
+
+
+def test_a_batch_without_any_known_pixel_gives_zero():
+    logits, target = example()
+    loss = segmentation_loss(logits, torch.full_like(target, 255))
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
+
+
+def test_perfect_segmentation_costs_nothing():
+    _, target = example()
+    logits = 50.0 * F.one_hot(target.where(target != 255, 0), 3).movedim(-1, 1).float()
+    assert segmentation_loss(logits, target).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_segmentation_target_of_another_size_is_named():
+    logits, target = example()
+    with pytest.raises(InputError, match=r"\(2, 4, 4\)"):
+        segmentation_loss(logits, target[..., :4])
+
+
+@pytest.fixture
+def judged():
+    torch.manual_seed(0)
+    dsd = DSD(1, 3, 4, width=4)
+    sar, real, fake = (torch.randn(2, c, 32, 32) for c in (1, 3, 3))
+    return dsd, sar, real, fake.requires_grad_()
+
+
+def test_feature_loss_reaches_the_fake_alone_and_leaves_the_dsd_as_it_was(judged):
+    dsd, sar, real, fake = judged
+    dsd.train()
+    next(dsd.parameters()).requires_grad_(False)
+    before = {name: value.clone() for name, value in dsd.state_dict().items()}
+    flags = [p.requires_grad for p in dsd.parameters()]
+    sar.requires_grad_()
+    FeatureLoss(dsd)(sar.detach(), real.requires_grad_(), fake).backward()
+    assert fake.grad.abs().sum() > 0
+    assert real.grad is None
+    assert all(p.grad is None for p in dsd.parameters())
+    assert dsd.training
+    assert [p.requires_grad for p in dsd.parameters()] == flags
+    for name, value in dsd.state_dict().items():  # BatchNorm's statistics too
+        torch.testing.assert_close(value, before[name])
+
+
+def test_feature_loss_is_zero_for_the_real_image_alone(judged):
+    dsd, sar, real, fake = judged
+    loss = FeatureLoss(dsd)
+    assert loss(sar, real, real) == 0
+    assert loss(sar, real, fake) > 0
+
+
+def test_feature_loss_does_not_depend_on_how_large_the_features_are(judged):
+    dsd, sar, real, fake = judged
+    plain = FeatureLoss(dsd)(sar, real, fake).item()
+    dsd.deepest = lambda sar, opt: 1000 * DSD.deepest(dsd, sar, opt)
+    assert plain > 0.01
+    assert FeatureLoss(dsd)(sar, real, fake).item() == pytest.approx(plain, rel=1e-4)
+
+
+def test_feature_statistics_are_those_of_real_features(judged):
+    dsd, sar, _, fake = judged
+    loss = FeatureLoss(dsd)
+    seen = []
+    for _ in range(20):
+        real = torch.randn(2, 3, 32, 32)
+        with torch.no_grad():
+            seen.append(dsd.eval().deepest(sar, real))
+        loss(sar, real, fake)
+    features = torch.cat(seen).movedim(1, 0).flatten(1)  # (channels, values)
+    torch.testing.assert_close(loss.mean, features.mean(1), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(loss.variance, features.var(1), atol=1e-4, rtol=0.1)
+
+    kept = loss.state_dict()
+    assert set(kept) == {"mean", "variance", "updates"}
+    again = FeatureLoss(dsd)
+    again.load_state_dict(kept)
+    value = again.eval()(sar, real, fake)
+    torch.testing.assert_close(again.mean, kept["mean"])
+    torch.testing.assert_close(value, loss.eval()(sar, real, fake))
+
+
+def test_optical_sensitivity_is_zero_only_for_the_same_image(judged):
+    dsd, sar, real, fake = judged
+    dsd.eval()
+    assert optical_sensitivity(dsd, sar, real, real).tolist() == [0, 0]
+    assert (optical_sensitivity(dsd, sar, real, fake) > 1e-3).all()
+    with torch.no_grad():
+        for parameter in dsd.opt_encoder.parameters():
+            parameter.zero_()
+    assert (optical_sensitivity(dsd, sar, real, fake) == 0).all()
+
+
+def test_mean_iou_counts_by_hand():
+    target = torch.tensor([[[0, 0, 1, 255]]])
+    prediction = torch.tensor([[[0, 1, 1, 2]]])
+    assert mean_iou(prediction, target, 4) == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert math.isnan(mean_iou(prediction, torch.full_like(target, 255), 4))
+
+
+def test_adversarial_losses_at_chance_and_when_right():
+    undecided = torch.zeros(1, 1, 3, 3)
+    assert discriminator_loss(undecided, undecided).item() == pytest.approx(math.log(2))
+    assert discriminator_loss(undecided + 20, undecided - 20) < 1e-6
+    assert generator_adversarial_loss(undecided - 20).item() == pytest.approx(20, rel=1e-4)
+
+
+def test_ssim_loss_falls_towards_the_real_image():
+    torch.manual_seed(0)
+    real = torch.rand(1, 3, 24, 24) * 2 - 1
+    fake = (real + 0.3 * torch.randn_like(real)).requires_grad_()
+    loss = ssim_loss(fake, real)
+    loss.backward()
+    assert 0 < loss < 1
+    assert ssim_loss(fake.detach() - 0.02 * fake.grad / fake.grad.abs().max(), real) < loss
+    assert ssim_loss(real, real).item() == pytest.approx(0, abs=1e-6)
