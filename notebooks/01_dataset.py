@@ -34,19 +34,26 @@ sar_units: str = "dB"  # dB | linear | 8-bit
 opt_units: str = "reflectance x 10000"  # reflectance x 10000 | 8-bit
 legend: str = "hrlulc-v21.11"  # of the land cover
 merge: str = "four"  # of its classes into categories
+opt_bands: list = ["red", "green", "blue"]  # what the three optical channels are
+pixel_size_m: float = 0.0  # where files do not say it
 group_column: str = ""  # column of pairs_csv that splits may not cut
 split_file: str = ""  # CSV of id and split (none: by region)
 dataset_root: str = "data/quick"  # where the data set is written
 patch_size: int = 128  # pixels
 stride: int = 64  # pixels between training windows
 resolution_factor: int = 1  # 2 averages 10 m to 20 m
+buffer_m: float = 2000.0  # metres that keep windows of different splits apart
+max_nodata: float = 0.01  # share of a patch's pixels above which it is refused,
+max_cloud: float = 0.2  # the same for cloud,
+cloud_brightness: float = 0.0  # which is whatever is brighter and colourless (0: 0.25 reflectance, 200 in 8 bits)
+lulc_epoch: str = ""  # when the land-cover map was made
 seed: int = 0
 
 # %%
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from s2olib import figures
 from s2olib.data import build, landcover, triplets
@@ -76,11 +83,32 @@ Markdown(figures.metric_table(rows, f"Categories, and the classes of {merges.pro
 
 # %%
 info = build.build(
-    dataset_root, source=source, archive_root=archive_root, lulc_root=lulc_root, sar_dir=sar_dir, opt_dir=opt_dir,
-    lulc_dir=lulc_dir, pairs_csv=pairs_csv, sar_units=sar_units, opt_units=opt_units, legend=legend, merge=merge,
-    group_column=group_column, split_file=split_file, patch_size=patch_size, stride=stride,
-    resolution_factor=resolution_factor, seed=seed,
-)  # fmt: skip
+    dataset_root,
+    source=source,
+    archive_root=archive_root,
+    lulc_root=lulc_root,
+    sar_dir=sar_dir,
+    opt_dir=opt_dir,
+    lulc_dir=lulc_dir,
+    pairs_csv=pairs_csv,
+    group_column=group_column,
+    split_file=split_file,
+    sar_units=sar_units,
+    opt_units=opt_units,
+    opt_bands=opt_bands,
+    legend=legend,
+    merge=merge,
+    patch_size=patch_size,
+    stride=stride,
+    resolution_factor=resolution_factor,
+    pixel_size_m=pixel_size_m or None,
+    buffer_m=buffer_m,
+    max_nodata=max_nodata,
+    max_cloud=max_cloud,
+    cloud_brightness=cloud_brightness or None,
+    lulc_epoch=lulc_epoch,
+    seed=seed,
+)
 
 # %% tags=["nbval-check-output"]
 rows = [
@@ -138,8 +166,7 @@ test = triplets.Triplets(dataset_root, "test")
 chosen = [int(i) for i in pd.Series(range(len(test))).sample(min(4, len(test)), random_state=seed).sort_values()]
 items = [test[i] for i in chosen]
 assert all(item["sar"].abs().max() <= 1 and item["opt"].abs().max() <= 1 for item in items)
-figures.triplet_grid(items, [str(test.index["id"].iloc[i]) for i in chosen], test.categories);
-
+figures.triplet_grid(items, [str(test.index["id"].iloc[i]) for i in chosen], test.categories)
 # %% [markdown]
 # ## What was refused
 #

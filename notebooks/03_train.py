@@ -24,8 +24,8 @@ run_root: str = "runs/quick"
 generator: str = "s2oformer"  # unet | hat | s2oformer
 tag: str = "dsd"  # names the set of losses
 seed: int = 0
-epochs: int = 4
-batch_size: int = 8
+epochs: int = 2
+batch_size: int = 4
 accumulate: int = 1  # parts that a batch is computed in
 learning_rate: float = 0.001  # the talk's is 0.0003, for far longer trainings
 schedule: str = "constant"  # constant | cosine
@@ -104,8 +104,7 @@ record, patches = records.read(run), records.read_patches(run)
 
 # %% mystnb={"figure": {"caption": "Losses on the training split and PSNR on the validation split, by epoch."}, "image": {"alt": "Training curves"}}
 keys = [key for key in record["curves"][0] if key not in ("epoch", "generator")]
-figures.training_curves({run.name: record}, keys);
-
+figures.training_curves({run.name: record}, keys)
 # %% [markdown]
 # ## Evaluation
 #
@@ -143,8 +142,7 @@ for position in (order[-1], order[len(order) // 2], order[0]):
     views = (figures.sar_picture(item["sar"]), figures.opt_picture(item["opt"]), figures.opt_picture(fake))
     pictures.append(dict(zip(("SAR", "OPT", generator), views, strict=True)))
     captions.append({generator: f"{patches['psnr'][position]:.1f} dB / {patches['ssim'][position]:.3f}"})
-figures.comparison(pictures, captions, titles=["best", "median", "worst"]);
-
+figures.comparison(pictures, captions, titles=["best", "median", "worst"])
 # %% tags=["nbval-check-output"]
 assert set(config["generator"]) and len(patches) == len(test)
 print(f"{run.name}: {record['complexity']['parameters']:,} parameters, {record['samples_seen']:,} samples seen")

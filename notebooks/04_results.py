@@ -80,8 +80,7 @@ Markdown(figures.metric_table(rows, caption, "tab-all"))
 
 # %% mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only."}, "image": {"alt": "PSNR and intervals"}}
 kind = statistics.interval_kind(next(iter(patches.values()))["group"])
-figures.intervals_plot([{"name": n, "kind": kind, **s["psnr"]} for n, s in summaries.items()], "PSNR (dB)");
-
+figures.intervals_plot([{"name": n, "kind": kind, **s["psnr"]} for n, s in summaries.items()], "PSNR (dB)")
 # %% [markdown]
 # ## Which differences can be told apart
 #
@@ -99,7 +98,9 @@ rows = [
     for (a, b), p in zip(pairs, statistics.holm(p_values), strict=True)
 ]
 caption = f"Paired differences, {evaluation['clusters']} clusters."
-Markdown(figures.metric_table(rows, caption, "tab-pairs", {"PSNR difference (dB)": "+.2f", "p (Holm)": ".3f"})) if rows else None
+Markdown(
+    figures.metric_table(rows, caption, "tab-pairs", {"PSNR difference (dB)": "+.2f", "p (Holm)": ".3f"})
+) if rows else None
 
 # %% [markdown]
 # ## Per category
@@ -128,7 +129,11 @@ last = pd.DataFrame({name: record["curves"][-1] for name, record in runs.items()
 if "optical_sensitivity" in last:
     assert (last["optical_sensitivity"].dropna() >= 0.1).all(), "a DSD ignores the optical image"
 rows = [{"variant": n, **{k: last.loc[n].get(k) for k in keys if k in last}} for n in names]
-Markdown(figures.metric_table(rows, "The DSD after the last epoch, on validation patches.", "tab-dsd", dict.fromkeys(keys, ".3f")))
+Markdown(
+    figures.metric_table(
+        rows, "The DSD after the last epoch, on validation patches.", "tab-dsd", dict.fromkeys(keys, ".3f")
+    )
+)
 
 # %% tags=["nbval-check-output"]
 print(f"{len(runs)} networks and {len(baselines.BASELINES)} baselines on {evaluation['patches']} patches")

@@ -26,7 +26,7 @@ seed: int = 0
 
 # %%
 import torch
-from IPython.display import HTML, Markdown
+from IPython.display import HTML, Markdown, display
 
 from s2olib import figures, records, training
 from s2olib.data.triplets import Triplets

@@ -228,7 +228,9 @@ def main() -> int:
     """Command line; 0 when everything is executed, 1 for a failed step, 2 for input that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profile", help="a file of notebooks/profiles without its ending")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="override a parameter")
+    parser.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="override a parameter"
+    )
     parser.add_argument("--only", metavar="PREFIX", help="only the steps whose name begins so")
     parser.add_argument("--publish", action="store_true", help="copy the results to where they are committed")
     arguments = parser.parse_args()

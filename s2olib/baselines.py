@@ -75,7 +75,7 @@ class Regression:
     """Gradient-boosted trees from each pixel's SAR values and their local mean and deviation in several windows.
 
     The best that can be said of a pixel without learning shapes; scikit-learn's ``HistGradientBoostingRegressor``, one
-    for each colour.
+    for each colour. On one thread: its threads spin while they wait, and starve whatever else runs.
     """
 
     def __init__(self, models: list) -> None:
@@ -85,14 +85,19 @@ class Regression:
     def fit(cls, triplets: Patches, *, seed: int = 0) -> Regression:
         """Fitted on at most 20,000 pixels, sampled with `seed`."""
         from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
 
         x, y = _sample(triplets, local_statistics, seed)
         settings = {"max_iter": 100, "early_stopping": False, "random_state": seed}
-        return cls([HistGradientBoostingRegressor(**settings).fit(x, channel) for channel in y.T])
+        with threadpool_limits(1):
+            return cls([HistGradientBoostingRegressor(**settings).fit(x, channel) for channel in y.T])
 
     def __call__(self, sar: Tensor) -> Tensor:
+        from threadpoolctl import threadpool_limits
+
         x = local_statistics(sar).movedim(1, -1).flatten(0, 2).cpu().numpy()
-        opt = np.stack([model.predict(x) for model in self.models], 1).clip(-1, 1)
+        with threadpool_limits(1):
+            opt = np.stack([model.predict(x) for model in self.models], 1).clip(-1, 1)
         return torch.from_numpy(opt).to(sar).view(len(sar), *sar.shape[2:], -1).movedim(-1, 1)
 
 

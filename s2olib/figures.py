@@ -33,7 +33,7 @@ SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # O
 SPLIT_STYLE = {"train": ("#0072B2", "o"), "validation": ("#E69F00", "^"), "test": ("#D55E00", "s")}
 NO_DATA_COLOUR = "#e6e6e6"
 DATA_STRETCH = "each band over its own limits, linear"
-SAR_STRETCH = f"red VV, green VH ({DATA_STRETCH}), blue VV less VH around one half; one band alone in grey"
+SAR_STRETCH = f"red VV, green VH ({DATA_STRETCH}), blue VV less VH; one band alone in grey"
 
 
 def use_style() -> None:
@@ -82,7 +82,7 @@ def sar_picture(sar: Any) -> np.ndarray:
     if len(sar) == 1:
         return _to_rgb(np.repeat(sar, 3, 0))
     vv, vh = sar[:2]
-    return _to_rgb(np.stack([vv, vh, 2 * (vv - vh)]))
+    return _to_rgb(np.stack([vv, vh, vv - vh]))
 
 
 def opt_picture(opt: Any) -> np.ndarray:
@@ -117,8 +117,8 @@ def triplet_grid(items: Sequence[Mapping[str, Any]], titles: Sequence[str], cate
     """Items of the data set (`sar`, `opt` and, where there is any, `lulc`), one a column: SAR, optical, land cover."""
     has_lulc = "lulc" in items[0]
     rows = ["SAR", "OPT", "LULC"][: 2 + has_lulc]
-    cell = WIDTH / len(items)
-    figure, axes = _image_grid(len(rows), len(items), cell * len(rows) + 0.6)
+    cell = (WIDTH - 0.3) / len(items)
+    figure, axes = _image_grid(len(rows), len(items), cell * len(rows) + 0.3 + 0.3 * has_lulc)
     for column, (item, title) in enumerate(zip(items, titles, strict=True)):
         pictures = [sar_picture(item["sar"]), opt_picture(item["opt"])]
         if has_lulc:
@@ -145,20 +145,22 @@ def comparison(
 
     One row alone is wrapped after `wrap` pictures, so that a telephone still shows them; several rows (named by
     `titles`) keep one line each. `captions` give the text under a row's pictures by name, PSNR and SSIM under a
-    generated one; `categories` add the legend of a LULC column.
+    generated one, broken at " / " where columns are narrow; `categories` add the legend of a LULC column.
     """
     captions = list(captions) or [{}] * len(rows)
     columns = min(wrap, len(rows[0])) if len(rows) == 1 else len(rows[0])
     cells = [(row, name, i) for i, row in enumerate(rows) for name in row]
     lines = math.ceil(len(cells) / columns)
     cell = WIDTH / columns
-    figure, axes = _image_grid(lines, columns, lines * (cell + (0.5 if len(rows) == 1 else 0.3)) + 0.3)
+    text = 0.25 * (len(rows) == 1) + 0.2 * any(captions) * (1 + (columns > 3))  # inches of words about a picture
+    figure, axes = _image_grid(lines, columns, lines * (cell + text) + 0.25 * (len(rows) > 1) + 0.3 * bool(categories))
     size = min(11, 32 / columns + 4)
     for ax, (row, name, i) in zip(axes.flat, cells, strict=False):
         ax.imshow(row[name])
         if len(rows) == 1 or i == 0:
             ax.set_title(name, fontsize=min(11, size + 1))
-        ax.set_xlabel(captions[i].get(name, ""), fontsize=size)
+        caption = captions[i].get(name, "")
+        ax.set_xlabel(caption if columns <= 3 else caption.replace(" / ", "\n"), fontsize=size)
     for ax in axes.flat[len(cells) :]:
         ax.set_visible(False)
     for ax, title in zip(axes[:, 0], titles, strict=False):
@@ -184,15 +186,18 @@ def split_map(index: pd.DataFrame) -> Figure:
         xlim=(centre_lon - half / narrowing, centre_lon + half / narrowing),
         ylim=(centre_lat - half, centre_lat + half),
         aspect=1 / narrowing,
-        xlabel="longitude (°E)",
-        ylabel="latitude (°N)",
+        xlabel="longitude (°)",
+        ylabel="latitude (°)",
     )
     ax.locator_params(nbins=5)
     ax.ticklabel_format(useOffset=False)
     ax.spines[:].set_visible(True)
-    for name, group in index.groupby("group") if "group" in index else ():
-        below = (group["lon"].mean(), group["lat"].min())
-        ax.annotate(name, below, (0, -6), textcoords="offset points", ha="center", va="top", fontsize=10)
+    groups = index.groupby("group") if "group" in index else ()
+    for i, (name, group) in enumerate(sorted(groups, key=lambda item: item[1]["lon"].mean())):
+        side = 1 if i % 2 else -1  # neighbours' names above and below, so that they do not meet
+        place = group["lon"].mean(), group["lat"].max() if i % 2 else group["lat"].min()
+        style = {"ha": "center", "va": "bottom" if i % 2 else "top", "fontsize": 10}
+        ax.annotate(name, place, (0, 6 * side), textcoords="offset points", **style)
     length = _round_length(half * 111.32 * 0.6)  # km
     degrees = length / (111.32 * narrowing)
     left, bottom = 0.05, 0.06
@@ -343,7 +348,7 @@ SWIPE = """<figure id="{id}" style="--cut:50%">
   box-shadow:0 0 3px #000; pointer-events:none; }}
 #{id} input {{ position:absolute; inset:0 auto 0 -22px; width:calc(100% + 44px); height:100%; margin:0; padding:0;
   appearance:none; -webkit-appearance:none; background:none; cursor:ew-resize; touch-action:pan-y; outline:none; }}
-#{id} input::-webkit-slider-runnable-track {{ height:100%; background:none; display:flex; align-items:center; }}
+#{id} input::-webkit-slider-runnable-track {{ background:none; }}
 #{id} input::-webkit-slider-thumb {{ -webkit-appearance:none; width:44px; height:44px; border-radius:50%;
   border:2px solid #fff; background:rgba(0,0,0,.35); box-shadow:0 0 3px #000; }}
 #{id} input::-moz-range-track {{ background:none; }}
@@ -392,7 +397,7 @@ def _rgb(colour: str) -> tuple[int, ...]:
 
 def _image_grid(lines: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
     figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, height), squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.04, wspace=0.02, hspace=0.02)
     for ax in axes.flat:
         _bare(ax)
     return figure, axes
@@ -415,7 +420,7 @@ def _category_legend(figure: Figure, categories: Sequence[str]) -> None:
 
 def _wrapped(text: str, inches: float) -> str:
     """Text broken to fit a width at 10 or 11 points."""
-    return "\n".join(textwrap.wrap(text, max(8, int(inches * 11))))
+    return "\n".join(textwrap.wrap(text, max(8, int(inches * 12)), break_on_hyphens=False))
 
 
 def _round_length(km: float) -> float:

@@ -76,22 +76,21 @@ def sam(fake: Tensor, real: Tensor) -> Tensor:
 def ssim(fake: Tensor, real: Tensor, data_range: float = 255.0) -> Tensor:
     """Structural similarity, (B,), differentiable; the 5 pixels at each border, where the window is cut, are left out.
 
-    Computed in float32 or better even under autocast: variances of nearly flat windows vanish in half precision.
+    Computed in float32 or better, whatever the images': variances of nearly flat windows vanish in half precision.
     """
     _check(fake, real)
     if min(real.shape[-2:]) < SSIM_WINDOW:
         raise InputError(
             f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not images of {tuple(real.shape)}."
         )
-    with torch.autocast(fake.device.type, enabled=False):
-        dtype = torch.float64 if torch.float64 in (fake.dtype, real.dtype) else torch.float32
-        fake, real = fake.to(dtype), real.to(dtype)
-        mean_fake, mean_real = _gaussian(fake), _gaussian(real)  # (B, C, H - 10, W - 10)
-        variances = _gaussian(fake.square() + real.square()) - mean_fake.square() - mean_real.square()
-        covariance = _gaussian(fake * real) - mean_fake * mean_real
-        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-        luminance = (2 * mean_fake * mean_real + c1) / (mean_fake.square() + mean_real.square() + c1)
-        return (luminance * (2 * covariance + c2) / (variances + c2)).mean((1, 2, 3))
+    dtype = torch.float64 if torch.float64 in (fake.dtype, real.dtype) else torch.float32
+    fake, real = fake.to(dtype), real.to(dtype)
+    mean_fake, mean_real = _gaussian(fake), _gaussian(real)  # (B, C, H - 10, W - 10)
+    variances = _gaussian(fake.square() + real.square()) - mean_fake.square() - mean_real.square()
+    covariance = _gaussian(fake * real) - mean_fake * mean_real
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * mean_fake * mean_real + c1) / (mean_fake.square() + mean_real.square() + c1)
+    return (luminance * (2 * covariance + c2) / (variances + c2)).mean((1, 2, 3))
 
 
 def category_mse(fake: Tensor, real: Tensor, lulc: Tensor, num_classes: int) -> Tensor:
@@ -150,7 +149,8 @@ def patch_metrics(
     Parameters
     ----------
     fake, real : (B, 3, H, W) in [-1, 1], at least 11 x 11 pixels; both go through `to_8bit`
-    mean_colour : the training set's mean colour, 3 numbers in [-1, 1]
+    mean_colour : the training set's mean colour, 3 numbers in [-1, 1]; ``mse_mean_colour`` is its error, by which
+        ``skill`` is weighted when patches are averaged: 1 − ΣMSE / ΣMSE(mean colour)
     lulc : (B, H, W) categories, for ``psnr_<category>`` of each of `categories` (NaN where absent)
     """
     _check(fake, real)
@@ -162,6 +162,7 @@ def patch_metrics(
         "rmse": rmse(fake, real),
         "sam": sam(fake, real),
         "skill": skill(fake, real, colour),
+        "mse_mean_colour": mse(colour.to(real).view(1, -1, 1, 1).expand_as(real), real),
         "offset_free_psnr": offset_free_psnr(fake, real),
         "edge_correlation": edge_correlation(fake, real),
         "flat_deviation": flat_deviation(fake, real),
@@ -190,13 +191,17 @@ def _decibels(error: Tensor, data_range: float) -> Tensor:
 
 
 def _gaussian(x: Tensor) -> Tensor:
-    """Gaussian mean of every full window: (B, C, H, W) → (B, C, H - 10, W - 10)."""
-    offsets = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
+    """Gaussian mean of every full window: (B, C, H, W) → (B, C, H - 10, W - 10).
+
+    A sum of shifted images, one axis after the other: several times faster on a CPU than a convolution by channel.
+    """
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA).square())
-    weights = weights / weights.sum()
-    flat = x.flatten(0, 1)[:, None]  # (B·C, 1, H, W): one channel at a time
-    flat = F.conv2d(F.conv2d(flat, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
-    return flat.unflatten(0, x.shape[:2])[:, :, 0]
+    weights = (weights / weights.sum()).tolist()
+    for axis in (2, 3):
+        length = x.shape[axis] - SSIM_WINDOW + 1
+        x = sum(weight * x.narrow(axis, shift, length) for shift, weight in enumerate(weights))
+    return x
 
 
 def _local_deviation(grey: Tensor, window: int) -> Tensor:

@@ -19,7 +19,7 @@ class InputError(ValueError):
 
 
 def root() -> Path:
-    """The nearest folder at or above the working directory that holds ``pyproject.toml``, else the working directory."""
+    """The nearest folder from the working directory upwards that holds ``pyproject.toml``, else the former."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
 
@@ -63,10 +63,13 @@ def fingerprint(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def code_fingerprint() -> str:
-    """SHA-256 over the library's own Python sources: the code version that a run record carries."""
-    digest = hashlib.sha256()
+def code_fingerprint(*modules: str) -> str:
+    """SHA-256 over the library's Python sources: of the modules or packages named (``"dsd"``), else of all."""
     package = Path(__file__).parent
-    for file in sorted(package.rglob("*.py")):
+    files = {
+        file for name in modules or ("",) for file in [*package.glob(f"{name}.py"), *(package / name).rglob("*.py")]
+    }
+    digest = hashlib.sha256()
+    for file in sorted(files):
         digest.update(str(file.relative_to(package)).encode() + file.read_bytes())
     return digest.hexdigest()

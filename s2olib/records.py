@@ -47,12 +47,16 @@ def run_name(generator: str, tag: str, seed: int) -> str:
 
 
 def summarise(patches: pd.DataFrame) -> dict[str, dict]:
-    """Mean and 95 % cluster-bootstrap interval of every metric of ``patches.csv``, ``{name: {mean, low, high}}``."""
+    """Mean and 95 % cluster-bootstrap interval of every metric of ``patches.csv``, ``{name: {mean, low, high}}``.
+
+    Skill is pooled, 1 − ΣMSE / ΣMSE(mean colour): the mean over patches would be ruled by those of a single colour.
+    """
     clusters = blocks(patches)
-    names = [name for name in patches if name not in ("id", "scene", "group", "row", "col")]
+    names = [name for name in patches if name not in ("id", "scene", "group", "row", "col", "mse_mean_colour")]
     summary = {}
     for name in names:
-        mean, low, high = cluster_interval(patches[name], clusters)
+        weights = patches["mse_mean_colour"] if name == "skill" else None
+        mean, low, high = cluster_interval(patches[name], clusters, weights=weights)
         summary[name] = {"mean": mean, "low": low, "high": high}
     return summary
 

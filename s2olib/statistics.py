@@ -48,18 +48,22 @@ def cluster_interval(
     values: Sequence[float] | np.ndarray,
     clusters: Sequence[int] | np.ndarray,
     *,
+    weights: Sequence[float] | np.ndarray | None = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
     """Mean of `values` (N,) and its percentile bootstrap interval (mean, low, high), whole clusters drawn at a time.
 
-    NaN values (a category absent from the patch) are left out. One cluster alone gives a NaN interval, no values at all
-    a NaN mean. Whether the interval speaks of other places is for `interval_kind` to say.
+    `weights` (N,) make it a weighted mean. NaN values (a category absent from the patch) are left out. One cluster
+    alone gives a NaN interval, no values at all a NaN mean. Whether the interval speaks of other places is for
+    `interval_kind` to say.
     """
     values, clusters = _aligned("values", values, clusters)
+    weights = np.ones_like(values) if weights is None else np.asarray(weights, float)
     keep = ~np.isnan(values)
-    sums, counts = _cluster_sums(values[keep], clusters[keep])
+    sums, _ = _cluster_sums((values * weights)[keep], clusters[keep])
+    counts, _ = _cluster_sums(weights[keep], clusters[keep])
     if len(sums) == 0:
         return (np.nan,) * 3
     mean = float(sums.sum() / counts.sum())

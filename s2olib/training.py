@@ -46,6 +46,7 @@ from s2olib.patchgan import PatchGAN
 from s2olib.project import InputError, code_fingerprint, resolve, writing
 
 GIB = 2**30
+CODE = ("training", "generators", "dsd", "losses", "patchgan", "metrics", "data/triplets", "data/landcover")
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def train(parameters: Parameters) -> Path:
         raise InputError(f"{root}/validation holds no patches: the best epoch cannot be chosen.")
     if parameters.dsd_weight and not data.has_lulc:
         raise InputError(f"{root}/train has no lulc.npy: the DSD learns from it, so set dsd_weight to 0.")
-    key = {"parameters": parameters.lasting(), "data": data.info["fingerprint"], "code": code_fingerprint()}
+    key = {"parameters": parameters.lasting(), "data": data.info["fingerprint"], "code": code_fingerprint(*CODE)}
     if _belongs(run, key) and (run / "record.json").is_file():
         return run
 
@@ -319,9 +320,7 @@ class _Networks:
             optimizer = torch.optim.Adam(module.parameters(), parameters.learning_rate, betas=parameters.betas)
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
         self.bare = self.modules["generator"].module
-        self.feature_loss = (
-            FeatureLoss(self.modules["dsd"].module).to(fabric.device) if parameters.dsd_weight else None
-        )
+        self.feature_loss = FeatureLoss(self.modules["dsd"].module).to(fabric.device) if parameters.dsd_weight else None
         self.best: dict[str, Tensor] = {}
 
     def set_learning_rate(self, epoch: int) -> None:

@@ -64,8 +64,8 @@ def test_same_seed_same_bytes_another_seed_others(archive, tmp_path):
     written = fingerprint(archive / "ROIs1158_spring")
     embedded.write_scene(KAGA, tmp_path)
     assert fingerprint(tmp_path / "ROIs1158_spring") == written
-    embedded.write_scene(KAGA, tmp_path, seed=1)
-    assert fingerprint(tmp_path / "ROIs1158_spring") != written
+    codes = [embedded.land_cover(KAGA, seed=seed)["codes"] for seed in (0, 1)]
+    assert (codes[0] != codes[1]).mean() > 0.2
 
 
 def test_what_is_there_is_kept_and_what_is_missing_is_made_again(archive, monkeypatch):
@@ -135,12 +135,11 @@ def test_backscatter_and_reflectance_follow_the_classes(mikuni):
     assert nir[water].mean() < red[water].mean() and nir[trees].mean() > 3 * red[trees].mean()
 
 
-def test_slopes_that_face_the_radar_are_brighter():
-    scene = embedded.make_scene(KAGA)
-    height = embedded.land_cover(KAGA)["height"]
+def test_slopes_that_face_the_radar_are_brighter(mikuni):
+    height = embedded.land_cover(MIKUNI)["height"]
     rise = np.gradient(height, 10.0, axis=1)  # the radar looks towards the east
-    trees = np.isin(scene["codes"], (6, 7, 8, 9))
-    assert scene["s1"][0][trees & (rise > 0.2)].mean() > scene["s1"][0][trees & (rise < -0.2)].mean() + 2
+    trees, vv = np.isin(mikuni["codes"], (6, 7, 8, 9)), mikuni["s1"][0]
+    assert vv[trees & (rise > 0.2)].mean() > vv[trees & (rise < -0.2)].mean() + 2
 
 
 def test_speckle_has_its_looks_and_is_correlated_between_neighbours(mikuni):

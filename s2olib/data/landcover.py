@@ -94,7 +94,7 @@ LEGENDS: dict[str, Legend] = {
         {
             "four": _four((1,), (2, 12, 14), (3, 4, 5, 10, 13), (6, 7, 8, 9, 11)),
             # v21.11's twelve, so that both versions train the same network
-            "twelve": {name: (code,) + {2: (14,), 5: (13,)}.get(code, ()) for code, name in _HRLULC.items()},
+            "twelve": {name: (code, *{2: (14,), 5: (13,)}.get(code, ())) for code, name in _HRLULC.items()},
         },
         water=(1,),
     ),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,15 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform, transform_bounds
+from rasterio.windows import Window
+from scipy import ndimage
 
 from s2olib.project import InputError
 
 SAR_UNITS = ("dB", "linear", "8-bit")
 OPT_UNITS = ("reflectance x 10000", "8-bit")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+WEDGE = 33  # pixels
 RGB_NAMES = ({"B4", "B04", "RED"}, {"B3", "B03", "GREEN"}, {"B2", "B02", "BLUE"})
 
 
@@ -42,8 +46,8 @@ class Grid:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, bottom, right, top in the CRS."""
-        left, top = self.transform * (0, 0)
-        right, bottom = self.transform * (self.width, self.height)
+        left, top = self.transform @ (0, 0)
+        right, bottom = self.transform @ (self.width, self.height)
         return left, bottom, right, top
 
     @property
@@ -53,14 +57,12 @@ class Grid:
 
     def lonlat(self, column: float, row: float) -> tuple[float, float]:
         """Longitude and latitude of a pixel position (0, 0 is the upper left corner of the upper left pixel)."""
-        x, y = self.transform * (column, row)
+        x, y = self.transform @ (column, row)
         (lon,), (lat,) = transform(self.crs, "EPSG:4326", [x], [y])
         return lon, lat
 
     def coarser(self, factor: int) -> Grid:
-        """The grid of `factor` x `factor` blocks of pixels; what does not fill a block is left off at the right and
-        the bottom.
-        """
+        """The grid of `factor` x `factor` blocks of pixels; an incomplete last column or row is left off."""
         return Grid(self.crs, self.transform @ Affine.scale(factor), self.height // factor, self.width // factor)
 
     def window(self, row: int, column: int, size: int) -> Grid:
@@ -70,8 +72,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Scene:
-    """One place at one time. `read` gives sar (Cs, H, W) and opt (3, H, W) float32 with NaN, and codes (H, W) uint8
-    or None.
+    """One place at one time.
+
+    `read` gives sar (Cs, H, W) and opt (3, H, W) float32 with NaN, and codes (H, W) uint8 or None.
     """
 
     id: str
@@ -93,15 +96,23 @@ class Header:
     names: tuple[str | None, ...]
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as file:
+                yield file
+    except RasterioIOError as error:
+        raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF, PNG or JPEG ({error})") from error
+
+
 def header(path: Path) -> Header:
     """Read a raster's header. Raises InputError for a file that is missing, unreadable or rotated."""
-    try:
-        with warnings.catch_warnings(), rasterio.open(path) as file:
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            grid = Grid(file.crs, file.transform, file.height, file.width)
-            found = Header(grid, file.count, file.dtypes[0], tuple(file.descriptions))
-    except RasterioIOError as error:
-        raise InputError(f"'{path}' cannot be read as a raster ({error}): give a GeoTIFF, PNG or JPEG") from error
+    with _opened(path) as file:
+        place = file.transform if file.crs else Affine.scale(1, -1)  # without geography: pixels, north up
+        grid = Grid(file.crs, place, file.height, file.width)
+        found = Header(grid, file.count, file.dtypes[0], tuple(file.descriptions))
     if grid.crs is not None and (
         grid.transform.b or grid.transform.d or grid.transform.a <= 0 or grid.transform.e >= 0
     ):
@@ -129,12 +140,8 @@ def rgb_bands(path: Path, found: Header) -> tuple[int, int, int]:
 
 def read_bands(path: Path, bands: tuple[int, ...]) -> np.ndarray:
     """Bands as float32 (C, H, W), NaN where the file declares no data."""
-    try:
-        with warnings.catch_warnings(), rasterio.open(path) as file:
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return file.read(bands, masked=True, out_dtype=np.float32).filled(np.nan)
-    except RasterioIOError as error:
-        raise InputError(f"'{path}' is damaged ({error}): fetch it again") from error
+    with _opened(path) as file:
+        return file.read(bands, masked=True, out_dtype=np.float32).filled(np.nan)
 
 
 def to_linear(db: np.ndarray) -> np.ndarray:
@@ -158,24 +165,33 @@ def warp(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
         "dst_transform": target.transform,
         "dst_crs": target.crs,
     }
-    reproject(values, out, **places, src_nodata=np.nan, dst_nodata=np.nan, resampling=Resampling.bilinear, tolerance=0)
+    reproject(values, out, **places, src_nodata=np.nan, dst_nodata=np.nan, resampling=Resampling.bilinear)
     return out
 
 
 def codes_on(path: Path, target: Grid) -> np.ndarray:
-    """The first band of a land-cover file, nearest neighbour onto a grid: (H, W) uint8, 0 outside and where it has no
-    data.
+    """A land-cover file's first band, nearest neighbour onto a grid: (H, W) uint8, 0 outside and for no data.
+
+    Every pixel takes the code that its centre falls on, exactly: GDAL's warper approximates positions to an eighth of a
+    pixel, and moves a valid code that equals the target's no data to the next one (0 would become 1, water).
     """
-    # Signed, with no data at -1: GDAL moves a valid value that equals the target's no data to its neighbour (0 would
-    # become 1).
-    out = np.full((target.height, target.width), -1, np.int16)
-    with warnings.catch_warnings(), rasterio.open(path) as file:
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    out = np.zeros((target.height, target.width), np.uint8)
+    with _opened(path) as file:
         if file.crs is None or (file.crs, file.transform, file.shape) == (target.crs, target.transform, out.shape):
             return file.read(1, masked=True).filled(0).astype(np.uint8)
-        places = {"dst_transform": target.transform, "dst_crs": target.crs, "dst_nodata": -1}
-        reproject(rasterio.band(file, 1), out, **places, resampling=Resampling.nearest, tolerance=0)
-    return np.where((out < 0) | (out > 255), 0, out).astype(np.uint8)
+        for start in range(0, target.height, 256):  # a band of rows at a time, for bounded memory
+            part = out[start : start + 256]
+            row, column = (np.indices(part.shape) + 0.5).reshape(2, -1)
+            x, y = transform(target.crs, file.crs, *(target.transform @ (column, row + start)))
+            columns, rows = np.floor(~file.transform @ (np.array(x), np.array(y))).astype(int)
+            inside = (rows >= 0) & (rows < file.height) & (columns >= 0) & (columns < file.width)
+            if inside.any():
+                rows, columns = rows[inside], columns[inside]
+                top, left = rows.min(), columns.min()
+                window = Window(left, top, columns.max() - left + 1, rows.max() - top + 1)
+                codes = file.read(1, window=window, masked=True).filled(0)
+                part.reshape(-1)[inside] = codes[rows - top, columns - left]
+    return out
 
 
 def check_units(values: np.ndarray, units: str, path: Path) -> None:
@@ -202,13 +218,15 @@ def check_units(values: np.ndarray, units: str, path: Path) -> None:
 
 
 def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
-    """Set pixels that hold nothing to NaN: zero in all bands; in 8-bit images saturated white in all bands as well.
+    """Set pixels that hold nothing to NaN: zero in all bands; in 8-bit images solid white wedges as well.
 
-    Archives of 8-bit images fill what a satellite did not see with black or white wedges.
+    Archives of 8-bit images fill what a satellite did not see with black or white. White is also where a stretched
+    image saturates (roofs of 200 m in Los Angeles), so it counts only in solid squares of `WEDGE`.
     """
     empty = (opt == 0).all(0)
-    if units == "8-bit":
-        empty |= (opt == 255).all(0)
+    white = (opt == 255).all(0)
+    if units == "8-bit" and white.any():
+        empty |= ndimage.maximum_filter(ndimage.minimum_filter(white, WEDGE), WEDGE)
     return np.where(empty, np.float32(np.nan), opt)
 
 
@@ -257,11 +275,11 @@ def folder_scenes(
 ) -> list[Scene]:
     """Scenes from folders of your own pairs, each pair on the grid of its optical (or SAR) image.
 
-    Files pair by their name without suffix. `pairs_csv` chooses and names pairs: column `id` (or the first), optional `s1`, `s2`,
-    `lulc` (file names in their folders; default the id), `date`, `season`, `opt_offset`, and a group column. SAR has
-    one or two bands; optical is three bands, or Sentinel-2's 12 or 13. `opt_offset` is taken from stored reflectance
-    (1000 for Level-2A of processing baseline 04.00 and later). Without geography both images of a pair must have the
-    same size. Raises InputError for anything missing, doubled or contradictory, naming the file.
+    Files pair by their name without suffix. `pairs_csv` chooses and names pairs: column `id` (or the first), optional
+    `s1`, `s2`, `lulc` (file names in their folders; default the id), `date`, `season`, `opt_offset` and a group.
+    SAR has one or two bands; optical is three bands, or Sentinel-2's 12 or 13. `opt_offset` is taken from stored
+    reflectance (1000 for Level-2A of processing baseline 04.00 and later). Without geography both images of a pair must
+    have the same size. Raises InputError for anything missing, doubled or contradictory, naming the file.
     """
     if grid not in ("optical", "sar"):
         raise InputError(f"grid '{grid}' is unknown: choose 'optical' or 'sar'")
@@ -314,8 +332,9 @@ def folder_scenes(
 
 
 def area_mean(values: np.ndarray, factor: int) -> np.ndarray:
-    """Mean of the valid pixels of each `factor` x `factor` block: (C, H, W) → (C, H // factor, W // factor); NaN
-    where none is.
+    """Mean of the valid pixels of each `factor` x `factor` block, NaN where none is.
+
+    (C, H, W) float32 → (C, H // factor, W // factor) float32.
     """
     c, h, w = values.shape
     h, w = h // factor, w // factor
@@ -326,8 +345,9 @@ def area_mean(values: np.ndarray, factor: int) -> np.ndarray:
 
 
 def majority(codes: np.ndarray, factor: int) -> np.ndarray:
-    """Most frequent code of each `factor` x `factor` block, the smaller code on a tie: (H, W) → (H // factor, W //
-    factor) uint8.
+    """Most frequent code of each `factor` x `factor` block, the smaller code on a tie.
+
+    (H, W) uint8 → (H // factor, W // factor) uint8.
     """
     h, w = codes.shape[0] // factor, codes.shape[1] // factor
     blocks = codes[: h * factor, : w * factor].reshape(h, factor, w, factor)

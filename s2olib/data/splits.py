@@ -1,0 +1,253 @@
+"""Regions into splits, and the geometry that proves it: no two patches of different splits touch.
+
+Scenes closer together than a buffer form a region, and a region lies in one split. Training windows may overlap each
+other (the talk's only augmentation is a sliding window); validation and test windows of a scene never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+from rasterio.warp import transform
+
+from s2olib.data.rasters import Grid, Scene
+from s2olib.data.triplets import SPLITS
+from s2olib.project import InputError, resolve
+
+METRES_PER_DEGREE = 111_320
+TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
+STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
+
+
+@dataclass
+class Window:
+    """A candidate patch: where it is in its scene, and its split (None: not used, for the reason given)."""
+
+    id: str
+    scene: str
+    row: int
+    column: int
+    grid: Grid
+    split: str | None = None
+    reason: str = ""
+    value: float | str = ""
+
+
+def candidate_windows(scene_id: str, grid: Grid, size: int, stride: int) -> list[Window]:
+    """Every window whose row and column are multiples of the stride, or of the size, and that fits the scene."""
+
+    def starts(length: int) -> list[int]:
+        return sorted({*range(0, length - size + 1, stride), *range(0, length - size + 1, size)})
+
+    places = [(row, column) for row in starts(grid.height) for column in starts(grid.width)]
+    names = [scene_id if len(places) == 1 else f"{scene_id}_{row:04d}_{column:04d}" for row, column in places]
+    return [Window(name, scene_id, r, c, grid.window(r, c, size)) for name, (r, c) in zip(names, places, strict=True)]
+
+
+def _on_lattice(window: Window, split: str, size: int, stride: int) -> bool:
+    step = stride if split == "train" else size
+    return window.row % step == 0 and window.column % step == 0
+
+
+def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Path, size: int, stride: int) -> None:
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not {"id", "split"} <= set(table):
+        raise InputError(f"split_file '{path}' needs the columns id and split; it has {', '.join(table)}")
+    for row in table[~table["split"].isin([*SPLITS, "guard"])].itertuples():
+        raise InputError(
+            f"split_file '{path}' gives '{row.id}' the unknown split '{row.split}': use {', '.join(SPLITS)} or guard"
+        )
+    for name in table["id"][table["id"].duplicated()]:
+        raise InputError(f"split_file '{path}' lists '{name}' twice")
+    listed = dict(zip(table["id"], table["split"], strict=True))
+    used: set[str] = set()
+    for scene, windows in zip(scenes, candidates, strict=True):
+        names = {scene.id, *(w.id for w in windows)} & set(listed)
+        if not names:
+            raise InputError(
+                f"split_file '{path}' does not list scene '{scene.id}': add it, as guard if it is not to be used"
+            )
+        used |= {scene.id} & names
+        for window in windows:
+            name = window.id if window.id in listed else scene.id
+            split = listed.get(name)
+            if split == "guard":
+                window.reason, used = "guard gap", used | {name}
+            elif split is None:
+                window.reason = "not in the split file"
+            elif _on_lattice(window, split, size, stride):
+                window.split, used = split, used | {name}
+    for name in listed:
+        if name not in used:
+            raise InputError(
+                f"split_file '{path}' lists '{name}', which is no scene and no patch on its split's lattice"
+            )
+
+
+def split_by_region(scenes, candidates, test_places, buffer_m, shares, size: int, stride: int, seed: int) -> None:
+    """Whole regions into splits: test places first, then the seeded draw that comes closest to the shares."""
+    geographic = [scene.grid.crs is not None for scene in scenes]
+    if all(geographic):
+        near = _distances([scene.grid for scene in scenes]) <= buffer_m
+    elif any(geographic) or not all(scene.group for scene in scenes):
+        raise InputError(
+            "scenes without geography cannot be split by region: give a split_file, or a group_column of pairs_csv"
+        )
+    else:
+        groups = np.array([scene.group for scene in scenes])
+        near = groups[:, None] == groups[None, :]
+    region = np.arange(len(scenes))
+    while (lowest := np.where(near, region[None, :], len(scenes)).min(1)).tolist() != region.tolist():
+        region = lowest  # each scene takes the lowest number among its neighbours until nothing changes
+    names, region = np.unique(region, return_inverse=True)
+    forced = np.zeros(len(names), bool)
+    if all(geographic):
+        for i, scene in enumerate(scenes):
+            forced[region[i]] |= any(_metres_to(scene.grid, place) <= buffer_m for place in test_places)
+    weights = np.zeros(len(names))
+    for i, windows in enumerate(candidates):
+        weights[region[i]] += sum(_on_lattice(w, "test", size, stride) for w in windows)
+    shares = np.asarray(shares, float) / np.sum(shares)
+    draws = np.random.default_rng(seed).choice(3, (8192, len(names)), p=shares)
+    draws[:, forced] = 2
+    parts = np.stack([(draws == split) @ weights for split in range(3)], 1) / max(weights.sum(), 1)  # (draws, 3)
+    parts[(parts == 0).any(1)] = np.inf
+    best = np.square(parts - shares).sum(1).argmin()
+    if not np.isfinite(parts[best]).all():
+        raise InputError(
+            f"{len(names)} separate regions ({int(forced.sum())} of them forced to test) do not fill the three splits: "
+            "add scenes, lower buffer_m, or give a split_file"
+        )
+    for i, windows in enumerate(candidates):
+        split = SPLITS[draws[best, region[i]]]
+        for window in windows:
+            window.split = split if _on_lattice(window, split, size, stride) else None
+
+
+def _metres_to(grid: Grid, place: Sequence[float]) -> float:
+    """Distance from a place (lon, lat) to a grid's box, zero inside."""
+    west, south, east, north = grid.lonlat_bounds
+    dx = max(west - place[0], place[0] - east, 0) * np.cos(np.radians(place[1]))
+    return float(np.hypot(dx, max(south - place[1], place[1] - north, 0)) * METRES_PER_DEGREE)
+
+
+def _distances(a: list[Grid], b: list[Grid] | None = None) -> np.ndarray:
+    """Metres between the boxes of grids (A, B): zero where they touch, negative (how deep) where they overlap.
+
+    Boxes of one projected CRS are compared in its metres, others as boxes of longitude and latitude, which errs to
+    the near side.
+    """
+    b = a if b is None else b
+    flat = a[0].crs is None or (a[0].crs.is_projected and all(grid.crs == a[0].crs for grid in (*a, *b)))
+    boxes = [np.array([grid.bounds if flat else grid.lonlat_bounds for grid in grids]) for grids in (a, b)]
+    (west, south, east, north), (west_b, south_b, east_b, north_b) = boxes[0].T[:, :, None], boxes[1].T[:, None, :]
+    dx = np.maximum(west, west_b) - np.minimum(east, east_b)  # (A, B): the gap, negative where they share columns
+    dy = np.maximum(south, south_b) - np.minimum(north, north_b)
+    if not flat:
+        dx, dy = dx * np.cos(np.radians((south + north_b) / 2)) * METRES_PER_DEGREE, dy * METRES_PER_DEGREE
+    apart = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))
+    return np.where((dx < 0) & (dy < 0), np.maximum(dx, dy), apart)
+
+
+def guard(candidates: list[list[Window]], buffer_m: float) -> None:
+    """Take windows too close to test's, then to validation's, out of the other splits; overlap is an error."""
+    for strong, weak in STRONGER:
+        for kept, others in _close(candidates, strong, weak, buffer_m):
+            distances = _distances([w.grid for w in others], [w.grid for w in kept])  # (others, kept)
+            for window, row in zip(others, distances, strict=True):
+                nearest = kept[row.argmin()]
+                if row.min() < -window.grid.transform.a / 2 and window.grid.crs == nearest.grid.crs:
+                    raise InputError(
+                        f"{weak} patch '{window.id}' overlaps {strong} patch '{nearest.id}': "
+                        "put both in one split, or one in guard"
+                    )
+                if row.min() <= max(buffer_m if window.grid.crs else 0, TOUCH):
+                    window.split, window.reason, window.value = None, "guard gap", float(row.min())
+
+
+def _close(scenes: list[list[Window]], strong: str, weak: str, metres: float) -> Iterator[tuple[list, list]]:
+    """Windows of two splits, by scene, of scenes within so many metres; without geography only of one scene."""
+    kept, others = (
+        [found for windows in scenes if (found := [w for w in windows if w.split == s])] for s in (strong, weak)
+    )
+    for a in kept:
+        for b in others:
+            if (a[0].grid.crs is None) != (b[0].grid.crs is None) or (not a[0].grid.crs and a[0].scene != b[0].scene):
+                continue
+            if _distances([_hull(a)], [_hull(b)])[0, 0] <= max(metres, TOUCH):
+                yield a, b
+
+
+def _hull(windows: list[Window]) -> Grid:
+    pixel = windows[0].grid.transform
+    left, bottom, right, top = np.array([w.grid.bounds for w in windows]).T
+    shape = round((top.max() - bottom.min()) / -pixel.e), round((right.max() - left.min()) / pixel.a)
+    return Grid(windows[0].grid.crs, Affine(pixel.a, 0, left.min(), 0, pixel.e, top.max()), *shape)
+
+
+def _on_disk(dataset_root: Path, split: str) -> list[list[Window]]:
+    """The windows of a split by scene, from its index alone."""
+    index = pd.read_csv(dataset_root / split / "index.csv", dtype=str, keep_default_na=False)
+    size = np.load(dataset_root / split / "sar.npy", mmap_mode="r").shape[-1]
+    scenes: dict[str, list[Window]] = {}
+    for item in index.itertuples():
+        crs, row, column = (CRS.from_string(item.crs) if item.crs else None), int(item.row), int(item.col)
+        place = Affine(*map(float, item.transform.split())) if crs else Affine(1, 0, column, 0, -1, -row)
+        window = Window(item.id, item.scene, row, column, Grid(crs, place, size, size), split)
+        scenes.setdefault(item.scene, []).append(window)
+    return list(scenes.values())
+
+
+def check_separation(dataset_root: str | Path) -> None:
+    """Prove from the written index files alone that no two patches of different splits touch.
+
+    Patches without geography are compared by row and column within their scene. Raises InputError naming two patches.
+    """
+    root = resolve(dataset_root)
+    scenes = [scene for split in SPLITS for scene in _on_disk(root, split)]
+    for strong, weak in STRONGER:
+        for kept, others in _close(scenes, strong, weak, 0):
+            distances = _distances([w.grid for w in kept], [w.grid for w in others])
+            if distances.min() <= TOUCH:
+                i, j = np.unravel_index(distances.argmin(), distances.shape)
+                raise InputError(
+                    f"{strong} patch '{kept[i].id}' touches {weak} patch '{others[j].id}': the split leaks"
+                )
+
+
+def unique_area(dataset_root: str | Path, split: str) -> float | None:
+    """Ground area in km² under a split's patches, each place counted once per CRS; None without geography.
+
+    The union of the boxes in their CRS, times the true area of a pixel (by the equal-area EPSG:6933) over its area in
+    the CRS.
+    """
+    windows = [w for scene in _on_disk(resolve(dataset_root), split) for w in scene if w.grid.crs]
+    if not windows:
+        return None
+    total = 0.0
+    for crs in {w.grid.crs.to_string(): w.grid.crs for w in windows}.values():
+        boxes = np.array([w.grid.bounds for w in windows if w.grid.crs == crs])  # left, bottom, right, top
+        corners = boxes[:, [0, 2, 2, 0]], boxes[:, [1, 1, 3, 3]]
+        x, y = (np.reshape(v, (-1, 4)) for v in transform(crs, "EPSG:6933", corners[0].ravel(), corners[1].ravel()))
+        true = np.abs((x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1)) / 2  # the shoelace formula
+        flat = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        total += _union(boxes) * (true / flat).mean()
+    return round(float(total) / 1e6, 4)
+
+
+def _union(boxes: np.ndarray) -> float:
+    """Area of a union of boxes (N, 4), by sweeping from left to right."""
+    area, edges = 0.0, np.unique(boxes[:, [0, 2]])
+    for left, right in pairwise(edges):
+        end = -np.inf
+        for bottom, top in sorted(map(tuple, boxes[(boxes[:, 0] <= left) & (boxes[:, 2] >= right)][:, [1, 3]])):
+            area += (right - left) * max(top - max(bottom, end), 0)
+            end = max(end, top)
+    return float(area)

@@ -1,0 +1,141 @@
+"""SEN12MS folders: patches back into scenes, and every fault an archive can have."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from s2olib.data.archive import SIZE, partner, scan
+from s2olib.project import InputError
+
+ORIGIN = (540003.7, 4019996.2)  # Kaga, off the round 10 m as SEN12MS's patches are
+
+
+def tif(
+    path: Path, pixels: np.ndarray, corner=ORIGIN, *, crs="EPSG:32653", pixel=10.0, names=None, nodata=None
+) -> Path:
+    """A small GeoTIFF of pixels (C, H, W)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    transform = Affine(pixel, 0, corner[0], 0, -pixel, corner[1]) if crs else Affine.identity()
+    shape = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2], "dtype": pixels.dtype}
+    with rasterio.open(path, "w", driver="GTiff", crs=crs, transform=transform, nodata=nodata, **shape) as file:
+        file.write(pixels)
+        if names:
+            file.descriptions = names
+    return path
+
+
+def world(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """SAR (2, H, W) dB and 13 optical bands (13, H, W) of a made-up scene; band b holds values around 1000 + 10 b."""
+    rng = np.random.default_rng(seed)
+    sar = rng.normal(-12, 3, (2, height, width)).clip(-30, -1).astype(np.float32)
+    opt = (1000 + 10 * np.arange(1, 14)[:, None, None] + rng.integers(0, 9, (13, height, width))).astype(np.uint16)
+    return sar, opt
+
+
+def write_scene(root: Path, scene: int, rows=1, columns=2, corner=ORIGIN, season="ROIs1158_spring", seed=0):
+    """Patches that overlap by half, cut from one made-up world."""
+    sar, opt = world((rows + 1) * 128, (columns + 1) * 128, seed)
+    for number, (row, column) in enumerate(np.ndindex(rows, columns)):
+        place = (corner[0] + column * 1280, corner[1] - row * 1280)
+        cut = (slice(None), slice(row * 128, row * 128 + SIZE), slice(column * 128, column * 128 + SIZE))
+        for kind, pixels in (("s1", sar), ("s2", opt)):
+            tif(root / season / f"{kind}_{scene}" / f"{season}_{kind}_{scene}_p{number + 30}.tif", pixels[cut], place)
+    return sar, opt
+
+
+def test_mosaic_gives_the_scene_back(tmp_path):
+    sar, opt = write_scene(tmp_path, 7, rows=2, columns=2)
+    (scene,) = scan(tmp_path)
+    read_sar, read_opt, codes = scene.read()
+    assert scene.id == "ROIs1158_spring_7" and scene.season == "spring" and codes is None
+    assert (scene.grid.transform.c, scene.grid.transform.f) == ORIGIN
+    np.testing.assert_array_equal(read_sar, sar)
+    np.testing.assert_array_equal(read_opt, opt[[3, 2, 1]])  # red, green, blue are bands 4, 3, 2
+
+
+def test_level_2a_and_named_bands(tmp_path):
+    write_scene(tmp_path, 7, columns=1)
+    path = tmp_path / "ROIs1158_spring/s2_7/ROIs1158_spring_s2_7_p30.tif"
+    opt = world(SIZE, SIZE)[1][:12]
+    tif(path, opt)
+    np.testing.assert_array_equal(scan(tmp_path)[0].read()[1], opt[[3, 2, 1]])
+    tif(path, opt, names=("B2", "B3", "B4", *(f"X{i}" for i in range(9))))
+    np.testing.assert_array_equal(scan(tmp_path)[0].read()[1], opt[[2, 1, 0]])
+
+
+def test_partner_changes_only_the_sensor():
+    path = Path("/data/s1_copy/s1_/ROIs1158_spring/s1_1/ROIs1158_spring_s1_1_p31.tif")
+    assert partner(path) == Path("/data/s1_copy/s1_/ROIs1158_spring/s2_1/ROIs1158_spring_s2_1_p31.tif")
+    assert partner(partner(path)) == path
+
+
+def _rewrite(root: Path, kind: str, change, **options) -> str:
+    name = f"ROIs1158_spring_{kind}_7_p31.tif"
+    pixels = dict(zip(("s1", "s2"), world(SIZE, SIZE), strict=True))[kind]
+    tif(root / f"ROIs1158_spring/{kind}_7" / name, change(pixels), (ORIGIN[0] + 1280, ORIGIN[1]), **options)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "says"),
+    [
+        ("s2", lambda x: x[:10], "10 bands"),
+        ("s1", lambda x: x[:1], "1 bands"),
+        ("s1", lambda x: x.astype(np.int16), "int16"),
+        ("s2", lambda x: x[:, :200], "200 x 256"),
+    ],
+)
+def test_refuses_files_that_are_not_sen12ms(tmp_path, kind, change, says):
+    write_scene(tmp_path, 7)
+    name = _rewrite(tmp_path, kind, change)
+    with pytest.raises(InputError, match=says) as error:
+        scan(tmp_path)
+    assert name in str(error.value)
+
+
+def test_refuses_a_patch_without_its_partner_or_twice_there(tmp_path):
+    write_scene(tmp_path, 7)
+    folder = tmp_path / "ROIs1158_spring/s1_7"
+    double = folder / "ROIs1158_spring_s1_7_p031.tif"
+    double.write_bytes((folder / "ROIs1158_spring_s1_7_p31.tif").read_bytes())
+    with pytest.raises(InputError, match="same patch"):
+        scan(tmp_path)
+    double.unlink()
+    (folder / "ROIs1158_spring_s1_7_p31.tif").unlink()
+    with pytest.raises(InputError, match=r"s2_7_p31.tif' has no partner .*s1_7_p31.tif'"):
+        scan(tmp_path)
+
+
+def test_refuses_contradictory_grids_and_pixels(tmp_path):
+    write_scene(tmp_path, 7)
+    for kind in ("s1", "s2"):
+        _rewrite(tmp_path, kind, lambda x: x + x.dtype.type(1))
+    with pytest.raises(InputError, match=r"p31.tif' differs from its neighbours"):
+        scan(tmp_path)[0].read()
+    for kind in ("s1", "s2"):
+        _rewrite(tmp_path, kind, lambda x: x, crs="EPSG:32654")
+    with pytest.raises(InputError, match=r"p31.tif' is off the lattice"):
+        scan(tmp_path)
+    _rewrite(tmp_path, "s1", lambda x: x)
+    with pytest.raises(InputError, match="lie on different grids"):
+        scan(tmp_path)
+
+
+def test_refuses_a_missing_or_an_empty_archive(tmp_path):
+    for root in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="archive_root"):
+            scan(root)
+
+
+def test_not_a_number_stays_and_a_neighbour_fills_it(tmp_path):
+    sar, _ = write_scene(tmp_path, 7)
+    path = tmp_path / "ROIs1158_spring/s1_7/ROIs1158_spring_s1_7_p30.tif"
+    broken = sar[:, :, :SIZE].copy()
+    broken[:, 5, 5] = broken[:, 5, 200] = np.nan  # the second place lies in the overlap
+    tif(path, broken)
+    read = scan(tmp_path)[0].read()[0]
+    assert np.isnan(read[:, 5, 5]).all()
+    np.testing.assert_array_equal(read[:, 5, 200], sar[:, 5, 200])

@@ -1,0 +1,290 @@
+"""Builds of tiny data sets: what is on disk, the split's geometry, judgement, and that nothing half-made stays."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.warp import transform
+from test_archive import ORIGIN, tif, write_scene
+
+from s2olib.data import build as module
+from s2olib.data.build import SPLITS, build
+from s2olib.data.landcover import merge_codes
+from s2olib.data.splits import check_separation
+from s2olib.project import InputError, fingerprint
+
+KAGA, FAR = ORIGIN, 20_000  # metres between the made-up regions
+STEP = 1 / 12000
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Five scenes of 256 x 384 px, the first at Kaga; the second is another season 3 km from the third."""
+    root = tmp_path_factory.mktemp("world")
+    offsets = {1: 0, 2: FAR, 3: FAR + 3840 + 1000, 4: 3 * FAR, 5: 4 * FAR}
+    arrays = {}
+    for scene, east in offsets.items():
+        season = "ROIs1970_fall" if scene == 2 else "ROIs1158_spring"
+        arrays[scene] = write_scene(
+            root / "archive", scene, corner=(KAGA[0] + east, KAGA[1]), season=season, seed=scene
+        )
+    codes = np.random.default_rng(0).integers(1, 13, (1800, 24000), dtype=np.uint8)
+    west, north = 135.3, 36.4
+    for i in range(2):
+        part = codes[None, :, i * 12000 : (i + 1) * 12000]
+        tif(root / f"lulc/LC_{i}.tif", part, (west + i, north), crs="EPSG:4326", pixel=STEP)
+    return root, arrays, (codes, west, north)
+
+
+@pytest.fixture
+def options(world):
+    root = world[0]
+    places = {"archive_root": root / "archive", "lulc_root": root / "lulc", "test_places": (lonlat(*KAGA),)}
+    return {"source": "sen12ms", **places, "legend": "hrlulc-v21.11", "patch_size": 128, "stride": 64}
+
+
+def lonlat(x, y):
+    (lon,), (lat,) = transform("EPSG:32653", "EPSG:4326", [x + 100], [y - 100])
+    return lon, lat
+
+
+def read(root, split):
+    text = {"id": str, "scene": str, "group": str}
+    index = pd.read_csv(root / split / "index.csv", dtype=text, keep_default_na=False)
+    return index, {path.stem: np.load(path, mmap_mode="r") for path in sorted((root / split).glob("*.npy"))}
+
+
+def test_what_is_on_disk_is_what_the_archive_holds(tmp_path, world, options):
+    info = build(tmp_path / "set", **options)
+    _, arrays, (codes, west, north) = world
+    for split in SPLITS:
+        index, stored = read(tmp_path / "set", split)
+        assert {name: len(array) for name, array in stored.items()} == dict.fromkeys(stored, len(index))
+        assert info["counts"][split] == len(index) > 0
+        for i, row in index.iterrows():
+            sar, opt = arrays[int(row["scene"].split("_")[-1])]
+            cut = (slice(None), slice(row["row"], row["row"] + 128), slice(row["col"], row["col"] + 128))
+            np.testing.assert_array_equal(stored["sar"][i], sar[cut].astype(np.float16))
+            np.testing.assert_array_equal(stored["opt"][i], opt[[3, 2, 1]][cut])
+            a, _, c, _, e, f = map(float, row["transform"].split())
+            x, y = c + a * (np.arange(128) + 0.5), f + e * (np.arange(128) + 0.5)
+            lons, lats = transform(row["crs"], "EPSG:4326", *(v.ravel() for v in np.meshgrid(x, y)))
+            place = np.floor((north - np.array(lats)) / STEP), np.floor((np.array(lons) - west) / STEP)
+            expected = codes[place[0].astype(int), place[1].astype(int)].reshape(128, 128)
+            np.testing.assert_array_equal(stored["lulc"][i], expected)
+            shares = (
+                np.bincount(merge_codes(expected, "hrlulc-v21.11", "four").ravel(), minlength=4)[:4] / expected.size
+            )
+            np.testing.assert_allclose(row.filter(like="share_").astype(float), shares, atol=1e-4)
+    assert info["lulc"]["categories"] == ["water", "built-up", "farmland and grass", "forest"]
+    assert (info["pixel_size_m"], info["synthetic"], info["sar"]["limits"]) == (10, False, [[-25, 0], [-32, -5]])
+    assert info == json.loads((tmp_path / "set/dataset.json").read_text())
+
+
+def test_regions_stay_whole_and_the_talks_place_is_tested(tmp_path, options):
+    info = build(tmp_path / "set", **options)
+    scenes = {split: set(read(tmp_path / "set", split)[0]["scene"]) for split in SPLITS}
+    assert "ROIs1158_spring_1" in scenes["test"]
+    (together,) = [split for split in SPLITS if "ROIs1970_fall_2" in scenes[split]]
+    assert "ROIs1158_spring_3" in scenes[together]  # one kilometre apart, under the buffer of two
+    assert sum(map(len, scenes.values())) == 5
+    for split in ("validation", "test"):
+        index = read(tmp_path / "set", split)[0]
+        assert not (index["row"] % 128).any() and not (index["col"] % 128).any()
+    assert len(read(tmp_path / "set", "train")[0]) == 15 * len(scenes["train"])  # 3 x 5 windows at stride 64
+    for split in SPLITS:  # every scene is seen whole: 2.56 km x 3.84 km, but for UTM's scale
+        assert info["unique_area_km2"][split] == pytest.approx(len(scenes[split]) * 2.56 * 3.84, rel=2e-3)
+
+
+def test_same_bytes_twice_and_nothing_twice(tmp_path, options, monkeypatch):
+    build(tmp_path / "a", **options)
+    build(tmp_path / "b", **options)
+    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    monkeypatch.setattr(module, "_coarser", None)  # reading a scene again would fail
+    info = build(tmp_path / "a", **options)
+    assert info["fingerprint"] == fingerprint(*(tmp_path / "a" / split for split in SPLITS))
+    with pytest.raises(TypeError):
+        build(tmp_path / "a", **options | {"max_nodata": 0.5})
+
+
+def test_resolution_factor_averages_power_and_takes_majorities(tmp_path, world, options):
+    info = build(tmp_path / "set", **options | {"resolution_factor": 2, "patch_size": 64, "stride": 32})
+    index, stored = read(tmp_path / "set", "test")
+    sar, opt = world[1][1]
+    row, column = index.loc[0, ["row", "col"]] * 2
+    power = 10 ** (sar[:, row : row + 128, column : column + 128].astype(float).reshape(2, 64, 2, 64, 2) / 10)
+    np.testing.assert_allclose(stored["sar"][0], 10 * np.log10(power.mean((2, 4))), atol=0.02)
+    means = opt[[3, 2, 1], row : row + 128, column : column + 128].reshape(3, 64, 2, 64, 2).mean((2, 4))
+    assert np.abs(stored["opt"][0] - means).max() <= 0.5
+    assert info["pixel_size_m"] == 20 and index.loc[0, "transform"].startswith("20.0 ")
+
+
+def test_refused_patches_carry_their_reason(tmp_path):
+    root, opt = tmp_path / "pairs", np.full((3, 64, 64), 900, np.uint16)
+    sar, codes = np.full((2, 64, 64), -12, np.float32), np.full((1, 64, 64), 4, np.uint8)
+    cases = {
+        name: (sar.copy(), opt.copy(), codes.copy()) for name in ("a", "b", "c", "cloud", "sea", "nan", "edge", "off")
+    }
+    cases["cloud"][1][:, :32] = 4000
+    cases["sea"][2][:] = 1
+    cases["nan"][0][1, :8] = np.nan
+    cases["edge"][1][:, :, :4] = 0
+    cases["off"][2][:] = 0
+    cases["small"] = (sar[:, :32], opt[:, :32], codes[:, :32])
+    for i, (name, arrays) in enumerate(cases.items()):
+        for folder, pixels in zip(("s1", "s2", "lulc"), arrays, strict=True):
+            tif(root / folder / f"{name}.tif", pixels, (ORIGIN[0] + i * 10_000, ORIGIN[1]))
+    split = {"a": "validation", "b": "test"}
+    pd.DataFrame({"id": list(cases), "split": [split.get(n, "train") for n in cases]}).to_csv(
+        root / "split.csv", index=False
+    )
+    folders = {"sar_dir": root / "s1", "opt_dir": root / "s2", "lulc_dir": root / "lulc", "legend": "hrlulc-v21.11"}
+    folders |= {"source": "folder", "split_file": root / "split.csv", "patch_size": 64}
+    info = build(tmp_path / "set", **folders)
+    refused = {r["id"]: (r["reason"], r["value"]) for r in info["refused"]}
+    assert refused == {
+        "cloud": ("cloud", 0.5),
+        "edge": ("no data", 0.0625),
+        "nan": ("no data", 0.125),
+        "off": ("outside the map", 1.0),
+        "sea": ("open sea", 1.0),
+        "small": ("smaller than a patch", "64 x 32"),
+    }
+    assert info["counts"] == {"train": 1, "validation": 1, "test": 1}
+
+
+def test_neighbours_across_a_split_are_guarded_and_overlap_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(("left", "right", "east")):
+        corner = (ORIGIN[0] + i * 1280, ORIGIN[1])
+        tif(tmp_path / f"s1/{name}.tif", rng.integers(0, 255, (1, 128, 128), np.uint8), corner, names=("VH",))
+        tif(tmp_path / f"s2/{name}.tif", rng.integers(1, 180, (3, 128, 128), np.uint8), corner)
+    rows = {"left": "train", "right": "test", "east_0000_0064": "validation", "east_0064_0064": "validation"}
+    folders = {
+        "source": "folder",
+        "sar_dir": tmp_path / "s1",
+        "opt_dir": tmp_path / "s2",
+        "split_file": tmp_path / "split.csv",
+    }
+    folders |= {"sar_units": "8-bit", "opt_units": "8-bit", "patch_size": 64, "stride": 32, "buffer_m": 100}
+
+    def split(rows):
+        pd.DataFrame(rows.items(), columns=["id", "split"]).to_csv(tmp_path / "split.csv", index=False)
+
+    split(rows)
+    info = build(tmp_path / "set", **folders)
+    assert info["counts"] == {"train": 6, "validation": 2, "test": 4} and info["sar"]["bands"] == ["VH"]
+    guarded = {r["id"]: r["value"] for r in info["refused"] if r["reason"] == "guard gap"}
+    assert guarded == {f"left_{row:04d}_0064": 0.0 for row in (0, 32, 64)}
+    check_separation(tmp_path / "set")
+    moved = tmp_path / "set/train/index.csv"  # the check sees a training patch that lies on a test patch
+    moved.write_text(moved.read_text().replace(repr(ORIGIN[0]), repr(ORIGIN[0] + 1000.0)))
+    with pytest.raises(InputError, match="touches train patch 'left"):
+        check_separation(tmp_path / "set")
+    split({"left": "train", "right": "test", "east": "validation", "left_0000_0064": "test", "lost": "test"})
+    with pytest.raises(InputError, match="lists 'lost'"):
+        build(tmp_path / "other", **folders)
+    split({"left": "train", "right": "test", "east": "validation", "left_0000_0064": "test"})
+    with pytest.raises(InputError, match="train patch 'left_0000_0032' overlaps test patch 'left_0000_0064'"):
+        build(tmp_path / "other", **folders)
+    split({"left": "train", "right": "test"})
+    with pytest.raises(InputError, match="does not list scene 'east'"):
+        build(tmp_path / "other", **folders)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Twelve PNG pairs of three events, without geography."""
+    rng = np.random.default_rng(1)
+    for folder in ("s1", "s2"):
+        (tmp_path / folder).mkdir()
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (32, 32), np.uint8)).save(tmp_path / f"s1/{i:02d}.png")
+        Image.fromarray(rng.integers(1, 150, (32, 32, 3), np.uint8)).save(tmp_path / f"s2/{i:02d}.png")
+    pairs = {"id": [f"{i:02d}" for i in range(12)], "event": ["one", "two", "three"] * 4}
+    pd.DataFrame(pairs).to_csv(tmp_path / "pairs.csv", index=False)
+    folders = {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
+    return {**folders, "pairs_csv": tmp_path / "pairs.csv", "sar_units": "8-bit", "opt_units": "8-bit"}
+
+
+def test_images_split_by_group_and_pseudo_categories_for_training_alone(tmp_path, images):
+    info = build(tmp_path / "set", **images, group_column="event", legend="pseudo-false-colour", pixel_size_m=10)
+    groups = [set(read(tmp_path / "set", split)[0]["group"]) for split in SPLITS]
+    assert sorted(map(len, groups)) == [1, 1, 1] and len(set.union(*groups)) == 3
+    assert [(tmp_path / "set" / split / "lulc.npy").is_file() for split in SPLITS] == [True, False, False]
+    assert info["lulc"]["kind"] == "pseudo-categories" and info["sar"]["bands"] == ["SAR"]
+    assert info["unique_area_km2"] == dict.fromkeys(SPLITS) and info["pixel_size_m"] == 10
+    index, stored = read(tmp_path / "set", "test")
+    assert index.loc[0, "crs"] == index.loc[0, "transform"] == "" and stored["sar"].dtype == np.uint8
+    assert index.loc[0, "id"] in pd.read_csv(images["pairs_csv"], dtype=str)["id"].values
+    with pytest.raises(InputError, match="cannot be split by region"):  # empty text means not given, as in a profile
+        build(tmp_path / "other", **images, group_column="", legend="", lulc_root="", lulc_dir="", split_file="")
+
+
+def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
+    rows = {f"00_0000_{column:04d}": split for column, split in ((0, "train"), (16, "train"), (32, "test"))}
+    rows |= {f"{i:02d}": "validation" if i < 5 else "guard" for i in range(1, 12)}
+    for folder, shape in (("s1", (16, 48)), ("s2", (16, 48, 3))):
+        Image.fromarray(np.full(shape, 9, np.uint8)).save(tmp_path / folder / "00.png")
+    pd.DataFrame(rows.items(), columns=["id", "split"]).to_csv(tmp_path / "split.csv", index=False)
+    info = build(tmp_path / "set", **images | {"patch_size": 16}, split_file=tmp_path / "split.csv")
+    assert info["counts"] == {"train": 1, "validation": 16, "test": 1}
+    assert {"id": "00_0000_0016", "reason": "guard gap", "value": 0.0} in info["refused"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"source": "sen12"}, "unknown source 'sen12'"),
+        ({"sar_units": "decibel"}, "unknown sar_units 'decibel'"),
+        ({"legend": "corine"}, "unknown land-cover legend 'corine'"),
+        ({"merge": "five"}, "has no merge 'five'"),
+        ({"legend": None}, "both a legend and lulc_root"),
+        ({"archive_root": None}, "needs archive_root"),
+        ({"patch_size": 0}, "patch_size must be at least 1"),
+        ({"split_file": "/nowhere.csv"}, "'/nowhere.csv' does not exist"),
+        ({"buffer_m": 1e6}, "1 separate regions"),
+        ({"max_unlabelled": -1}, "no patch is left for train"),
+        ({"sar_limits": [[-25, 0]]}, "sar_limits must be 2 pairs"),
+    ],
+)
+def test_bad_parameters_are_named_and_leave_nothing(tmp_path, options, change, says):
+    with pytest.raises(InputError, match=says):
+        build(tmp_path / "set", **options | change)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scenes_outside_the_map_are_listed_and_none_inside_is_an_error(tmp_path, world, options):
+    codes, west, north = world[2]
+    part = codes[None, :, : int((lonlat(KAGA[0] + 3.5 * FAR, KAGA[1])[0] - west) / STEP)]
+    tif(tmp_path / "lulc/west.tif", part, (west, north), crs="EPSG:4326", pixel=STEP)
+    info = build(tmp_path / "set", **options | {"lulc_root": tmp_path / "lulc"})
+    outside = [r for r in info["refused"] if r["id"] == "ROIs1158_spring_5"]
+    assert outside == [
+        {"id": "ROIs1158_spring_5", "reason": "outside the map", "value": "no tile such as LC_N36E136.tif"}
+    ]
+    with rasterio.open(tmp_path / "lulc/west.tif", "r+") as tile:
+        tile.transform = tile.transform.translation(10, 50) @ tile.transform.scale(STEP, -STEP)
+    with pytest.raises(InputError, match=r"LC_N36E135.tif"):
+        build(tmp_path / "set", **options | {"lulc_root": tmp_path / "lulc"})
+
+
+def test_an_interrupted_build_leaves_the_old_one(tmp_path, options, monkeypatch):
+    before = build(tmp_path / "set", **options)
+    calls, real = [], module._coarser
+
+    def fails_later(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(module, "_coarser", fails_later)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "set", **options | {"seed": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert json.loads((tmp_path / "set/dataset.json").read_text()) == before

@@ -1,0 +1,104 @@
+"""The runner: profiles are checked before anything runs, outputs are normalised, and the paper's own profile trains."""
+
+import dataclasses
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from s2olib import training
+from s2olib.project import InputError
+
+ROOT = Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
+execute = importlib.util.module_from_spec(spec)
+sys.modules["execute"] = execute
+spec.loader.exec_module(execute)
+
+
+@pytest.mark.parametrize("profile", sorted(p.stem for p in execute.PROFILES.glob("*.yml") if ".plan" not in p.name))
+def test_every_profile_has_a_plan(profile):
+    names = [step.name for step in execute.plan(profile, {})]
+    assert names[:2] == ["01_dataset", "02_models"] and names == sorted(names, key=lambda name: name[:2])
+    assert {"03_train_unet", "03_train_hat", "03_train_s2oformer"} <= {name.split("-")[0] for name in names}
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("profile", "overrides", "says"),
+    [
+        ("quikc", {}, "'quikc' is unknown: there are .*quick"),
+        ("quick", {"lerning_rate": 0.1}, "'lerning_rate' .* declared by no notebook"),
+        ("quick", {"epochs": "many"}, "expects int"),
+        ("quick", {"embed_dim": 1.5}, "expects int"),
+    ],
+)
+def test_what_is_unknown_is_refused(profile, overrides, says):
+    with pytest.raises(InputError, match=says):
+        execute.plan(profile, overrides)
+
+
+def test_the_command_line_says_it_in_one_line():
+    command = [sys.executable, ROOT / "notebooks" / "execute.py", "nope"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "'nope' is unknown" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_notebook_receives_only_what_it_declares():
+    steps = {step.name: step for step in execute.plan("paper", {"archive_root": "/elsewhere"})}
+    assert steps["01_dataset"].parameters["archive_root"] == "/elsewhere"
+    assert "archive_root" not in steps["03_train_hat"].parameters
+    assert steps["03_train_unet"].parameters["embed_dim"] == 64 and steps["03_train_hat"].parameters["embed_dim"] == 96
+
+
+def notebook_source(folder, code):
+    source = folder / "01_dataset.py"
+    source.write_text(
+        '# %% tags=["parameters"]\ndataset_root: str = "x"\n\n# %%\nimport sys\n'
+        'print("progress", file=sys.stderr)\n' + code
+    )
+    return source
+
+
+def test_two_executions_are_the_same_bytes(tmp_path):
+    step = execute.Step("01_dataset", notebook_source(tmp_path, "print(dataset_root)\n"), {"dataset_root": "given"})
+    results = []
+    for _ in range(2):
+        execute.execute(step, tmp_path)
+        results.append((tmp_path / "01_dataset.ipynb").read_bytes())
+    assert results[0] == results[1]
+    outputs = [out for cell in nbformat.read(tmp_path / "01_dataset.ipynb", 4).cells for out in cell.get("outputs", [])]
+    assert [out["text"] for out in outputs] == ["given\n"]
+
+
+def test_a_failure_is_kept_aside(tmp_path):
+    step = execute.Step("01_dataset", notebook_source(tmp_path, "1 / 0\n"))
+    with pytest.raises(InputError, match="01_dataset: ZeroDivisionError"):
+        execute.execute(step, tmp_path)
+    assert not (tmp_path / "01_dataset.ipynb").exists() and (tmp_path / "failed" / "01_dataset.ipynb").exists()
+
+
+def test_the_key_follows_source_parameters_and_earlier_steps(tmp_path):
+    step = execute.Step("01_dataset", notebook_source(tmp_path, ""), {"a": 1})
+    key = execute.key_of(step, [])
+    assert key == execute.key_of(step, []) != execute.key_of(step, ["earlier"])
+    assert key != execute.key_of(dataclasses.replace(step, parameters={"a": 2}), [])
+    notebook_source(tmp_path, "pass\n")
+    assert key != execute.key_of(step, [])
+
+
+@pytest.mark.parametrize("generator", ["unet", "hat", "s2oformer"])
+def test_the_papers_profile_trains(generator, build_synthetic, tmp_path):
+    """profiles/paper.yml as it is but for width, place and length: bf16, checkpointing, batch 16, whole patches."""
+    step = next(step for step in execute.plan("paper", {}) if step.name == f"03_train_{generator}")
+    values = execute.declared(step.source) | step.parameters
+    values |= {"dataset_root": str(build_synthetic(256, 64)), "run_root": str(tmp_path), "epochs": 1, "num_workers": 0}
+    values |= {"embed_dim": 4, "dsd_width": 2, "crop_size": None, "device": "cpu"}
+    names = training.Parameters.__dataclass_fields__
+    parameters = training.Parameters(**{name: value for name, value in values.items() if name in names})
+    run = training.train(parameters)
+    record = training.records.read(run)
+    assert record["samples_seen"] == 2 * 16 and record["parameters"]["precision"] == "bf16-mixed"

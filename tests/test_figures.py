@@ -1,0 +1,200 @@
+import re
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+mpl.use("Agg")
+from s2olib import figures
+from s2olib.data.landcover import CATEGORY_COLOURS
+from s2olib.metrics import to_8bit
+from s2olib.project import InputError
+
+CATEGORIES = ["water", "built-up", "farmland and grass", "forest"]
+
+
+@pytest.fixture(autouse=True)
+def style():
+    figures.use_style()
+
+
+def index() -> pd.DataFrame:
+    """Two groups 300 km apart, one a split, with shares of two categories."""
+    rows = [
+        {
+            "split": split,
+            "group": group,
+            "lon": lon + 0.01 * i,
+            "lat": 36.0,
+            "share_water": water,
+            "share_forest": 1 - water,
+        }
+        for split, group, lon, water in (("train", "Tsukuba", 139.9, 0.25), ("test", "Kaga", 136.3, 0.5))
+        for i in range(4)
+    ]
+    return pd.DataFrame(rows)
+
+
+def pixels(figure: mpl.figure.Figure) -> np.ndarray:
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
+def count(picture: np.ndarray, colour: str) -> int:
+    return int((picture == np.array(figures._rgb(colour))).all(-1).sum())
+
+
+def test_optical_picture_is_the_saved_file_that_metrics_measure():
+    opt = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0)) * 2.4 - 1.2
+    np.testing.assert_array_equal(figures.opt_picture(opt), to_8bit(opt).permute(1, 2, 0).numpy().astype(np.uint8))
+
+
+def test_sar_pictures():
+    vv, vh = np.full((1, 4, 5), 0.2), np.full((1, 4, 5), -0.4)
+    assert figures.sar_picture(np.concatenate([vv, vh]))[2, 3].tolist() == [
+        153,
+        76,
+        204,
+    ]  # 0.6 · 255, 0.3 · 255, 0.8 · 255
+    grey = figures.sar_picture(vv)
+    assert grey.shape == (4, 5, 3) and (grey == 153).all()
+    assert figures.sar_picture(np.full((1, 2, 2), np.nan)).max() == 0
+
+
+def test_land_cover_keeps_its_colours_whatever_the_order():
+    lulc = np.array([[0, 1, 2], [3, 255, -1]])
+    picture = figures.lulc_picture(lulc, CATEGORIES)
+    for category, name in enumerate(CATEGORIES):
+        assert (picture[lulc == category] == figures._rgb(CATEGORY_COLOURS[name])).all()
+    assert (picture[1, 1:] == figures._rgb(figures.NO_DATA_COLOUR)).all()
+    assert (figures.lulc_picture(lulc, ["forest"])[0, 0] == figures._rgb(CATEGORY_COLOURS["forest"])).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: figures.lulc_picture(np.zeros((2, 2), int), ["moon"]), "moon"),
+        (lambda: figures.sar_picture(np.zeros((4, 4))), "sar has shape"),
+        (lambda: figures.opt_picture(np.zeros((2, 4, 4))), "opt has shape"),
+        (lambda: figures.split_map(index().assign(lon=np.nan)), "lon and lat"),
+        (lambda: figures.class_shares(index()[["split"]]), "share_"),
+        (lambda: figures.metric_table([], "Caption", "tab-x"), "tab-x"),
+        (lambda: figures.swipe(np.zeros((2, 2, 3)), np.zeros((2, 3, 3)), "a", "b"), "one size"),
+    ],
+)
+def test_unusable_input_is_named(make, said):
+    with pytest.raises(InputError, match=said):
+        make()
+
+
+def test_triplets_show_every_modality():
+    item = {"sar": np.zeros((2, 8, 8)), "opt": np.zeros((3, 8, 8)), "lulc": np.zeros((8, 8), int)}
+    picture = pixels(figures.triplet_grid([item] * 2, ["a", "b"], CATEGORIES))
+    assert count(picture, CATEGORY_COLOURS["water"]) > 0.1 * picture[..., 0].size  # a third of it, less margins
+    without = figures.triplet_grid([{"sar": item["sar"], "opt": item["opt"]}] * 2, ["a", "b"])
+    assert len(without.axes) == 4
+
+
+def test_comparison_prints_scores_under_the_generated_pictures():
+    names = ["SAR", "OPT", "LULC", "U-Net", "HAT", "S2OFormer"]
+    row = {name: np.full((8, 8, 3), 40 * i, np.uint8) for i, name in enumerate(names)}
+    captions = {"HAT": "19.92 dB / 0.575"}
+    alone = figures.comparison([row], [captions])
+    assert [ax.get_title() for ax in alone.axes] == names and alone.axes[4].get_xlabel() == captions["HAT"]
+    assert alone.axes[3].get_position().y1 < alone.axes[2].get_position().y0  # wrapped after three
+    several = figures.comparison([row, row], [captions] * 2, titles=["Kaga", "Mikuni"])
+    assert several.axes[10].get_xlabel() == "19.92 dB\n0.575" and several.axes[6].get_ylabel() == "Mikuni"
+    for i, ax in enumerate(several.axes):
+        assert (ax.images[0].get_array() == 40 * (i % 6)).all()
+
+
+def test_map_puts_windows_and_scale_right():
+    figure = figures.split_map(index())
+    ax = figure.axes[0]
+    for split, collection in zip(("train", "test"), ax.collections, strict=True):
+        of = index()[index().split == split]
+        np.testing.assert_allclose(collection.get_offsets(), of[["lon", "lat"]])
+    figure.canvas.draw()
+    ends = ax.transAxes.transform([[line.get_xdata()[0], 0] for line in ax.lines] + [[ax.lines[0].get_xdata()[1], 0]])
+    degrees = np.diff(ax.transData.inverted().transform(ends)[:, 0]).item()
+    stated = float(next(text.get_text() for text in ax.texts if "km" in text.get_text()).removesuffix(" km"))
+    assert degrees * 111.32 * np.cos(np.radians(36)) == pytest.approx(stated, rel=1e-3)
+    assert {"Kaga", "Tsukuba", "N"} <= {text.get_text() for text in ax.texts}
+
+
+def test_shares_fill_the_bars_in_proportion():
+    figure = figures.class_shares(index())
+    widths = {bar.get_y(): [] for bar in figure.axes[0].patches}
+    for bar in figure.axes[0].patches:
+        widths[bar.get_y()].append(bar.get_width())
+    assert [sorted(w) for w in widths.values()] == [[25, 75], [50, 50]]
+    picture = pixels(figure)
+    water, forest = (count(picture, CATEGORY_COLOURS[name]) for name in ("water", "forest"))
+    assert water / (water + forest) == pytest.approx(0.375, abs=0.03)
+
+
+def test_curves_show_what_the_records_hold():
+    records = {
+        "U-Net": {"curves": [{"epoch": 0, "l1": 0.5}, {"epoch": 1, "l1": 0.4}]},
+        "HAT": {"curves": [{"epoch": 0, "l1": 0.6, "features": 2.0}, {"epoch": 1, "l1": 0.3, "features": 1.0}]},
+    }
+    figure = figures.training_curves(records)
+    l1, features = figure.axes
+    assert [line.get_ydata().tolist() for line in l1.lines] == [[0.5, 0.4], [0.6, 0.3]]
+    assert [line.get_label() for line in features.lines] == ["HAT"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["U-Net", "HAT"]
+    assert [ax.get_title() for ax in figures.training_curves(records, ["features"]).axes] == ["features"]
+
+
+def test_table_is_myst():
+    rows = [
+        {"generator": "a|b", "psnr": -1.234, "n": 3, "p": None},
+        {"generator": "c", "psnr": float("nan"), "n": 4, "p": 0.5},
+    ]
+    lines = figures.metric_table(rows, "Test set", "tab-results", {"psnr": ".1f"}).splitlines()
+    assert lines[:3] == ["```{table} Test set", ":name: tab-results", ""] and lines[-1] == "```"
+    assert lines[4] == "| :--- | ---: | ---: | ---: |"
+    assert lines[5:7] == ["| a\\|b | −1.2 | 3 | – |", "| c | – | 4 | 0.50 |"]
+
+
+def test_intervals_mark_the_descriptive():
+    table = [
+        {"name": "U-Net", "mean": 20.0, "low": 19.0, "high": 21.0, "seeds": [19.9, 20.1]},
+        {"name": "HAT", "mean": 20.5, "low": 20.0, "high": 21.5, "kind": "descriptive"},
+    ]
+    ax = figures.intervals_plot(table, "PSNR (dB)").axes[0]
+    bars = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
+    assert [bar.get_linestyle() for bar in bars] == ["-", "--"]
+    assert [list(bar.get_xdata()) for bar in bars] == [[19, 21], [20, 21.5]]
+    assert ax.get_ylim() == (1.5, -0.5)  # the first row on top
+
+
+def test_features_and_refused_patches_leave_empty_places_empty():
+    figure = figures.feature_maps({"deepest": torch.rand(3, 4, 4), "flat": np.zeros((9, 8, 8))}, channels=4)
+    assert [ax.get_visible() for ax in figure.axes] == [True] * 3 + [False] + [True] * 4
+    assert "3 × 4 × 4" in figure.axes[0].get_ylabel()
+    figure = figures.refused_examples([np.zeros((4, 4, 3), np.uint8)] * 5, ["cloud 0.4 > 0.2"] * 5)
+    assert [ax.get_visible() for ax in figure.axes] == [True] * 5 + [False] * 3
+    assert figure.axes[4].get_xlabel() == "cloud 0.4 > 0.2"
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_same_input_same_bytes(tmp_path, suffix):
+    for name in ("a", "b"):
+        figures.save(figures.split_map(index()), tmp_path / f"{name}.{suffix}")
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+def test_slider_is_one_accessible_piece_of_html():
+    left, right = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)
+    text = figures.swipe(left, right, 'SAR "VV"', "optical")
+    assert (
+        text == figures.swipe(left, right, 'SAR "VV"', "optical") != figures.swipe(right, left, 'SAR "VV"', "optical")
+    )
+    assert len(re.findall(r'<img src="data:image/webp;base64,', text)) == 2
+    assert 'alt="SAR &quot;VV&quot;"' in text and 'type="range"' in text and "aria-label" in text
+    identity = re.search(r'<figure id="([^"]+)"', text).group(1)
+    assert all(line.startswith(f"#{identity}") for line in text.splitlines() if line.startswith("#"))
+    assert "http" not in text and "\n\n" not in text  # nothing is loaded, and no blank line ends the HTML block

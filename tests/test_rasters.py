@@ -1,0 +1,129 @@
+"""Your own pairs: pairing, units, warping and averaging."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_archive import ORIGIN, tif
+
+from s2olib.data.rasters import area_mean, folder_scenes, majority
+from s2olib.project import InputError
+
+RNG = np.random.default_rng(3)
+SAR = RNG.normal(-12, 3, (2, 40, 50)).clip(-30, -1).astype(np.float32)
+OPT = RNG.integers(300, 2500, (3, 40, 50)).astype(np.uint16)
+BYTES = {"sar_units": "8-bit", "opt_units": "8-bit"}
+
+
+def pair(root, name="a", sar=SAR, opt=OPT, corner=ORIGIN):
+    tif(root / "s1" / f"{name}.tif", sar, corner)
+    tif(root / "s2" / f"{name}.tif", opt, corner)
+    return root / "s1", root / "s2"
+
+
+def test_decibels_and_linear_power_are_the_same_scene(tmp_path):
+    (scene,) = folder_scenes(*pair(tmp_path))
+    np.testing.assert_array_equal(scene.read()[0], SAR)
+    np.testing.assert_array_equal(scene.read()[1], OPT)
+    pair(tmp_path, sar=(10 ** (SAR / 10)).astype(np.float32))
+    (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2", sar_units="linear")
+    np.testing.assert_allclose(scene.read()[0], SAR, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "says"),
+    [
+        ({}, lambda s, o: (10 ** (s / 10), o), "declared 'dB' but holds values from"),
+        ({"sar_units": "linear"}, lambda s, o: (s, o), "declared 'linear' but holds values from -"),
+        ({"sar_units": "8-bit"}, lambda s, o: (s, o), "declared '8-bit'"),
+        ({"opt_units": "8-bit"}, lambda s, o: (s, o), "whole numbers from 0 to 255"),
+        ({}, lambda s, o: (s, (o / 10000).astype(np.float32)), "multiply reflectance"),
+        ({}, lambda s, o: (s, np.clip(o // 8, 0, 255).astype(np.uint8)), "8-bit image"),
+    ],
+)
+def test_values_that_contradict_their_units_are_refused(tmp_path, options, change, says):
+    sar, opt = change(SAR, OPT)
+    (scene,) = folder_scenes(*pair(tmp_path, "kaga", sar.astype(np.float32), opt), **options)
+    with pytest.raises(InputError, match=says) as error:
+        scene.read()
+    assert "kaga.tif" in str(error.value)
+
+
+def test_sar_is_warped_in_power_onto_the_optical_grid(tmp_path):
+    sar = np.full((1, 40, 50), -20, np.float32)
+    sar[:, :, 25:] = -10
+    folders = pair(tmp_path, sar=sar)
+    tif(tmp_path / "s2/a.tif", OPT, (ORIGIN[0] + 5, ORIGIN[1]))  # half a pixel to the east
+    (scene,) = folder_scenes(*folders)
+    read = scene.read()[0][0, 20]
+    assert read[10] == pytest.approx(-20, abs=1e-3) and read[30] == pytest.approx(-10, abs=1e-3)
+    assert read[24] == pytest.approx(10 * np.log10((0.01 + 0.1) / 2), abs=0.01)  # −12.6 dB; the mean of dB would be −15
+    assert folder_scenes(*folders, grid="sar")[0].grid.transform.c == ORIGIN[0]
+
+
+def test_offset_of_newer_level_2a(tmp_path):
+    opt = OPT.copy()
+    opt[:, 0, 0], opt[:, 1, 1] = 0, 900
+    (scene,) = folder_scenes(*pair(tmp_path, opt=opt), opt_offset=1000)
+    read = scene.read()[1]
+    assert np.isnan(read[:, 0, 0]).all() and not read[:, 1, 1].any()  # nothing stays nothing; darker than dark is 0
+    np.testing.assert_array_equal(read[:, 2:], np.maximum(opt[:, 2:].astype(float) - 1000, 0))
+
+
+def _png(path, pixels):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def test_images_without_geography_pair_by_a_list(tmp_path):
+    grey, colour = RNG.integers(0, 256, (32, 32), np.uint8), RNG.integers(1, 250, (32, 32, 3), np.uint8)
+    _png(tmp_path / "s1/x_s1.png", grey)
+    _png(tmp_path / "s2/x_s2.png", colour)
+    pairs = {"id": ["001"], "s1": ["x_s1.png"], "s2": ["x_s2.png"], "event": ["france"], "date": ["2021-02-03"]}
+    pd.DataFrame(pairs).to_csv(tmp_path / "pairs.csv", index=False)
+    options = {"pairs_csv": tmp_path / "pairs.csv", **BYTES}
+    (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2", group_column="event", **options)
+    assert (scene.id, scene.group, scene.date, scene.grid.crs) == ("001", "france", "2021-02-03", None)
+    np.testing.assert_array_equal(scene.read()[0], grey[None])
+    np.testing.assert_array_equal(scene.read()[1], colour.transpose(2, 0, 1))
+    with pytest.raises(InputError, match="no column 'place'"):
+        folder_scenes(tmp_path / "s1", tmp_path / "s2", group_column="place", **options)
+    _png(tmp_path / "s2/x_s2.png", colour[:30])
+    with pytest.raises(InputError, match=r"cannot be laid over its partner"):
+        folder_scenes(tmp_path / "s1", tmp_path / "s2", **options)
+
+
+def test_wedges_are_no_data_but_bright_roofs_are_not(tmp_path):
+    colour = RNG.integers(1, 250, (100, 100, 3), np.uint8)
+    colour[:, :4], colour[:, 60:], colour[40:60, 20:40] = 0, 255, 255  # a black edge, a white wedge, a white roof
+    _png(tmp_path / "s1/x.png", RNG.integers(0, 256, (100, 100), np.uint8))
+    _png(tmp_path / "s2/x.png", colour)
+    (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2", **BYTES)
+    empty = np.isnan(scene.read()[1][0])
+    assert empty[:, :4].all() and empty[:, 60:].all() and not empty[:, 4:60].any()
+
+
+def test_faults_of_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match="sar_dir 'None' is not a folder"):
+        folder_scenes(None, tmp_path)
+    sar_dir, opt_dir = pair(tmp_path)
+    tif(sar_dir / "lonely.tif", SAR)
+    with pytest.raises(InputError, match=r"lonely.tif' has no partner"):
+        folder_scenes(sar_dir, opt_dir)
+    (sar_dir / "lonely.tif").unlink()
+    tif(opt_dir / "a.tif", np.concatenate([OPT, OPT]))
+    with pytest.raises(InputError, match="has 6 bands"):
+        folder_scenes(sar_dir, opt_dir)
+    (opt_dir / "a.tif").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match=r"a.tif' cannot be read"):
+        folder_scenes(sar_dir, opt_dir)
+
+
+def test_area_mean_leaves_no_data_out():
+    values = np.array([[[1, 3, np.nan, np.nan], [5, np.nan, np.nan, np.nan]]], np.float32)
+    np.testing.assert_array_equal(area_mean(values, 2), [[[3, np.nan]]])
+
+
+def test_majority_takes_the_smaller_code_on_a_tie():
+    codes = np.array([[9, 9, 8, 2], [9, 2, 2, 8], [7, 7, 7, 7]], np.uint8)  # the last row fills no block
+    assert majority(codes, 2).tolist() == [[9, 2]]

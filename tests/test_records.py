@@ -1,0 +1,65 @@
+"""Records: the schema is kept, a missing one is an error, and publishing again changes nothing that does not matter."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s2olib import records
+from s2olib.project import InputError
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "hat-dsd-s0"
+    rng = np.random.default_rng(0)
+    patches = pd.DataFrame({"id": [f"p{i}" for i in range(40)], "scene": "one", "group": ["a", "b"] * 20})
+    patches["psnr"], patches["skill"] = rng.normal(20, 2, 40), rng.normal(0.2, 0.1, 40)
+    patches["mse_mean_colour"] = 100.0
+    record = {
+        key: kind() for key, kind in records.REQUIRED.items() if key not in ("schema", "code_version", "libraries")
+    }
+    record["metrics"] = records.summarise(patches)
+    records.write(folder, record, patches)
+    return folder
+
+
+def test_round_trip(run):
+    assert set(records.find(run.parent)) == {"hat-dsd-s0"}
+    summary = records.read(run)["metrics"]["psnr"]
+    assert summary["low"] < summary["mean"] < summary["high"]
+    assert len(records.read_patches(run)) == 40
+
+
+def test_conditions_name_the_interval(run):
+    conditions = records.evaluation_conditions(records.read_patches(run), "test")
+    assert conditions["clusters"] == 4 and conditions["groups"] == ["a", "b"]
+    assert "descriptive" in conditions["interval"]
+
+
+def test_publishing_again_ignores_cost_alone(run, tmp_path):
+    target = tmp_path / "book" / "hat-dsd-s0"
+    assert records.publish(run, target)
+    record = json.loads((run / "record.json").read_text())
+    record["cost"] = {"train_seconds": 1e9}
+    (run / "record.json").write_text(json.dumps(record))
+    assert not records.publish(run, target)
+    assert "train_seconds" not in records.read(target)["cost"]
+    record["best_epoch"] = 7
+    (run / "record.json").write_text(json.dumps(record))
+    assert records.publish(run, target) and records.read(target)["best_epoch"] == 7
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"schema": "1"}'])
+def test_a_broken_record_is_named(run, content):
+    (run / "record.json").write_text(content)
+    with pytest.raises(InputError, match=r"record\.json"):
+        records.read(run)
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="holds no finished run"):
+        records.find(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        records.read(tmp_path / "hat-dsd-s0")

@@ -1,0 +1,131 @@
+"""The Dataset: scaling, crops that depend on seed, epoch and item alone, workers, and a set without land cover."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from s2olib.data.landcover import IGNORE
+from s2olib.data.triplets import Triplets
+from s2olib.project import InputError
+
+COLUMNS = "id,scene,group,season,crs,transform,lon,lat,row,col,date"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Six patches of 32 px in each split, written by hand as the format says."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        folder = tmp_path / split
+        folder.mkdir()
+        np.save(folder / "sar.npy", rng.uniform(-40, 5, (6, 2, 32, 32)).astype(np.float16))
+        np.save(folder / "opt.npy", rng.integers(0, 6000, (6, 3, 32, 32), dtype=np.uint16))
+        np.save(folder / "lulc.npy", rng.integers(0, 16, (6, 32, 32), dtype=np.uint8))
+        (folder / "index.csv").write_text("\n".join([COLUMNS, *(f"00{i},s,,,,,,,0,0," for i in range(6))]) + "\n")
+    info = {"patch_size": 32, "counts": dict.fromkeys(("train", "validation", "test"), 6)}
+    info["sar"] = {"bands": ["VV", "VH"], "units": "dB", "scale": 1.0, "limits": [[-25, 0], [-32, -5]]}
+    info["opt"] = {"bands": ["red", "green", "blue"], "units": "reflectance", "scale": 0.0001, "limits": [[0, 0.3]] * 3}
+    categories = ["water", "built-up", "farmland and grass", "forest"]
+    info["lulc"] = {"legend": "hrlulc-v21.11", "merge": "four", "categories": categories}
+    (tmp_path / "dataset.json").write_text(json.dumps(info))
+    return tmp_path
+
+
+def test_scaled_by_limits_and_merged(root):
+    data = Triplets(root, "train")
+    assert (len(data), data.sar_channels, data.opt_channels, data.num_classes) == (6, 2, 3, 4)
+    assert data.index["id"].tolist() == [f"00{i}" for i in range(6)]
+    item = data[2]
+    vh = np.load(root / "train/sar.npy")[2, 1].astype(float)
+    np.testing.assert_allclose(item["sar"][1], np.clip((vh + 32) / 27 * 2 - 1, -1, 1), atol=1e-5)
+    red = np.load(root / "train/opt.npy")[2, 0]
+    np.testing.assert_allclose(item["opt"][0], np.minimum(red / 1500 - 1, 1), atol=1e-5)
+    codes = np.load(root / "train/lulc.npy")[2]
+    assert item["lulc"].dtype == torch.int64 and item["sar"].dtype == item["opt"].dtype == torch.float32
+    for code, category in ((0, IGNORE), (1, 0), (12, 1), (10, 2), (11, 3), (14, IGNORE)):
+        assert (item["lulc"].numpy()[codes == code] == category).all()
+    wider = Triplets(root, "train", limits={"opt": [[0, 1]] * 3})
+    np.testing.assert_allclose(wider[2]["opt"][0], red / 5000 - 1, atol=1e-5)
+    torch.testing.assert_close(wider[2]["sar"], item["sar"])
+
+
+def test_not_a_number_never_leaves(root):
+    sar = np.load(root / "test/sar.npy")
+    sar[0, :, :9] = np.nan
+    np.save(root / "test/sar.npy", sar)
+    item = Triplets(root, "test")[0]
+    assert (item["sar"][:, :9] == -1).all() and torch.isfinite(item["sar"]).all()
+
+
+def test_crops_depend_on_seed_epoch_and_item_alone(root):
+    def crops(seed=0, epoch=0, order=range(6)):
+        data = Triplets(root, "train", crop_size=8, seed=seed)
+        data.set_epoch(epoch)
+        return {i: data[i] for i in order}
+
+    first, backwards = crops(), crops(order=reversed(range(6)))
+    whole = Triplets(root, "train")
+    for i, item in first.items():
+        assert item["sar"].shape == (2, 8, 8) and item["lulc"].shape == (8, 8)
+        torch.testing.assert_close(item, backwards[i])
+        found = whole[i]["sar"].unfold(1, 8, 1).unfold(2, 8, 1)  # (2, 25, 25, 8, 8)
+        row, column = (found == item["sar"][:, None, None]).all(-1).all(-1).all(0).nonzero()[0].tolist()
+        cut = (..., slice(row, row + 8), slice(column, column + 8))
+        for name in ("opt", "lulc"):  # the same window of all three
+            torch.testing.assert_close(item[name], whole[i][name][cut])
+    for other in (crops(seed=1), crops(epoch=1)):
+        assert any(not torch.equal(item["sar"], other[i]["sar"]) for i, item in first.items())
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_that_outlive_an_epoch_give_the_same_items(root, start):
+    data = Triplets(root, "train", crop_size=8)
+    loader = DataLoader(data, batch_size=2, num_workers=1, persistent_workers=True, multiprocessing_context=start)
+    for epoch in range(2):
+        data.set_epoch(epoch)
+        for batch in loader:
+            expected = torch.stack([data[int(i)]["sar"] for i in batch["item"]])
+            torch.testing.assert_close(batch["sar"], expected, rtol=0, atol=0)
+
+
+def test_only_paths_are_pickled(root):
+    data = Triplets(root, "train")
+    size = len(pickle.dumps(data))
+    data[0]
+    assert abs(len(pickle.dumps(data)) - size) < 100
+
+
+def test_without_land_cover_everything_else_is_identical(root):
+    before = [Triplets(root, "test", crop_size=16)[i] for i in range(6)]
+    (root / "test/lulc.npy").unlink()
+    data = Triplets(root, "test", crop_size=16)
+    assert not data.has_lulc and data.num_classes == 4 and Triplets(root, "train").has_lulc
+    for i, old in enumerate(before):
+        old.pop("lulc")
+        torch.testing.assert_close(data[i], old, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"split": "dev"}, "unknown split 'dev'"),
+        ({"dataset_root": "/nowhere"}, "no data set at '/nowhere'"),
+        ({"crop_size": 64}, "crop_size 64 is not within 1..32"),
+        ({"limits": {"sar": [[-25, 0]]}}, r"limits\['sar'\] must be one"),
+        ({"limits": {"opt": [[1, 0]] * 3}}, r"limits\['opt'\] must be one"),
+    ],
+)
+def test_bad_input_is_named(root, options, says):
+    with pytest.raises(InputError, match=says):
+        Triplets(**{"dataset_root": root, "split": "train", **options})
+
+
+def test_training_needs_no_rasterio():
+    code = "import sys; sys.modules['rasterio'] = None; import s2olib.data.triplets"
+    subprocess.run([sys.executable, "-c", code], check=True)
