@@ -3,7 +3,6 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 READY := .venv/.ready
 PROFILE ?= quick
-export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book notebooks test unit check bench clean
@@ -30,7 +29,7 @@ notebooks: $(READY) ## execute PROFILE and refresh the committed notebooks and r
 
 test: $(READY) unit check ## every check: style, unit tests, re-execution, book
 	@echo "== building the book from the committed notebooks"
-	$(PY) -m jupyter_book.cli.main build . -W -n --keep-going --quiet
+	.venv/bin/jupyter-book build . -W -n --keep-going --quiet
 	@echo "== all checks passed"
 
 unit: $(READY)

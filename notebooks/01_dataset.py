@@ -146,14 +146,14 @@ for split in triplets.SPLITS:
     indices[-1]["split"] = split
 index = pd.concat(indices, ignore_index=True)
 if index["lon"].notna().all():
-    figures.split_map(index)
+    figure = figures.split_map(index, {"Kaga": (136.30, 36.30), "Mikuni": (136.15, 36.20)})
 else:
     display(index.groupby(["split", "group"]).size().rename("windows").to_frame())
 
 # %% mystnb={"figure": {"name": "fig-shares", "caption": "Land cover of the three splits. Regions differ: a cross-regional test is not a shuffled one."}, "image": {"alt": "Bars of category shares for each split"}}
 shares = [column for column in index if column.startswith("share_")]
 if shares and index[shares].notna().all(axis=None):
-    figures.class_shares(index)
+    figure = figures.class_shares(index)
 
 # %% [markdown]
 # ## What a network sees
@@ -166,7 +166,7 @@ test = triplets.Triplets(dataset_root, "test")
 chosen = [int(i) for i in pd.Series(range(len(test))).sample(min(4, len(test)), random_state=seed).sort_values()]
 items = [test[i] for i in chosen]
 assert all(item["sar"].abs().max() <= 1 and item["opt"].abs().max() <= 1 for item in items)
-figures.triplet_grid(items, [str(test.index["id"].iloc[i]) for i in chosen], test.categories)
+figure = figures.triplet_grid(items, [test.index["id"].iloc[i].replace("_", " ") for i in chosen], test.categories)
 # %% [markdown]
 # ## What was refused
 #

@@ -122,7 +122,7 @@ print("deepest", tuple(deepest.shape))
 # %% mystnb={"figure": {"name": "fig-features", "caption": "Five channels of the DSD's deepest map for one radar image with its own optical image and with another one. Random weights: the maps differ already, so the loss has something to pull on."}, "image": {"alt": "Feature maps of the DSD for two optical images"}}
 with torch.no_grad():
     other = dsd(sar[:1], opt[1:2])[1][0]
-figures.feature_maps({"own optical": deepest[0], "another's": other})
+figure = figures.feature_maps({"own optical": deepest[0], "another's": other})
 # %% [markdown]
 # In the generator's step the DSD is frozen and its batch normalisation uses its running statistics. Features are
 # standardised, so that the loss does not depend on the scale of the DSD's weights. The gradient reaches the generated

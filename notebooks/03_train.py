@@ -81,7 +81,8 @@ Markdown(figures.metric_table(rows, f"Expected cost of {generator}-{tag}, seed {
 
 # %%
 if dry_run:
-    raise SystemExit("dry run: nothing was trained")
+    print("dry run: nothing is trained")
+    raise SystemExit(0)
 
 # %% [markdown]
 # ## The loss
@@ -104,7 +105,7 @@ record, patches = records.read(run), records.read_patches(run)
 
 # %% mystnb={"figure": {"caption": "Losses on the training split and PSNR on the validation split, by epoch."}, "image": {"alt": "Training curves"}}
 keys = [key for key in record["curves"][0] if key not in ("epoch", "generator")]
-figures.training_curves({run.name: record}, keys)
+figure = figures.training_curves({run.name: record}, keys)
 # %% [markdown]
 # ## Evaluation
 #
@@ -142,7 +143,7 @@ for position in (order[-1], order[len(order) // 2], order[0]):
     views = (figures.sar_picture(item["sar"]), figures.opt_picture(item["opt"]), figures.opt_picture(fake))
     pictures.append(dict(zip(("SAR", "OPT", generator), views, strict=True)))
     captions.append({generator: f"{patches['psnr'][position]:.1f} dB / {patches['ssim'][position]:.3f}"})
-figures.comparison(pictures, captions, titles=["best", "median", "worst"])
+figure = figures.comparison(pictures, captions, titles=["best", "median", "worst"])
 # %% tags=["nbval-check-output"]
 assert set(config["generator"]) and len(patches) == len(test)
 print(f"{run.name}: {record['complexity']['parameters']:,} parameters, {record['samples_seen']:,} samples seen")

@@ -80,7 +80,7 @@ Markdown(figures.metric_table(rows, caption, "tab-all"))
 
 # %% mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only."}, "image": {"alt": "PSNR and intervals"}}
 kind = statistics.interval_kind(next(iter(patches.values()))["group"])
-figures.intervals_plot([{"name": n, "kind": kind, **s["psnr"]} for n, s in summaries.items()], "PSNR (dB)")
+figure = figures.intervals_plot([{"name": n, "kind": kind, **s["psnr"]} for n, s in summaries.items()], "PSNR (dB)")
 # %% [markdown]
 # ## Which differences can be told apart
 #

@@ -78,7 +78,7 @@ if found:
             views[label] = figures.opt_picture(network(item["sar"][None])[0])
         row = records.read_patches(run).iloc[int(chosen)]
         captions[label] = f"{row['psnr']:.2f} dB / {row['ssim']:.3f}"
-    figures.comparison([views], [captions], categories=test.categories if "LULC" in views else ())
+    figure = figures.comparison([views], [captions], categories=test.categories if "LULC" in views else ())
 
 # %% [markdown]
 # Drag the slider, or use the arrow keys: radar on the left, S2OFormer's image on the right.

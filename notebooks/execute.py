@@ -35,6 +35,7 @@ from s2olib.project import InputError, code_fingerprint, resolve, root, writing
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 TRAIN = "03_train"
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @dataclass
@@ -145,7 +146,7 @@ def outputs(step: Step) -> list[Path]:
 def normalise(path: Path) -> None:
     """Drop what differs between two equal executions: ids, time stamps, progress bars, the interpreter's patch level."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook.metadata = {"kernelspec": KERNEL}
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i:02d}"
         for name in ("papermill", "execution"):
@@ -162,7 +163,9 @@ def execute(step: Step, folder: Path) -> None:
     failed.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         source, aside = Path(scratch) / "source.ipynb", Path(scratch) / target.name
-        jupytext.write(jupytext.read(step.source), source)
+        notebook = jupytext.read(step.source)
+        notebook.metadata["kernelspec"] = KERNEL
+        jupytext.write(notebook, source)
         try:
             papermill.execute_notebook(
                 source, aside, step.parameters, cwd=SOURCES, kernel_name="python3", progress_bar=False

@@ -169,8 +169,8 @@ def comparison(
     return figure
 
 
-def split_map(index: pd.DataFrame) -> Figure:
-    """Where the windows lie, by split: columns `lon`, `lat` (degrees), `split` and, for the labels, `group`."""
+def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+    """Where the windows lie, by split: columns `lon`, `lat` (degrees) and `split`; `places` (lon, lat) are named."""
     if not len(index) or index[["lon", "lat"]].isna().any(axis=None):
         raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
     lon, lat = index["lon"].to_numpy(), index["lat"].to_numpy()
@@ -192,12 +192,10 @@ def split_map(index: pd.DataFrame) -> Figure:
     ax.locator_params(nbins=5)
     ax.ticklabel_format(useOffset=False)
     ax.spines[:].set_visible(True)
-    groups = index.groupby("group") if "group" in index else ()
-    for i, (name, group) in enumerate(sorted(groups, key=lambda item: item[1]["lon"].mean())):
-        side = 1 if i % 2 else -1  # neighbours' names above and below, so that they do not meet
-        place = group["lon"].mean(), group["lat"].max() if i % 2 else group["lat"].min()
-        style = {"ha": "center", "va": "bottom" if i % 2 else "top", "fontsize": 10}
-        ax.annotate(name, place, (0, 6 * side), textcoords="offset points", **style)
+    for i, (name, place) in enumerate((places or {}).items()):
+        offset = (-20, 24 - 48 * (i % 2))  # above and below in turn, so that neighbours' names do not meet
+        line = {"arrowstyle": "-", "color": "#555555"}
+        ax.annotate(name, place, offset, textcoords="offset points", ha="right", va="center", arrowprops=line)
     length = _round_length(half * 111.32 * 0.6)  # km
     degrees = length / (111.32 * narrowing)
     left, bottom = 0.05, 0.06
