@@ -68,12 +68,13 @@ figures.use_style()
 # {doc}`/book/choices`.
 
 # %% tags=["nbval-check-output"]
-merges = landcover.LEGENDS[legend]
-rows = [
-    {"category": category, "classes": ", ".join(merges.names[code] for code in codes)}
-    for category, codes in merges.merges[merge].items()
-]
-Markdown(figures.metric_table(rows, f"Categories, and the classes of {merges.product} in each.", "tab-merge"))
+rows = [{"category": "none: these data have no land cover", "classes": ""}]
+product = "no product"
+if legend:
+    product, names = landcover.LEGENDS[legend].product, landcover.LEGENDS[legend].names
+    merged = landcover.LEGENDS[legend].merges[merge]
+    rows = [{"category": k, "classes": ", ".join(names[code] for code in codes)} for k, codes in merged.items()]
+Markdown(figures.metric_table(rows, f"Categories, and the classes of {product} in each.", "tab-merge"))
 
 # %% [markdown]
 # ## Build

@@ -28,6 +28,7 @@ import nbformat
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from s2olib import records
 from s2olib.project import InputError, code_fingerprint, resolve, root, writing
@@ -35,6 +36,7 @@ from s2olib.project import InputError, code_fingerprint, resolve, root, writing
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 TRAIN = "03_train"
+LOCAL = Config({"KernelManager": {"transport": "ipc"}})  # the kernel listens on a socket of this machine alone
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -168,7 +170,13 @@ def execute(step: Step, folder: Path) -> None:
         jupytext.write(notebook, source)
         try:
             papermill.execute_notebook(
-                source, aside, step.parameters, cwd=SOURCES, kernel_name="python3", progress_bar=False
+                source,
+                aside,
+                step.parameters,
+                cwd=SOURCES,
+                kernel_name="python3",
+                progress_bar=False,
+                config=LOCAL,
             )
         except PapermillExecutionError as error:
             failed.parent.mkdir(parents=True, exist_ok=True)
