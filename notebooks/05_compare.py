@@ -11,7 +11,13 @@
 #     name: python3
 # ---
 
-# %% tags=["parameters", "remove-cell"]
+# %% [markdown]
+# # A comparison by eye
+#
+# The talk shows its generators side by side at three places. So do we: the radar image, the optical one, the land cover
+# and what each generator made of the radar image alone.
+
+# %% tags=["parameters"]
 dataset_root: str = "data/quick"
 run_root: str = "runs/quick"
 region: str = "kaga_land"
@@ -35,7 +41,7 @@ from s2olib.project import resolve
 figures.use_style()
 test = Triplets(dataset_root, "test")
 synthetic = "**Synthetic data: this page verifies the code.** " if test.info["synthetic"] else ""
-Markdown(f"# {title}\n\n{synthetic}Land cover is shown for the reader alone; no generator sees it.")
+Markdown(f"**{title}.** {synthetic}Land cover is shown for the reader alone; no generator sees it.")
 
 # %% [markdown]
 # The patch is chosen by rule, before any generated image is looked at: of the test patches near the given place, the
