@@ -15,7 +15,7 @@
 # # The data set: SEN12JHL
 #
 # A triplet is a radar patch, the optical patch of the same ground, and a land-cover map of it. We take the first two
-# from SEN12MS {cite}`schmitt2019sen12ms` and the third from JAXA's 10 m map of Japan {cite}`hirayama2022`, and cut all
+# from SEN12MS {cite}`schmitt2019` and the third from JAXA's 10 m map of Japan {cite}`hirayama2022`, and cut all
 # three into windows on one grid.
 #
 # **With its default parameters this notebook builds from a synthetic archive.** It is a toy world that the library

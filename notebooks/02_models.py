@@ -100,7 +100,7 @@ for name, config in settings.items():
 # %% [markdown]
 # ## The Deep Semantic Discriminator
 #
-# The DSD is a segmentation network for radar *and* optical images: SNUNet {cite}`fang2021` with an encoder for each of
+# The DSD is a segmentation network for radar *and* optical images: SNUNet {cite}`fang2022` with an encoder for each of
 # the two and a fusion at every scale. It learns land cover from real pairs. Its deepest fused map then compares a real
 # with a generated optical image, beside the same radar image. That only works if the deepest map depends on the optical
 # image: a map of radar alone would be the same for both, and the loss zero for any picture. So we measure it.
