@@ -18,7 +18,10 @@ from pathlib import Path
 from s2olib import records
 from s2olib.project import InputError, root
 
-TOLERANCE = {"psnr": 0.5, "ssim": 0.03}  # dB and units: processors round differently, and training amplifies it
+TOLERANCE = {
+    "psnr": 1.0,
+    "ssim": 0.06,
+}  # dB and units: two threads sum in another order than one, and training amplifies it
 ORDER = ("01_", "02_", "03_", "04_", "05_", "06_")
 
 
