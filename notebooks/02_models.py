@@ -35,7 +35,7 @@ from s2olib.losses import FeatureLoss, optical_sensitivity
 from s2olib.patchgan import PatchGAN
 
 figures.use_style()
-torch.manual_seed(seed)
+_ = torch.manual_seed(seed)
 
 # %% [markdown]
 # ## Size and cost at the talk's scale
