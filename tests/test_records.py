@@ -1,6 +1,7 @@
 """Records: the schema is kept, a missing one is an error, and publishing again changes nothing that does not matter."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -63,3 +64,13 @@ def test_a_missing_run_is_named(tmp_path):
         records.find(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         records.read(tmp_path / "hat-dsd-s0")
+
+
+PUBLISHED = sorted((Path(__file__).parents[1] / "book" / "results").glob("*/*/record.json"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: f"{path.parts[-3]}/{path.parts[-2]}")
+def test_no_published_run_has_a_dsd_that_ignores_the_optical_image(path):
+    record = records.read(path.parent)
+    if record["parameters"]["dsd_weight"]:
+        assert record["curves"][-1]["optical_sensitivity"] >= 0.1
