@@ -36,7 +36,12 @@ from s2olib.project import InputError, code_fingerprint, resolve, root, writing
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 TRAIN = "03_train"
-LOCAL = Config({"KernelManager": {"transport": "ipc"}})  # the kernel listens on a socket of this machine alone
+KERNELS = Config(
+    {
+        "KernelManager": {"transport": "ipc"},  # listen on a socket of this machine alone
+        "NotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]},  # being closed is nothing to report
+    }
+)
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -176,7 +181,7 @@ def execute(step: Step, folder: Path) -> None:
                 cwd=SOURCES,
                 kernel_name="python3",
                 progress_bar=False,
-                config=LOCAL,
+                config=KERNELS,
             )
         except PapermillExecutionError as error:
             failed.parent.mkdir(parents=True, exist_ok=True)
