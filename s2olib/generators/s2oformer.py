@@ -1,11 +1,9 @@
 """S2OFormer: a U of residual hybrid attention groups, from speckled SAR to a clear optical image.
 
 The talk publishes the building block (RHAG, depths and heads (4, 4, 4, 4), window 8) and the name; the topology here is
-our own. Three reasons shape it. Speckle can only be told from ground by looking around, so the first groups work on
-coarser grids, where a window sees more of the scene and noise is averaged out. Detail is needed once, at the end, so
-only the last group runs at full resolution: that makes it cheaper than HAT of the same width. And in decibels or
-stretched 8-bit numbers speckle is nearly additive, so that plain local means are a multilook: the stem sees the image
-beside its means and its local deviation, the statistics that speckle filters since Lee (1980) are made of.
+our own, chosen on validation patches (``bench/topology.py``). Speckle can only be told from ground by looking around,
+so the first groups work on coarser grids, where a window sees more of the scene; detail is needed once, at the end, so
+only the last group runs at full resolution, which makes it cheaper than HAT of the same width. Stem and head are HAT's.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from s2olib.generators.padding import pad_to_multiple
 from s2olib.generators.rhag import RHAG, check_groups, drop_path_rates, initialise
@@ -45,6 +42,7 @@ class S2OFormer(nn.Module):
         overlap_ratio: float = 0.5,
         mlp_ratio: float = 2.0,
         drop_path_rate: float = 0.1,
+        head_dim: int = 64,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -54,7 +52,8 @@ class S2OFormer(nn.Module):
         last = len(depths) - 1
         self.steps = [min(i + 1, last - i) for i in range(last + 1)]  # how often each group's size is halved
         self.multiple = window_size * 2 ** max(self.steps)
-        self.stem = nn.Conv2d(4 * in_channels, embed_dim, 3, padding=1)
+        self.stem = nn.Conv2d(in_channels, embed_dim, 3, padding=1)
+        self.norm_in = nn.LayerNorm(embed_dim)
         rates = drop_path_rates(drop_path_rate, depths)
         self.resample, self.groups = nn.ModuleList(), nn.ModuleList()
         levels = zip(self.steps, [0, *self.steps], depths, num_heads, rates, strict=False)
@@ -82,18 +81,22 @@ class S2OFormer(nn.Module):
                     checkpointing=checkpointing,
                 )
             )
+        self.norm_out = nn.LayerNorm(embed_dim)
+        self.proj_out = nn.Linear(embed_dim, embed_dim)
         self.head = nn.Sequential(
-            nn.Conv2d(embed_dim, embed_dim // 2, 3, padding=1),
-            nn.GELU(),
-            nn.Conv2d(embed_dim // 2, out_channels, 3, padding=1),
+            nn.Conv2d(embed_dim, head_dim, 3, padding=1),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(head_dim, out_channels, 3, padding=1),
         )
         initialise(self)
+        for layer in (*self.resample, self.proj_out):
+            if isinstance(layer, nn.Linear):  # on the trunk, where HAT's N(0, 0.02) would drown the signal
+                nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, sar: Tensor) -> Tensor:
         height, width = sar.shape[-2:]
-        sar = pad_to_multiple(sar, self.multiple)
-        x = self.stem(torch.cat([sar, *speckle_statistics(sar)], 1)).permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
-        skips, before = [], 0
+        shallow = self.stem(pad_to_multiple(sar, self.multiple)).permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
+        x, skips, before = self.norm_in(shallow), [], 0
         for step, resample, group in zip(self.steps, self.resample, self.groups, strict=True):
             if step > before:
                 skips.append(x)
@@ -102,11 +105,5 @@ class S2OFormer(nn.Module):
                 x = rearrange(x, "b h w (i j c) -> b (h i) (w j) c", i=2, j=2)
                 x = resample(torch.cat([x, skips.pop()], -1))
             x, before = group(x), step
+        x = shallow + self.proj_out(self.norm_out(x))
         return self.head(x.permute(0, 3, 1, 2))[..., :height, :width]
-
-
-def speckle_statistics(sar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Local means over 5 and 15 pixels and the deviation from the smaller one, each of `sar`'s shape."""
-    narrow, wide = (F.avg_pool2d(sar, size, 1, size // 2, count_include_pad=False) for size in (5, 15))
-    deviation = F.avg_pool2d((sar - narrow).abs(), 5, 1, 2, count_include_pad=False)
-    return narrow, wide, deviation
