@@ -84,6 +84,7 @@ if found:
             views[label] = figures.opt_picture(network(item["sar"][None])[0])
         row = records.read_patches(run).iloc[int(chosen)]
         captions[label] = f"{row['psnr']:.2f} dB / {row['ssim']:.3f}"
+    figures.save_pictures(views, resolve(run_root) / "pictures" / region)
     figure = figures.comparison([views], [captions], categories=test.categories if "LULC" in views else ())
 
 # %% [markdown]

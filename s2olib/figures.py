@@ -376,6 +376,16 @@ def swipe(left: np.ndarray, right: np.ndarray, alt_left: str, alt_right: str) ->
     return SWIPE.format(id=identity, left=sources[0], right=sources[1], alt_left=alts[0], alt_right=alts[1])
 
 
+def save_pictures(pictures: Mapping[str, np.ndarray], folder: str | Path) -> None:
+    """Write pictures (H, W, 3) uint8 by name as ``<name>.png`` into `folder`, in place of whatever it held."""
+    from PIL import Image
+
+    with writing(folder) as aside:
+        aside.mkdir()
+        for name, picture in pictures.items():
+            Image.fromarray(picture).save(aside / f"{name}.png")
+
+
 def _data_uri(picture: np.ndarray) -> str:
     from PIL import Image
 

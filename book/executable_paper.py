@@ -1,0 +1,111 @@
+"""The book's Sphinx extension: numbers come from records, each one linked to its record, and each page says its kind.
+
+- ``{record}`ombria/hat-dsd-s0::metrics.psnr.mean:.2f` `` prints a field of a run's record, linked to the run's page.
+- ``{kind}`synthetic` `` (or ``real``, ``talk``) is the one badge that tells what a number or a picture is made from.
+- An executed notebook begins with its badge, its run time, its record and its source, and takes the title of ``_toc.yml``.
+- Everything in ``book/_generated`` is written anew before pages are read.
+
+A record, run or field that does not exist is a warning with the page's name, which ``-W`` turns into a failed build.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import diagrams
+import provenance
+import yaml
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxRole
+
+from s2olib import records
+from s2olib.project import InputError
+
+EXECUTED = re.compile(r"notebooks/executed/(?P<profile>[^/]+)/(?P<name>(?P<source>\d\d_[a-z]+)[^/]*)")
+LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+
+
+class Record(SphinxRole):
+    """A field of a run's record, ``profile/run::dotted.field:format``, linked to the run's page."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        try:
+            text, target = self.look_up()
+        except (InputError, KeyError, ValueError, TypeError) as error:
+            message = self.inliner.reporter.warning(f"no such record field: {self.text} ({error})", line=self.lineno)
+            return [nodes.problematic(self.rawtext, self.rawtext)], [message]
+        link = pending_xref(
+            "", nodes.inline("", text), refdomain="std", reftype="doc", reftarget=target, refexplicit=True,
+            refwarn=True, refdoc=self.env.docname,
+        )  # fmt: skip
+        return [link], []
+
+    def look_up(self) -> tuple[str, str]:
+        run, _, field = self.text.partition("::")
+        path, _, style = field.partition(":")
+        value = records.read(Path(self.env.srcdir) / "book" / "results" / run)
+        for key in path.split("."):
+            value = value[key]
+        return format(value, style).replace("-", "−"), provenance.page_of(*run.split("/"))
+
+
+class Kind(SphinxRole):
+    """The badge: what a number or picture is made from."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        if self.text not in provenance.KINDS:
+            known = ", ".join(provenance.KINDS)
+            message = self.inliner.reporter.warning(f"kind {self.text!r} is none of {known}", line=self.lineno)
+            return [nodes.problematic(self.rawtext, self.rawtext)], [message]
+        return [nodes.inline("", provenance.KINDS[self.text], classes=["kind", f"kind-{self.text}"])], []
+
+
+def titles(root: Path) -> dict[str, str]:
+    """The titles that ``_toc.yml`` gives."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    return {chapter["file"]: chapter["title"] for part in toc["parts"] for chapter in part["chapters"] if "title" in chapter}
+
+
+def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Give an executed notebook its title, and under it the badge, run time, record and source."""
+    found = EXECUTED.fullmatch(docname)
+    if not found:
+        return
+    root, profile, name = Path(app.srcdir), found["profile"], found["name"]
+    runs = records.find(root / "book" / "results" / profile)
+    seconds = provenance.steps_of(root / "book" / "results", profile).get(name, {}).get("seconds")
+    line = [f"{{kind}}`{provenance.kind_of(runs)}`", f"profile *{profile}*"]
+    line += [f"executed in {seconds:.0f} s"] if seconds else []
+    generator, _, rest = name.removeprefix("03_train_").partition("-")
+    run = f"{generator}-{rest or 'dsd-s0'}"
+    line += [f"{{doc}}`record <{provenance.page_of(profile, run)}>`"] if run in runs else []
+    line += [f"{{download}}`source </notebooks/{found['source']}.py>`", f"{{download}}`notebook </{docname}.ipynb>`"]
+    notebook = json.loads(source[0])
+    first = notebook["cells"][0]
+    heading, _, text = "".join(first["source"]).partition("\n")
+    heading = f"# {titles(root)[docname]}" if docname in titles(root) else heading
+    first["source"] = f"{heading}\n\n{' · '.join(line)}\n{text}"
+    source[0] = json.dumps(notebook)
+
+
+def write_generated(app: Sphinx, config: object) -> None:
+    """Write what the book takes from records and modules, and show launch buttons where there is a repository."""
+    root = Path(app.srcdir)
+    provenance.write(root)
+    diagrams.write(root / "book" / "_generated")
+    options = app.config.html_theme_options
+    if options.get("repository_url"):
+        buttons = {"use_repository_button": True, "use_issues_button": True, "use_edit_page_button": False}
+        options |= buttons | {"launch_buttons": {"notebook_interface": "jupyterlab", **LAUNCH}}
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_role("record", Record())
+    app.add_role("kind", Kind())
+    app.connect("config-inited", write_generated, priority=100)  # before the table of contents looks for files
+    app.connect("source-read", open_notebook)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

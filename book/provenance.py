@@ -1,0 +1,226 @@
+"""What every number of the book is traced to: one page for each run, the list of runs, and when each notebook ran.
+
+All of it is written from ``book/results/<profile>/<run>/record.json`` (and ``steps.json`` beside the runs) into
+``book/_generated`` whenever the book is built; nothing in it is typed in.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import results_table
+from PIL import Image
+
+from s2olib import figures, records
+from s2olib.project import InputError
+
+METRICS = {  # name in a record: label, format
+    "psnr": ("PSNR (dB)", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "skill": ("skill", ".3f"),
+    "offset_free_psnr": ("PSNR without colour offset (dB)", ".2f"),
+    "rmse": ("RMSE (8-bit steps)", ".2f"),
+    "sam": ("spectral angle (°)", ".2f"),
+    "edge_correlation": ("correlation of edges", ".3f"),
+    "flat_deviation": ("deviation inside the homogeneous (8-bit steps)", ".2f"),
+    "flat_deviation_real": ("the same in the real image", ".2f"),
+}
+KINDS = {"synthetic": "synthetic", "real": "real", "talk": "the talk's"}
+PICTURES = ("SAR", "OPT", "S2OFormer")
+
+
+def read_results(results: Path) -> dict[str, dict[str, dict]]:
+    """Every published record, ``{profile: {run: record}}``, profiles of real data first."""
+    found = {
+        folder.name: records.find(folder)
+        for folder in sorted(results.iterdir())
+        if folder.is_dir() and any(folder.glob("*/record.json"))
+    }
+    if not found:
+        raise InputError(f"{results} holds no record: `make notebooks` executes the notebooks and publishes theirs.")
+    return dict(sorted(found.items(), key=lambda item: kind_of(item[1]) == "synthetic"))
+
+
+def kind_of(runs: dict[str, dict]) -> str:
+    """``synthetic`` or ``real``: a profile's runs are of one data set."""
+    return "synthetic" if next(iter(runs.values()))["dataset"]["synthetic"] else "real"
+
+
+def steps_of(results: Path, profile: str) -> dict[str, dict]:
+    """How long each executed notebook of a profile took, ``{notebook: {seconds}}``."""
+    path = results / profile / "steps.json"
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: `make notebooks PROFILE={profile}` writes it.")
+    return json.loads(path.read_text())
+
+
+def page_of(profile: str, run: str) -> str:
+    """The document name of a run's page."""
+    return f"/book/_generated/runs/{profile}-{run}"
+
+
+def run_page(profile: str, run: str, record: dict) -> str:
+    """A run's page: what was measured, on what, with which settings, by which code, where and how long."""
+    dataset, evaluation, cost = record["dataset"], record["evaluation"], record["cost"]
+    lulc = dataset.get("lulc") or {}
+    rows = [
+        {"metric": METRICS.get(name, (name.replace("_", " "), ".3f"))[0]}
+        | {key: f"{value[key]:{METRICS.get(name, ('', '.3f'))[1]}}" for key in ("mean", "low", "high")}
+        for name, value in record["metrics"].items()
+    ]
+    about = {
+        "data set": dataset.get("name", dataset.get("source", "")),
+        "data fingerprint": f"`{dataset['fingerprint'][:16]}`",
+        "patches": ", ".join(f"{count} {split}" for split, count in dataset.get("counts", {}).items()),
+        "pixel": f"{dataset['pixel_size_m']:g} m" if dataset.get("pixel_size_m") else "of unknown size",
+        "bands": "; ".join(f"{key}: {', '.join(names)}" for key, names in dataset.get("bands", {}).items()),
+        "units": ", ".join(f"{key}: {unit}" for key, unit in dataset.get("units", {}).items()),
+        "limits": "; ".join(f"{key}: {value}" for key, value in dataset.get("limits", {}).items()),
+        "categories": f"{lulc.get('kind') or lulc.get('legend') or 'none'}: {', '.join(lulc.get('categories', []))}",
+        "scored on": f"{evaluation['patches']} {evaluation.get('split', 'test')} patches in "
+        f"{len(evaluation['groups'])} regions; {evaluation['interval']}",
+        "data range": evaluation.get("data_range", ""),
+        "SSIM": evaluation.get("ssim", ""),
+        "scored epoch": f"{record['best_epoch']} (best on validation patches)",
+        "samples seen": f"{record['samples_seen']:,}",
+        "size": ", ".join(
+            f"{record['complexity'][key]:,} {label}"
+            for key, label in (("parameters", "parameters"), ("macs", "MACs a patch"))
+            if key in record["complexity"]
+        ),
+        "seed": record["seed"],
+        "code version": f"`{record['code_version'][:16]}`",
+        "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
+        "hardware": ", ".join(f"{key} {value}" for key, value in record["hardware"].items()),
+        "training took": f"{cost['train_seconds'] / 60:.1f} minutes" if "train_seconds" in cost else "not recorded",
+        "peak memory": f"{cost['peak_memory_gib']:.2f} GiB" if cost.get("peak_memory_gib") else "not recorded",
+        "finished": cost.get("finished", "not recorded"),
+    }
+    settings = [{"parameter": f"`{name}`", "value": f"`{value}`"} for name, value in record["parameters"].items()]
+    kind = "synthetic" if dataset["synthetic"] else "real"
+    folder = f"/book/results/{profile}/{run}"
+    return "\n\n".join(
+        [
+            f"# {profile}: {run}",
+            f"{{kind}}`{kind}` Written from the run's record: {{download}}`record.json <{folder}/record.json>`, and "
+            f"{{download}}`patches.csv <{folder}/patches.csv>` with every test patch's metrics.",
+            figures.metric_table(
+                rows, f"Metrics of {run}, profile {profile}, with 95 % intervals.", f"tab-run-{profile}-{run}"
+            ),
+            "## What, how, where",
+            plain_table([{"": name, " ": value} for name, value in about.items() if value]),
+            "## Settings",
+            plain_table(settings),
+            "",
+        ]
+    )
+
+
+def plain_table(rows: list[dict]) -> str:
+    """A table without number and caption."""
+    return "\n".join(figures.metric_table(rows, "", "x").splitlines()[3:-1])
+
+
+def runs_table(profile: str, runs: dict[str, dict]) -> str:
+    """The runs of one profile, each linked to its page."""
+    rows = [
+        {
+            "run": f"{{doc}}`{run} <{page_of(profile, run)}>`",
+            "PSNR (dB)": f"{record['metrics']['psnr']['mean']:.2f}",
+            "SSIM": f"{record['metrics']['ssim']['mean']:.3f}",
+            "parameters (M)": f"{record['complexity'].get('parameters', 0) / 1e6:.3f}",
+            "minutes": f"{record['cost'].get('train_seconds', 0) / 60:.1f}",
+        }
+        for run, record in runs.items()
+    ]
+    kind = kind_of(runs)
+    caption = f"Runs of the profile {profile} ({kind} data), each linked to its provenance."
+    return f"## {profile}\n\n{{kind}}`{kind}`\n\n" + figures.metric_table(rows, caption, f"tab-runs-{profile}")
+
+
+def difference_table(profile: str, runs: dict[str, dict]) -> str:
+    """What the talk reports, what was measured here, and the difference: scores, and each generator's lead."""
+    rows, half = [], {}
+    for generator, (label, *reported) in results_table.REPORTED.items():
+        mine = [r for r in runs.values() if r["generator"] == generator and r["parameters"].get("dsd_weight", 0) > 0]
+        means = [sum(r["metrics"][m]["mean"] for r in mine) / len(mine) if mine else None for m in ("psnr", "ssim")]
+        half[label] = (reported, means)
+    pairs = list(half)
+    for first, second in [(None, label) for label in pairs] + list(zip(pairs, pairs[1:], strict=False)):
+        row = {"": second if first is None else f"{second} − {first}"}
+        for i, (metric, digits) in enumerate((("PSNR", 2), ("SSIM", 3))):
+            talk, here = half[second][0][i], half[second][1][i]
+            if first is not None:
+                talk -= half[first][0][i]
+                here = None if here is None or half[first][1][i] is None else here - half[first][1][i]
+            sign = "" if first is None else "+"
+            row[f"{metric}, talk"] = f"{talk:{sign}.{digits}f}".replace("-", "−")
+            row[f"{metric}, here"] = "–" if here is None else f"{here:{sign}.{digits}f}".replace("-", "−")
+            row[f"{metric}, difference"] = "–" if here is None else f"{here - talk:+.{digits}f}".replace("-", "−")
+        rows.append(row)
+    caption = (
+        f"Reported in the talk (SEN12JHL), measured here (profile {profile}), and the difference. Scores on different "
+        "data do not compare; the last two rows, each generator's lead over the one before, are the part that may."
+    )
+    return figures.metric_table(rows, caption, f"tab-difference-{profile}")
+
+
+def times_table(results: Path, profiles: list[str]) -> str:
+    """When each notebook was executed for the book, and how long it took."""
+    rows = [
+        {"notebook": f"{{doc}}`{name} </notebooks/executed/{profile}/{name}>`", "seconds": step["seconds"]}
+        for profile in profiles
+        for name, step in steps_of(results, profile).items()
+    ]
+    return figures.metric_table(
+        rows, "Executed notebooks and what they took, all told.", "tab-times", {"seconds": ".0f"}
+    )
+
+
+def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
+    """The introduction's two sliders: SAR against the real image and against the generated one."""
+    for profile, runs in profiles.items():
+        for region in sorted((results / profile / "pictures").glob("*")):
+            views = {name: np.asarray(Image.open(region / f"{name}.png").convert("RGB")) for name in PICTURES}
+            kind = kind_of(runs)
+            run = records.run_name("s2oformer", "dsd", 0)
+            credit = "" if kind == "synthetic" else " Contains modified Copernicus Sentinel data."
+            sliders = [
+                figures.swipe(views["SAR"], views[name], "radar (SAR)", label)
+                for name, label in (("OPT", "optical image"), ("S2OFormer", "generated from radar"))
+            ]
+            one_band = len(runs[run]["dataset"].get("bands", {}).get("sar", ["VV", "VH"])) == 1
+            sar = "one band, grey" if one_band else "red VV, green VH, blue VV less VH"
+            return (
+                f'<div class="pair">\n{sliders[0]}\n{sliders[1]}\n</div>\n\n'
+                f"{{kind}}`{kind}` Drag the lines, or use the arrow keys. A test patch of the profile *{profile}*: radar "
+                f"({sar}; each band linear over its limits) against the optical image, and against what S2OFormer made "
+                f"of the radar alone ({{doc}}`record <{page_of(profile, run)}>`).{credit}\n"
+            )
+    raise InputError(f"{results} holds no pictures: `make notebooks` publishes those of 05_compare.")
+
+
+def write(root: Path) -> None:
+    """Write everything that the book takes from records into ``book/_generated``."""
+    results, generated = root / "book" / "results", root / "book" / "_generated"
+    profiles = read_results(results)
+    shutil.rmtree(generated, ignore_errors=True)
+    (generated / "runs").mkdir(parents=True)
+    executed = [name for name in profiles if (root / "notebooks" / "executed" / name).is_dir()]
+    texts = {
+        "table.md": results_table.render(results_table.read_records(results / "ombria")),
+        "runs.md": "\n\n".join(runs_table(name, runs) for name, runs in profiles.items()) + "\n",
+        "difference.md": "\n\n".join(
+            difference_table(name, runs) for name, runs in profiles.items() if kind_of(runs) == "real"
+        )
+        + "\n",
+        "times.md": times_table(results, executed) + "\n",
+        "first_picture.md": first_picture(results, profiles),
+    }
+    for name, runs in profiles.items():
+        texts |= {f"runs/{name}-{run}.md": run_page(name, run, record) for run, record in runs.items()}
+    for name, text in texts.items():
+        (generated / name).write_text(text)
