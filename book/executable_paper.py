@@ -10,6 +10,8 @@ A record, run or field that does not exist is a warning with the page's name, wh
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -18,6 +20,7 @@ import diagrams
 import provenance
 import yaml
 from docutils import nodes
+from PIL import Image
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
@@ -26,6 +29,7 @@ from s2olib import records
 from s2olib.project import InputError
 
 EXECUTED = re.compile(r"notebooks/executed/(?P<profile>[^/]+)/(?P<name>(?P<source>\d\d_[a-z]+)[^/]*)")
+LARGE = 150_000  # bytes of a PNG
 LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 
 
@@ -67,7 +71,9 @@ class Kind(SphinxRole):
 def titles(root: Path) -> dict[str, str]:
     """The titles that ``_toc.yml`` gives."""
     toc = yaml.safe_load((root / "_toc.yml").read_text())
-    return {chapter["file"]: chapter["title"] for part in toc["parts"] for chapter in part["chapters"] if "title" in chapter}
+    return {
+        chapter["file"]: chapter["title"] for part in toc["parts"] for chapter in part["chapters"] if "title" in chapter
+    }
 
 
 def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -89,7 +95,31 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     heading, _, text = "".join(first["source"]).partition("\n")
     heading = f"# {titles(root)[docname]}" if docname in titles(root) else heading
     first["source"] = f"{heading}\n\n{' · '.join(line)}\n{text}"
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            lighten(output.get("data", {}))
     source[0] = json.dumps(notebook)
+
+
+def lighten(data: dict[str, str]) -> None:
+    """Show a large picture of a notebook as JPEG; the notebook that can be downloaded keeps the PNG."""
+    png = base64.b64decode(data.get("image/png", ""))
+    if len(png) > LARGE:
+        stream = io.BytesIO()
+        Image.open(io.BytesIO(png)).convert("RGB").save(stream, "JPEG", quality=85)
+        del data["image/png"]
+        data["image/jpeg"] = base64.b64encode(stream.getvalue()).decode()
+
+
+def leave_out_scripts(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Load MathJax where there is math alone, and Thebe, which would ask another server, nowhere."""
+    has_math = doctree is not None and any(doctree.findall(lambda n: isinstance(n, nodes.math | nodes.math_block)))
+    unwanted = ("thebe",) if has_math else ("thebe", "mathjax")
+    context["script_files"][:] = [
+        script
+        for script in context["script_files"]
+        if not any(name in f"{script.filename} {script.attributes.get('body')}".lower() for name in unwanted)
+    ]
 
 
 def write_generated(app: Sphinx, config: object) -> None:
@@ -108,4 +138,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("kind", Kind())
     app.connect("config-inited", write_generated, priority=100)  # before the table of contents looks for files
     app.connect("source-read", open_notebook)
+    app.connect("html-page-context", leave_out_scripts, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
