@@ -5,7 +5,7 @@ READY := .venv/.ready
 PROFILE ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book notebooks test unit check bench clean
+.PHONY: help setup book pdf notebooks test unit check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ book: $(READY) ## execute the notebooks on the synthetic archive (profile quick)
 	$(PY) notebooks/execute.py quick
 	@echo "== building the book"
 	$(PY) book/build.py --executed runs/quick/notebooks
+
+pdf: $(READY) ## the whole book as one PDF, _build/book.pdf (needs Chromium)
+	$(PY) book/build.py --pdf
 
 notebooks: $(READY) ## execute PROFILE and refresh the committed notebooks and records
 	$(PY) notebooks/execute.py $(PROFILE) --publish

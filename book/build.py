@@ -1,7 +1,8 @@
 """Build the book: ``python book/build.py [--executed FOLDER]`` leaves it in ``_build/html``.
 
-The sources are staged in ``_build/source`` (with FOLDER's freshly executed notebooks in the place of the committed
-ones, and the introduction's table made anew from the run records), so that building never touches a committed file.
+The sources are staged in ``_build/source``, with FOLDER's freshly executed notebooks, and the records, times and
+pictures beside it, in the place of the committed ones, so that building never touches a committed file. With ``--pdf``
+the whole book is printed to ``_build/book.pdf`` by Chromium as well.
 Any warning is an error, and so are a missing page, a notebook that was not run or holds an error, and a page that
 would ask another server for anything. When nothing has changed since the last build, nothing is done.
 """
@@ -17,10 +18,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import results_table
 import yaml
 
-from s2olib.project import InputError, fingerprint
+from s2olib.project import InputError, fingerprint, writing
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = "notebooks/executed/quick"
@@ -33,17 +33,28 @@ def stage(source: Path, executed: Path | None = None, root: Path = ROOT) -> None
     source.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(root / name, source / name)
-    ignore = shutil.ignore_patterns("__pycache__", ".*")
+    ignore = shutil.ignore_patterns("__pycache__", ".*", "_generated")
     for name in ("book", "s2olib"):
         shutil.copytree(root / name, source / name, ignore=ignore)
     notebooks = sorted((executed or root / NOTEBOOKS).glob("*.ipynb"))
     (source / NOTEBOOKS).mkdir(parents=True)
     for notebook in notebooks:
         shutil.copy2(notebook, source / NOTEBOOKS / notebook.name)
-    records = results_table.read_records(source / "book/results/ombria")
-    table = source / results_table.TABLE.relative_to(results_table.BOOK.parent)
-    table.parent.mkdir(exist_ok=True)
-    table.write_text(results_table.render(records))
+    for script in (root / "notebooks").glob("*.py"):
+        shutil.copy2(script, source / "notebooks" / script.name)
+    if executed is None:
+        return
+    results = source / "book/results/quick"
+    for path in (
+        *executed.parent.glob("*/record.json"),
+        *executed.parent.glob("*/patches.csv"),
+        *executed.glob("steps.json"),
+    ):
+        target = results / (path.name if path.parent == executed else f"{path.parent.name}/{path.name}")
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy2(path, target)
+    if (executed.parent / "pictures").is_dir():
+        shutil.copytree(executed.parent / "pictures", results / "pictures", dirs_exist_ok=True)
 
 
 def pages(source: Path) -> list[Path]:
@@ -109,11 +120,40 @@ def build(executed: Path | None = None) -> bool:
     return True
 
 
+def print_pdf() -> Path:
+    """The whole book as one page, printed to ``_build/book.pdf``; needs a Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        raise InputError("Chromium is not installed, and it prints the PDF (Debian: apt install chromium).")
+    source, folder, target = ROOT / "_build/source", ROOT / "_build/pdf", ROOT / "_build/book.pdf"
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", folder, "--quiet"]
+    if subprocess.run([*command, "--builder", "singlehtml"], cwd=ROOT).returncode:
+        raise InputError("jupyter-book failed: mend what it names above.")
+    single = folder / "_build/singlehtml"
+    page_file = single / "whole.html"
+    # Written for the folder of the first page, whose links to styles and pictures then miss by one level.
+    page_file.write_text((single / "book/intro.html").read_text().replace('="../', '="'))
+    with sync_playwright() as playwright, writing(target) as aside:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto(page_file.as_uri())
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        page.pdf(path=aside, format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"))
+        browser.close()
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--executed", type=Path, help="folder of freshly executed notebooks")
+    parser.add_argument("--pdf", action="store_true", help="print the whole book to _build/book.pdf as well")
+    arguments = parser.parse_args()
     try:
-        built = build(parser.parse_args().executed)
+        built = build(arguments.executed)
+        if arguments.pdf:
+            print(f"printed: {print_pdf()}")
     except InputError as error:
         sys.exit(f"error: {error}")
     print(f"{'built' if built else 'unchanged'}: {ROOT / '_build/html/index.html'}")

@@ -2,7 +2,7 @@
 
 - ``{record}`ombria/hat-dsd-s0::metrics.psnr.mean:.2f` `` prints a field of a run's record, linked to the run's page.
 - ``{kind}`synthetic` `` (or ``real``, ``talk``) is the one badge that tells what a number or a picture is made from.
-- An executed notebook begins with its badge, its run time, its record and its source, and takes the title of ``_toc.yml``.
+- An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source.
 - Everything in ``book/_generated`` is written anew before pages are read.
 
 A record, run or field that does not exist is a warning with the page's name, which ``-W`` turns into a failed build.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import diagrams
 import provenance
+import results_table
 import yaml
 from docutils import nodes
 from PIL import Image
@@ -54,7 +55,7 @@ class Record(SphinxRole):
         value = records.read(Path(self.env.srcdir) / "book" / "results" / run)
         for key in path.split("."):
             value = value[key]
-        return format(value, style).replace("-", "−"), provenance.page_of(*run.split("/"))
+        return format(value, style).replace("-", "−"), results_table.page_of(*run.split("/"))
 
 
 class Kind(SphinxRole):
@@ -88,7 +89,7 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     line += [f"executed in {seconds:.0f} s"] if seconds else []
     generator, _, rest = name.removeprefix("03_train_").partition("-")
     run = f"{generator}-{rest or 'dsd-s0'}"
-    line += [f"{{doc}}`record <{provenance.page_of(profile, run)}>`"] if run in runs else []
+    line += [f"{{doc}}`record <{results_table.page_of(profile, run)}>`"] if run in runs else []
     line += [f"{{download}}`source </notebooks/{found['source']}.py>`", f"{{download}}`notebook </{docname}.ipynb>`"]
     notebook = json.loads(source[0])
     first = notebook["cells"][0]

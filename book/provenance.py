@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,6 @@ def steps_of(results: Path, profile: str) -> dict[str, dict]:
     if not path.is_file():
         raise InputError(f"{path} does not exist: `make notebooks PROFILE={profile}` writes it.")
     return json.loads(path.read_text())
-
-
-def page_of(profile: str, run: str) -> str:
-    """The document name of a run's page."""
-    return f"/book/_generated/runs/{profile}-{run}"
 
 
 def run_page(profile: str, run: str, record: dict) -> str:
@@ -128,7 +124,7 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
     """The runs of one profile, each linked to its page."""
     rows = [
         {
-            "run": f"{{doc}}`{run} <{page_of(profile, run)}>`",
+            "run": f"{{doc}}`{run} <{results_table.page_of(profile, run)}>`",
             "PSNR (dB)": f"{record['metrics']['psnr']['mean']:.2f}",
             "SSIM": f"{record['metrics']['ssim']['mean']:.3f}",
             "parameters (M)": f"{record['complexity'].get('parameters', 0) / 1e6:.3f}",
@@ -149,7 +145,7 @@ def difference_table(profile: str, runs: dict[str, dict]) -> str:
         means = [sum(r["metrics"][m]["mean"] for r in mine) / len(mine) if mine else None for m in ("psnr", "ssim")]
         half[label] = (reported, means)
     pairs = list(half)
-    for first, second in [(None, label) for label in pairs] + list(zip(pairs, pairs[1:], strict=False)):
+    for first, second in [*((None, label) for label in pairs), *pairwise(pairs)]:
         row = {"": second if first is None else f"{second} − {first}"}
         for i, (metric, digits) in enumerate((("PSNR", 2), ("SSIM", 3))):
             talk, here = half[second][0][i], half[second][1][i]
@@ -194,11 +190,12 @@ def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
             ]
             one_band = len(runs[run]["dataset"].get("bands", {}).get("sar", ["VV", "VH"])) == 1
             sar = "one band, grey" if one_band else "red VV, green VH, blue VV less VH"
+            record = f"{{doc}}`record <{results_table.page_of(profile, run)}>`"
             return (
                 f'<div class="pair">\n{sliders[0]}\n{sliders[1]}\n</div>\n\n'
-                f"{{kind}}`{kind}` Drag the lines, or use the arrow keys. A test patch of the profile *{profile}*: radar "
-                f"({sar}; each band linear over its limits) against the optical image, and against what S2OFormer made "
-                f"of the radar alone ({{doc}}`record <{page_of(profile, run)}>`).{credit}\n"
+                f"{{kind}}`{kind}` Drag the lines, or use the arrow keys. A test patch of the profile *{profile}*: "
+                f"radar ({sar}; each band linear over its limits) against the optical image, and against what "
+                f"S2OFormer made of the radar alone ({record}).{credit}\n"
             )
     raise InputError(f"{results} holds no pictures: `make notebooks` publishes those of 05_compare.")
 

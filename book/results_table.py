@@ -1,8 +1,8 @@
 """The introduction's table: what the talk reports, and beside it what this repository's own runs gave.
 
-``python book/results_table.py`` reads every ``book/results/ombria/*/record.json`` and writes
-``book/_generated/table.md``, which the introduction includes. No number of the right half is ever typed in, and a
-record of synthetic data is refused: those verify code and never stand beside the talk's numbers.
+Made from every ``book/results/ombria/*/record.json`` when the book is built. No number of the right half is ever typed
+in, each leads to its record, and a record of synthetic data is refused: those verify code and never stand beside the
+talk's numbers.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from s2olib import records
-from s2olib.project import InputError, writing
-
-BOOK = Path(__file__).resolve().parent
-RESULTS = BOOK / "results" / "ombria"
-TABLE = BOOK / "_generated" / "table.md"
+from s2olib.project import InputError
 
 # Fu, Kouyama, Nakamura and Yoshikawa (2024), "Experimental Results": PSNR in dB, SSIM
 REPORTED = {
@@ -25,7 +21,7 @@ REPORTED = {
 NOT_RUN = "*not yet run*"
 
 
-def read_records(results: Path = RESULTS) -> list[dict]:
+def read_records(results: Path) -> list[dict]:
     """The published runs with the DSD, in the order of their folders' names; none where the folder is missing."""
     published = []
     for path in sorted(results.glob("*/record.json")):
@@ -39,10 +35,14 @@ def read_records(results: Path = RESULTS) -> list[dict]:
     return published
 
 
-def render(published: list[dict]) -> str:
+def page_of(profile: str, run: str) -> str:
+    """The document name of a run's page."""
+    return f"/book/_generated/runs/{profile}-{run}"
+
+
+def render(published: list[dict], profile: str = "ombria") -> str:
     """The table and the conditions of its right half, as MyST markdown."""
     lines = [
-        "<!-- Written by book/results_table.py from the run records; do not edit. -->",
         "```{table} PSNR and SSIM of the three generators, each trained with the DSD. "
         "Left: as reported in the talk, on SEN12JHL. Right: runs of this repository on other data.",
         ":name: tab-results",
@@ -51,19 +51,21 @@ def render(published: list[dict]) -> str:
     ]
     for generator, (label, psnr, ssim) in REPORTED.items():
         runs = [record for record in published if record["generator"] == generator]
-        here = (_cell(runs, "psnr", 2), _cell(runs, "ssim", 3))
+        here = (_cell(runs, "psnr", 2, profile), _cell(runs, "ssim", 3, profile))
         lines.append(f"| {label} | {psnr:.2f} | {ssim:.3f} | {here[0]} | {here[1]} |")
     return "\n".join([*lines, "```", "", _conditions(published), ""])
 
 
-def _cell(runs: list[dict], metric: str, digits: int) -> str:
-    """The mean over seeds, and the lowest and highest end of the seeds' intervals."""
+def _cell(runs: list[dict], metric: str, digits: int, profile: str) -> str:
+    """The mean over seeds, and the lowest and highest end of the seeds' intervals, linked to every seed's record."""
     if not runs:
         return NOT_RUN
     values = [run["metrics"][metric] for run in runs]
     mean = sum(value["mean"] for value in values) / len(values)
     low, high = min(value["low"] for value in values), max(value["high"] for value in values)
-    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    texts = [f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})", *(f"seed {run['seed']}" for run in runs[1:])]
+    names = [records.run_name(run["generator"], run["tag"], run["seed"]) for run in runs]
+    return ", ".join(f"{{doc}}`{t} <{page_of(profile, n)}>`" for t, n in zip(texts, names, strict=True))
 
 
 def _conditions(published: list[dict]) -> str:
@@ -84,15 +86,3 @@ def _conditions(published: list[dict]) -> str:
         f"{len(evaluation['groups'])} places). Other places, other colours and another radar band than the "
         "talk's: compare generators within a half, never a number across the halves."
     )
-
-
-def main() -> None:
-    text = render(read_records())
-    TABLE.parent.mkdir(exist_ok=True)
-    with writing(TABLE) as aside:
-        aside.write_text(text)
-    print(TABLE)
-
-
-if __name__ == "__main__":
-    main()

@@ -15,6 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import execute
+import jupytext
+import nbformat
+
 from s2olib import records
 from s2olib.project import InputError, root
 
@@ -36,6 +40,9 @@ def main() -> int:
     if not notebooks:
         print(f"{source} holds no executed notebooks: `make notebooks PROFILE={profile}` makes them.", file=sys.stderr)
         return 2
+    if old := stale(profile):
+        print(*old, sep="\n", file=sys.stderr)
+        return 1
     shutil.rmtree(copy, ignore_errors=True)
     target = copy / "notebooks" / "executed" / profile
     target.mkdir(parents=True)
@@ -48,6 +55,27 @@ def main() -> int:
     command += ["--nbval-current-env", "--nbval-cell-timeout", "1200", "-x", "-v", "--no-header", "-o", "addopts="]
     code = subprocess.run([*command, *sorted(target.glob("*.ipynb"))], cwd=copy).returncode
     return code or compare(root() / "book" / "results" / profile, copy / "runs" / profile)
+
+
+def stale(profile: str) -> list[str]:
+    """One sentence for each committed notebook whose cells are not its source's, or that is missing or left over."""
+    folder = root() / "notebooks" / "executed" / profile
+    command = f"`make notebooks PROFILE={profile}` refreshes it."
+    left, problems = {path.stem for path in folder.glob("*.ipynb")}, []
+    for step in execute.plan(profile, {}):
+        path = folder / f"{step.name}.ipynb"
+        left.discard(step.name)
+        if not path.is_file():
+            problems.append(f"{path.relative_to(root())} is missing: {command}")
+            continue
+        given = [
+            cell for cell in nbformat.read(path, 4).cells if "injected-parameters" not in cell.metadata.get("tags", [])
+        ]
+        if [cell.source for cell in given] != [cell.source for cell in jupytext.read(step.source).cells]:
+            problems.append(f"{path.relative_to(root())} is older than notebooks/{step.source.name}: {command}")
+    return problems + [
+        f"notebooks/executed/{profile}/{name}.ipynb has no source any more: delete it." for name in sorted(left)
+    ]
 
 
 def compare(published: Path, executed: Path) -> int:

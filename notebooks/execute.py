@@ -226,18 +226,27 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
 
 
 def publish(profile: str, folder: Path, steps: list[Step]) -> None:
-    """Copy executed notebooks to ``notebooks/executed/<profile>`` and records to ``book/results/<profile>``."""
+    """Copy executed notebooks to ``notebooks/executed/<profile>``, records, pictures and times to ``book/results``."""
     executed, results = SOURCES / "executed" / profile, root() / "book" / "results" / profile
     executed.mkdir(parents=True, exist_ok=True)
+    state = json.loads((folder / "steps.json").read_text())
+    changed = not (results / "steps.json").is_file()
     for step in steps:
         source, target = folder / f"{step.name}.ipynb", executed / f"{step.name}.ipynb"
         if source.is_file() and not (target.is_file() and target.read_bytes() == source.read_bytes()):
             shutil.copyfile(source, target)
+            changed = True
             print(f"published {target.relative_to(root())}")
         if step.source.stem == TRAIN:
             run = outputs(step)[0].parent
             if (run / "record.json").is_file() and records.publish(run, results / run.name):
                 print(f"published book/results/{profile}/{run.name}")
+    if (folder.parent / "pictures").is_dir():
+        shutil.copytree(folder.parent / "pictures", results / "pictures", dirs_exist_ok=True)
+    if changed:  # else a machine's mood alone would make a commit
+        seconds = {step.name: {"seconds": state[step.name]["seconds"]} for step in steps if step.name in state}
+        with writing(results / "steps.json") as aside:
+            aside.write_text(json.dumps(seconds, indent=1) + "\n")
 
 
 def main() -> int:

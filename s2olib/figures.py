@@ -10,6 +10,7 @@ import base64
 import hashlib
 import html
 import io
+import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from s2olib.project import InputError, writing
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 WIDTH = 6.8  # inches of every figure: at 375 px the 11 pt type is still 8 px high
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito, darkest first
 SPLIT_STYLE = {"train": ("#0072B2", "o"), "validation": ("#E69F00", "^"), "test": ("#D55E00", "s")}
+KM_PER_DEGREE = 111.32  # of latitude
 NO_DATA_COLOUR = "#e6e6e6"
 DATA_STRETCH = "each band over its own limits, linear"
 SAR_STRETCH = f"red VV, green VH ({DATA_STRETCH}), blue VV less VH; one band alone in grey"
@@ -120,12 +122,13 @@ def triplet_grid(items: Sequence[Mapping[str, Any]], titles: Sequence[str], cate
     cell = (WIDTH - 0.3) / len(items)
     figure, axes = _image_grid(len(rows), len(items), cell * len(rows) + 0.3 + 0.3 * has_lulc)
     for column, (item, title) in enumerate(zip(items, titles, strict=True)):
+        words = _wrapped(title, cell * 0.85)
         pictures = [sar_picture(item["sar"]), opt_picture(item["opt"])]
         if has_lulc:
             pictures.append(lulc_picture(item["lulc"], categories))
         for ax, picture in zip(axes[:, column], pictures, strict=True):
             ax.imshow(picture)
-        axes[0, column].set_title(_wrapped(title, cell))
+        axes[0, column].set_title(words, fontsize=9)
     for ax, name in zip(axes[:, 0], rows, strict=True):
         ax.set_ylabel(name)
     if has_lulc:
@@ -170,21 +173,51 @@ def comparison(
 
 
 def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]] | None = None) -> Figure:
-    """Where the windows lie, by split: columns `lon`, `lat` (degrees) and `split`; `places` (lon, lat) are named."""
+    """Where the windows lie, by split: columns `lon`, `lat` (degrees) and `split`; `places` (lon, lat) are named.
+
+    Japan's outline is drawn behind them (Natural Earth, 1:10,000,000, public domain; simplified, main islands). Where
+    the windows spread further than some 100 km, a second map shows the surroundings of the places.
+    """
     if not len(index) or index[["lon", "lat"]].isna().any(axis=None):
         raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
-    lon, lat = index["lon"].to_numpy(), index["lat"].to_numpy()
-    narrowing = math.cos(math.radians(lat.mean()))
-    half = max(np.ptp(lon) * narrowing, np.ptp(lat), 0.02) * 0.62  # half the side of the frame, degrees of latitude
-    figure, ax = plt.subplots(figsize=(WIDTH, WIDTH * 0.86))
+    places = places or {}
+    panels = [_frame(index["lon"], index["lat"], 0.02)]
+    if places and panels[0][2] > 50 / KM_PER_DEGREE:
+        panels.append(_frame(*zip(*places.values(), strict=True), 50 / KM_PER_DEGREE))
+    figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, WIDTH * 0.8 * len(panels)), squeeze=False)
+    for i, (ax, frame) in enumerate(zip(axes.flat, panels, strict=True)):
+        _draw_map(ax, index, *frame)
+        for j, (name, place) in enumerate(places.items()):
+            offset = (-20, 24 - 48 * (j % 2))  # above and below in turn, so that neighbours' names do not meet
+            line = {"arrowstyle": "-", "color": "#555555"}
+            ax.annotate(name, place, offset, textcoords="offset points", ha="right", va="center", arrowprops=line)
+        if i:
+            (west, east), (south, north) = ax.get_xlim(), ax.get_ylim()
+            axes[0, 0].add_patch(Rectangle((west, south), east - west, north - south, fill=False, edgecolor="black"))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, handletextpad=0.2, columnspacing=1.2)
+    return figure
+
+
+def _frame(lon: Sequence[float], lat: Sequence[float], least: float) -> tuple[float, float, float]:
+    """The centre (lon, lat) of a square map of points and half its side in degrees of latitude."""
+    lon, lat = np.asarray(lon), np.asarray(lat)
+    centre = (lon.max() + lon.min()) / 2, (lat.max() + lat.min()) / 2
+    return *centre, max(np.ptp(lon) * math.cos(math.radians(centre[1])), np.ptp(lat), least) * 0.62
+
+
+def _draw_map(ax: Axes, index: pd.DataFrame, lon: float, lat: float, half: float) -> None:
+    """Windows by split, land, scale bar and north arrow within `half` degrees of latitude of a point."""
+    narrowing = math.cos(math.radians(lat))
+    for ring in json.loads((Path(__file__).parent / "japan.json").read_text()):
+        ax.fill(*zip(*ring, strict=True), facecolor="#f2eee4", edgecolor="#888888", lw=0.7, zorder=0)
     for split, (colour, marker) in SPLIT_STYLE.items():
-        of = index["split"] == split
-        if of.any():
-            ax.scatter(lon[of], lat[of], s=22, c=colour, marker=marker, linewidths=0, label=f"{split} ({of.sum()})")
-    centre_lon, centre_lat = (lon.max() + lon.min()) / 2, (lat.max() + lat.min()) / 2
+        of = index[index["split"] == split]
+        if len(of):
+            ax.scatter(of["lon"], of["lat"], s=26, c=colour, marker=marker, linewidths=0, label=f"{split} ({len(of)})")
     ax.set(
-        xlim=(centre_lon - half / narrowing, centre_lon + half / narrowing),
-        ylim=(centre_lat - half, centre_lat + half),
+        xlim=(lon - half / narrowing, lon + half / narrowing),
+        ylim=(lat - half, lat + half),
         aspect=1 / narrowing,
         xlabel="longitude (°)",
         ylabel="latitude (°)",
@@ -192,20 +225,14 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]] | N
     ax.locator_params(nbins=5)
     ax.ticklabel_format(useOffset=False)
     ax.spines[:].set_visible(True)
-    for i, (name, place) in enumerate((places or {}).items()):
-        offset = (-20, 24 - 48 * (i % 2))  # above and below in turn, so that neighbours' names do not meet
-        line = {"arrowstyle": "-", "color": "#555555"}
-        ax.annotate(name, place, offset, textcoords="offset points", ha="right", va="center", arrowprops=line)
-    length = _round_length(half * 111.32 * 0.6)  # km
-    degrees = length / (111.32 * narrowing)
+    length = _round_length(half * KM_PER_DEGREE * 0.6)
     left, bottom = 0.05, 0.06
-    ax.plot([left, left + degrees / (2 * half / narrowing)], [bottom] * 2, "k", lw=3, transform=ax.transAxes)
+    right = left + length / (2 * half * KM_PER_DEGREE)
+    ax.plot([left, right], [bottom] * 2, "k", lw=3, transform=ax.transAxes)
     ax.text(left, bottom + 0.015, f"{length:g} km", transform=ax.transAxes, va="bottom")
     arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.5}
     ax.annotate("", (0.95, 0.96), (0.95, 0.85), xycoords="axes fraction", arrowprops=arrow)
     ax.text(0.95, 0.84, "N", transform=ax.transAxes, ha="center", va="top")
-    figure.legend(loc="outside upper center", ncols=3, handletextpad=0.2, columnspacing=1.2)
-    return figure
 
 
 def class_shares(index: pd.DataFrame) -> Figure:

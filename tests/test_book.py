@@ -1,19 +1,31 @@
 """The book: numbers only from records, no synthetic result beside the talk's, no broken page, no outside request."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import jupytext
+import numpy as np
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
-from s2olib import records
+from s2olib import figures, records
 from s2olib.project import InputError
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("book", "notebooks")]
 
-import build
-import results_table
+import build  # noqa: E402
+import check  # noqa: E402
+import provenance  # noqa: E402
+import results_table  # noqa: E402
 
 ROOT = build.ROOT
 
@@ -26,6 +38,7 @@ def publish(
     record |= {
         "schema": records.SCHEMA,
         "generator": generator,
+        "tag": "dsd",
         "seed": seed,
         "parameters": {"dsd_weight": dsd_weight},
         "dataset": {"synthetic": False, "source": "pairs", "pixel_size_m": 20, "fingerprint": "abc"} | dataset,
@@ -50,8 +63,9 @@ def row(table: str, label: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")[2:-1]]
 
 
-def test_committed_table_is_what_the_records_give():
-    assert results_table.TABLE.read_text() == results_table.render(results_table.read_records())
+def bare(cell: str) -> str:
+    """A cell without its links."""
+    return re.sub(r"\{doc\}`([^<]*) <[^>]*>`", r"\1", cell)
 
 
 def test_without_records_only_the_talk_has_numbers(tmp_path):
@@ -65,7 +79,9 @@ def test_seeds_are_averaged_and_their_intervals_joined(tmp_path):
     publish(tmp_path, "hat", seed=0, psnr=(20.0, 19.0, 20.5))
     publish(tmp_path, "hat", seed=1, psnr=(21.0, 20.5, 21.5))
     table = results_table.render(results_table.read_records(tmp_path))
-    assert row(table, "HAT-DSD")[2] == "20.50 (19.00 to 21.50)"
+    cell = row(table, "HAT-DSD")[2]
+    assert bare(cell) == "20.50 (19.00 to 21.50), seed 1"
+    assert "/runs/ombria-hat-dsd-s0>" in cell and "/runs/ombria-hat-dsd-s1>" in cell
     assert row(table, "S2OFormer-DSD")[2] == "*not yet run*"
     assert "seeds 0, 1" in table and "20 m" in table and "descriptive" in table
 
@@ -111,14 +127,17 @@ def test_a_notebook_that_failed_or_never_ran_stops_the_build(tmp_path):
         build.pages(tmp_path)
 
 
-def test_staging_takes_fresh_notebooks_and_leaves_failed_ones(tmp_path):
-    executed, source = tmp_path / "executed", tmp_path / "source"
+def test_staging_takes_fresh_notebooks_and_records_and_leaves_failed_ones(tmp_path):
+    executed, source = tmp_path / "run" / "notebooks", tmp_path / "source"
     (executed / "failed").mkdir(parents=True)
     (executed / "01_dataset.ipynb").write_text("fresh")
     (executed / "failed" / "02_models.ipynb").write_text("failed")
+    (executed / "steps.json").write_text("{}")
+    publish(tmp_path / "run", "unet", synthetic=True)
     build.stage(source, executed)
     assert [path.name for path in (source / build.NOTEBOOKS).rglob("*")] == ["01_dataset.ipynb"]
-    assert (source / "book" / "_generated" / "table.md").read_text() == results_table.TABLE.read_text()
+    results = source / "book" / "results" / "quick"
+    assert (results / "steps.json").read_text() == "{}" and (results / "unet-0.1-s0" / "record.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -137,9 +156,116 @@ def test_outside_requests_are_found_and_links_are_not(tmp_path, tag, outside):
 
 
 def test_every_prose_page_and_every_committed_notebook_is_in_the_table_of_contents():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    names = {toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])}
-    written = {f"book/{page.stem}" for page in (ROOT / "book").glob("*.md")}
+    names = set(re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text()))
+    written = {str(page.relative_to(ROOT).with_suffix("")) for page in (ROOT / "book").rglob("*.md")}
     executed = {f"{build.NOTEBOOKS}/{page.stem}" for page in (ROOT / build.NOTEBOOKS).glob("*.ipynb")}
-    assert written == {name for name in names if name.startswith("book/")}
+    assert {name for name in written if "_generated" not in name} == {n for n in names if n.startswith("book/")}
     assert executed <= names
+
+
+@pytest.fixture
+def small_book(tmp_path) -> Path:
+    """A book of one page with the records of two runs, built by `problems`."""
+    results = tmp_path / "book" / "results"
+    publish(results / "ombria", "hat")
+    quick = publish(results / "quick", "s2oformer", synthetic=True).parent
+    quick.rename(quick.with_name("s2oformer-dsd-s0"))
+    (results / "ombria" / "hat-0.1-s0").rename(results / "ombria" / "hat-dsd-s0")
+    picture = np.zeros((8, 8, 3), np.uint8)
+    figures.save_pictures(dict.fromkeys(provenance.PICTURES, picture), results / "quick" / "pictures" / "kaga_land")
+    (results / "quick" / "steps.json").write_text('{"01_dataset": {"seconds": 5.4}}')
+    (tmp_path / "notebooks" / "executed" / "quick").mkdir(parents=True)
+    (tmp_path / "_toc.yml").write_text("root: intro\nparts: []\n")
+    return tmp_path
+
+
+CONF = """
+import sys
+sys.path[:0] = [{book!r}, {root!r}]
+extensions = ["myst_parser", "sphinxcontrib.bibtex", "executable_paper"]
+root_doc, exclude_patterns, bibtex_bibfiles = "intro", ["book", "notebooks", "out"], [{bibliography!r}]
+"""
+
+
+def test_a_missing_record_field_picture_or_citation_fails_the_build_with_the_pages_name(small_book):
+    missing = ("{record}`quick/gan-s0::seed`", "{record}`quick/s2oformer-dsd-s0::metrics.fid.mean:.2f`", "{kind}`true`")
+    missing += ("![a picture](nowhere.png)", "{cite}`nobody2031`", "{doc}`nowhere`")
+    (small_book / "intro.md").write_text("# Title\n\n" + "\n\n".join(missing))
+    good = "# Title\n\n{record}`quick/s2oformer-dsd-s0::seed` {kind}`real` {cite}`isola2017`"
+    (small_book / "good.md").write_text(f"---\norphan: true\n---\n{good}\n")
+    (small_book / "references.bib").write_text((ROOT / "book" / "references.bib").read_text())
+    paths = {"book": str(ROOT / "book"), "root": str(ROOT), "bibliography": "references.bib"}
+    (small_book / "conf.py").write_text(CONF.format(**paths))
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-b",
+        "dummy",
+        small_book,
+        small_book / "out",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode != 0
+    lines = result.stderr.splitlines()
+    for name in ("quick/gan-s0", "fid", "'true'", "nowhere.png", "nobody2031", "nowhere'"):
+        assert any(name in line and f"{small_book}/intro.md" in line for line in lines), (name, result.stderr)
+    assert not [line for line in lines if "good.md" in line and "_generated" not in line]
+
+
+def test_what_the_book_needs_from_a_profile_is_named_when_it_is_missing(small_book):
+    results = small_book / "book" / "results"
+    with pytest.raises(InputError, match=r"steps\.json does not exist: `make notebooks PROFILE=ombria`"):
+        provenance.steps_of(results, "ombria")
+    profiles = provenance.read_results(results)
+    assert list(profiles) == ["ombria", "quick"]  # real data first
+    provenance.first_picture(results, profiles)
+    shutil.rmtree(results / "quick" / "pictures")
+    with pytest.raises(InputError, match="no pictures"):
+        provenance.first_picture(results, profiles)
+
+
+def test_differences_are_of_leads_too(tmp_path):
+    publish(tmp_path / "ombria", "unet", psnr=(20.0, 19.0, 21.0))
+    publish(tmp_path / "ombria", "hat", psnr=(19.0, 18.0, 20.0))
+    table = provenance.difference_table("ombria", provenance.read_results(tmp_path)["ombria"])
+    assert row(table, "U-Net-DSD")[:3] == ["19.50", "20.00", "+0.50"]
+    assert row(table, "HAT-DSD − U-Net-DSD")[:3] == ["+0.42", "−1.00", "−1.42"]
+    assert row(table, "S2OFormer-DSD")[:3] == ["20.14", "–", "–"]
+
+
+def test_a_notebook_older_than_its_source_is_named_with_the_command(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    folder = tmp_path / "notebooks" / "executed" / "quick"
+    folder.mkdir(parents=True)
+    for step in check.execute.plan("quick", {}):
+        jupytext.write(jupytext.read(step.source), folder / f"{step.name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    assert check.stale("quick") == []
+    path = folder / "02_models.ipynb"
+    path.write_text(path.read_text().replace("# The networks", "# The nets"))
+    (folder / "04_results.ipynb").rename(folder / "04_results_old.ipynb")
+    said = check.stale("quick")
+    assert len(said) == 3 and all("notebooks/executed/quick/" in line for line in said)
+    assert "02_models.ipynb is older than notebooks/02_models.py: `make notebooks PROFILE=quick`" in said[0]
+    assert "04_results.ipynb is missing" in said[1] and "04_results_old.ipynb has no source" in said[2]
+
+
+def test_conda_gets_what_constraints_pin():
+    pins = dict(
+        re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text().lower().replace("_", "-"), re.M)
+    )
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    plain = dict(re.split("=+", line) for line in content if isinstance(line, str) and "=" in line)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert Version(plain.pop("python")) in SpecifierSet(project["requires-python"])
+    assert plain.items() <= pins.items()
+    assert {"-c constraints.txt", "-e .[test]"} <= set(content[-1]["pip"])
+    extras = project["optional-dependencies"].values()
+    for line in [*project["dependencies"], *(part for extra in extras for part in extra)]:
+        wanted = Requirement(line)
+        if wanted.name != project["name"]:
+            assert pins[wanted.name.lower()] in wanted.specifier, line

@@ -79,9 +79,8 @@ def server(html):
 def page(server):
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed (Debian: apt install chromium)")
-    with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
-            yield browser.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
+        yield browser.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
 
 
 def go(page: Page, address: str) -> None:
