@@ -39,6 +39,7 @@ unit: $(READY)
 	@echo "== style"
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	.venv/bin/codespell
 	@echo "== notebook sources"
 	$(PY) -m jupytext --quiet --test --to ipynb notebooks/[0-9]*.py
 	@echo "== unit tests"

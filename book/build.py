@@ -140,7 +140,12 @@ def print_pdf() -> Path:
         page = browser.new_page()
         page.goto(page_file.as_uri())
         page.evaluate("() => window.MathJax?.startup?.promise")
-        page.pdf(path=aside, format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"))
+        page.pdf(
+            path=aside,
+            format="A4",
+            print_background=True,
+            margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"),
+        )
         browser.close()
     return target
 
