@@ -124,17 +124,17 @@ def s2oformer() -> Figure:
     row, left, gap = 2.1, 3.6, 7.0 / max(1, count - 1)
 
     def at(step: int) -> float:
-        return 1.4 + row * step
+        return 1.9 + row * step
 
     sheet = Sheet(14, at(deepest) + 2.6)
     for step in range(deepest + 1):
         sheet.note(0.35, at(step) + (0.95 if step == 0 else 0), scale_name(step), ha="left", color="#666666")
-    sheet.box(1.2, 0.8 + 0.6, 1.7, 1.2, "SAR and\nits local\nstatistics", "data", 9)
+    sheet.box(1.2, at(0), 1.5, 1.0, "SAR", "data")
     sheet.box(left - 0.55, at(0), 1.3, 1.0, "conv\n3×3", "conv", 9)
-    sheet.arrow((2.05, at(0)), (left - 1.2, at(0)))
+    sheet.arrow((1.95, at(0)), (left - 1.2, at(0)))
     x_before, step_before, skips = left - 0.55 + 0.65, 0, [(left + 0.1, 0)]
     for i, (step, depth) in enumerate(zip(steps, depths, strict=True)):
-        x = left + 1.0 + i * gap * 0.75
+        x = left + 1.3 + i * gap * 0.72
         box = sheet.box(x, at(step), 1.5, 1.2, f"RHAG {i + 1}\n{depth} blocks", "attention", 9)
         if step == step_before:
             sheet.arrow((x_before, at(step)), (x - 0.75, at(step)))
@@ -154,10 +154,19 @@ def s2oformer() -> Figure:
                     sheet.joint(x - 0.98, at(step), "c")
                     sheet.arrow((source[0], at(step)), (x - 1.24, at(step)), dashed=True)
         x_before, step_before = box[0] + 0.75, step
-    sheet.box(13.1, at(0), 1.5, 1.0, "image", "data")
-    sheet.box(11.55, at(0), 1.1, 1.0, "head", "conv", 9)
-    sheet.arrow((x_before, at(steps[-1])), (11.0, at(0)))
-    sheet.arrow((12.1, at(0)), (12.35, at(0)))
+    sheet.box(13.3, at(0), 1.2, 1.0, "image", "data")
+    sheet.box(12.0, at(0), 0.9, 1.0, "head", "conv", 9)
+    sheet.arrow((x_before, at(steps[-1])), (10.86, at(0)))
+    sheet.joint(11.1, at(0))
+    sheet.arrow((11.34, at(0)), (11.55, at(0)))
+    sheet.arrow((12.45, at(0)), (12.7, at(0)))
+    sheet.arrow(
+        (3.05, at(0) - 0.5),
+        (3.05, 0.85),
+        (11.1, 0.85),
+        (11.1, at(0) - 0.24),
+        text="shallow features, added",
+    )
     sheet.legend(at(deepest) + 1.8, {"attention": "RHAG", "resample": "pixel (un)shuffle and a linear layer"})
     sheet.note(13.9, at(deepest) + 1.8, "dashed, c: concatenated", ha="right")
     return sheet.figure

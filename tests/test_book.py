@@ -23,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("bo
 
 import build  # noqa: E402
 import check  # noqa: E402
+import diagrams  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
 
@@ -251,6 +252,16 @@ def test_a_notebook_older_than_its_source_is_named_with_the_command(tmp_path, mo
     assert len(said) == 3 and all("notebooks/executed/quick/" in line for line in said)
     assert "02_models.ipynb is older than notebooks/02_models.py: `make notebooks PROFILE=quick`" in said[0]
     assert "04_results.ipynb is missing" in said[1] and "04_results_old.ipynb has no source" in said[2]
+
+
+def test_the_diagram_of_s2oformer_follows_the_network(monkeypatch):
+    def words() -> list[str]:
+        return [text.get_text() for text in diagrams.s2oformer().axes[0].texts]
+
+    assert sum(word.startswith("RHAG ") for word in words()) == 4 and "1/4" in words()
+    monkeypatch.setattr(diagrams, "TALK", {"depths": (2, 2), "num_heads": (2, 2), "window_size": 8, "embed_dim": 8})
+    assert [word for word in words() if word.startswith("RHAG ")] == ["RHAG 1\n2 blocks", "RHAG 2\n2 blocks"]
+    assert "1/2" in words() and "1/4" not in words() and words().count("c") == 1
 
 
 def test_conda_gets_what_constraints_pin():
