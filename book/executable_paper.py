@@ -90,7 +90,7 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     generator, _, rest = name.removeprefix("03_train_").partition("-")
     run = f"{generator}-{rest or 'dsd-s0'}"
     line += [f"{{doc}}`record <{results_table.page_of(profile, run)}>`"] if run in runs else []
-    line += [f"{{download}}`source </notebooks/{found['source']}.py>`", f"{{download}}`notebook </{docname}.ipynb>`"]
+    line += [f"{{download}}`source </notebooks/{found['source']}.py>`"]  # the notebook itself: the page's arrow button
     notebook = json.loads(source[0])
     first = notebook["cells"][0]
     heading, _, text = "".join(first["source"]).partition("\n")
@@ -123,6 +123,14 @@ def leave_out_scripts(app: Sphinx, page: str, template: str, context: dict, doct
     ]
 
 
+def leave_out_files(app: Sphinx, error: Exception | None) -> None:
+    """Drop what no page loads: source maps, and the icons' script and old fonts."""
+    if error is None and app.builder.format == "html":
+        for pattern in ("**/*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf"):
+            for path in (Path(app.outdir) / "_static").glob(pattern):
+                path.unlink()
+
+
 def write_generated(app: Sphinx, config: object) -> None:
     """Write what the book takes from records and modules, and show launch buttons where there is a repository."""
     root = Path(app.srcdir)
@@ -139,5 +147,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("kind", Kind())
     app.connect("config-inited", write_generated, priority=100)  # before the table of contents looks for files
     app.connect("source-read", open_notebook)
+    app.connect("build-finished", leave_out_files)
     app.connect("html-page-context", leave_out_scripts, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -199,3 +199,17 @@ def test_slider_is_one_accessible_piece_of_html():
     identity = re.search(r'<figure id="([^"]+)"', text).group(1)
     assert all(line.startswith(f"#{identity}") for line in text.splitlines() if line.startswith("#"))
     assert "http" not in text and "\n\n" not in text  # nothing is loaded, and no blank line ends the HTML block
+
+
+def test_map_shows_land_and_the_surroundings_of_the_places():
+    figure = figures.split_map(index(), {"Kaga": (136.3, 36.3), "Mikuni": (136.15, 36.2)})
+    whole, near = figure.axes
+    rings = [patch.get_path() for patch in whole.patches[:-1]]  # the last one frames the second map
+
+    def on_land(lon: float, lat: float) -> bool:
+        return any(ring.contains_point((lon, lat)) for ring in rings)
+
+    assert on_land(138.2, 36.2) and on_land(143.0, 43.3) and not on_land(135.0, 37.5) and not on_land(136.0, 36.5)
+    (west, east), (south, north) = near.get_xlim(), near.get_ylim()
+    assert west < 136.15 < 136.3 < east and south < 36.2 < 36.3 < north and north - south < 1
+    assert len(figures.split_map(index()).axes) == 1
