@@ -68,8 +68,8 @@ def test_level_2a_and_named_bands(tmp_path):
 
 def test_partner_changes_only_the_sensor():
     path = Path("/data/s1_copy/s1_/ROIs1158_spring/s1_1/ROIs1158_spring_s1_1_p31.tif")
-    assert partner(path) == Path("/data/s1_copy/s1_/ROIs1158_spring/s2_1/ROIs1158_spring_s2_1_p31.tif")
-    assert partner(partner(path)) == path
+    assert partner(path, "s2") == Path("/data/s1_copy/s1_/ROIs1158_spring/s2_1/ROIs1158_spring_s2_1_p31.tif")
+    assert partner(partner(path, "lc"), "s1") == path
 
 
 def _rewrite(root: Path, kind: str, change, **options) -> str:

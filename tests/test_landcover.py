@@ -7,7 +7,16 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 from test_archive import ORIGIN, tif
 
-from s2olib.data.landcover import CATEGORY_COLOURS, IGNORE, LEGENDS, Tiles, jaxa_tile, merge_codes, pseudo_categories
+from s2olib.data.landcover import (
+    CATEGORY_COLOURS,
+    IGNORE,
+    LEGENDS,
+    Tiles,
+    jaxa_tile,
+    merge_codes,
+    merge_table,
+    pseudo_categories,
+)
 from s2olib.data.rasters import Grid
 from s2olib.project import InputError
 
@@ -19,15 +28,15 @@ def test_hrlulc_four_categories():
     expected = np.full(256, IGNORE)
     for category, members in enumerate([[1], [2, 12], [3, 4, 5, 10], [6, 7, 8, 9, 11]]):
         expected[members] = category
-    np.testing.assert_array_equal(merge_codes(codes, "hrlulc-v21.11", "four"), expected)
-    newer = merge_codes(codes, "hrlulc-v23.12", "four")
+    np.testing.assert_array_equal(merge_codes(codes, merge_table("hrlulc-v21.11", "four")), expected)
+    newer = merge_codes(codes, merge_table("hrlulc-v23.12", "four"))
     assert (newer[13], newer[14], newer[15]) == (2, 1, IGNORE)
 
 
 def test_every_legend_is_complete():
     for name, legend in LEGENDS.items():
         assert set(legend.names) == set(legend.colours), name
-        assert 0 not in legend.names and 255 not in legend.names, name
+        assert legend.no_data not in legend.names and 255 not in legend.names, name
         for merge in legend.merges.values():
             members = [code for group in merge.values() for code in group]
             assert len(members) == len(set(members)) and set(members) <= set(legend.names), name
@@ -36,9 +45,9 @@ def test_every_legend_is_complete():
 
 def test_unknown_legend_and_merge_are_named():
     with pytest.raises(InputError, match="unknown land-cover legend 'corine'"):
-        merge_codes(np.zeros(1, np.uint8), "corine", "four")
+        merge_table("corine", "four")
     with pytest.raises(InputError, match="has no merge 'five'"):
-        merge_codes(np.zeros(1, np.uint8), "esri", "five")
+        merge_table("esri", "five")
 
 
 def test_pseudo_categories_follow_the_look_of_things():
@@ -58,7 +67,7 @@ def test_tiles_are_read_by_nearest_and_seamless_over_an_edge(tmp_path):
     whole = np.random.default_rng(0).integers(0, 13, (200, 200), dtype=np.uint8)
     _tile(tmp_path / "west.tif", west, north, whole[:, :100])
     _tile(tmp_path / "east.tif", west + 100 * STEP, north, whole[:, 100:])
-    found = Tiles(tmp_path).read(grid)
+    found = Tiles(tmp_path, "hrlulc-v21.11").read(grid)
     column, row = np.meshgrid(np.arange(60) + 0.5, np.arange(40) + 0.5)
     x, y = ORIGIN[0] + 10 * column.ravel(), ORIGIN[1] - 10 * row.ravel()
     lons, lats = (np.array(v) for v in transform(grid.crs, "EPSG:4326", x, y))
@@ -69,16 +78,16 @@ def test_tiles_are_read_by_nearest_and_seamless_over_an_edge(tmp_path):
 def test_no_data_of_a_tile_and_places_outside_are_zero(tmp_path):
     grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36), 4, 8)
     _tile(tmp_path / "half.tif", 136, 36, np.full((4, 4), 255, np.uint8), nodata=255)
-    assert not Tiles(tmp_path).read(grid).any()
+    assert not Tiles(tmp_path, "hrlulc-v21.11").read(grid).any()
 
 
 def test_names_the_tile_that_is_missing(tmp_path):
     grid = Grid(rasterio.CRS.from_epsg(32653), Affine(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), 40, 60)
     with pytest.raises(InputError, match="no land-cover GeoTIFF under lulc_root"):
-        Tiles(tmp_path)
+        Tiles(tmp_path, "hrlulc-v21.11")
     _tile(tmp_path / "LC_N10E010.tif", 10, 11, np.ones((4, 4), np.uint8))
     with pytest.raises(InputError, match=r"LC_N36E135.tif"):
-        Tiles(tmp_path).read(grid)
+        Tiles(tmp_path, "hrlulc-v21.11").read(grid)
 
 
 def test_tile_names():

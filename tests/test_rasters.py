@@ -51,6 +51,7 @@ def test_values_that_contradict_their_units_are_refused(tmp_path, options, chang
 
 def test_sar_is_warped_in_power_onto_the_optical_grid(tmp_path):
     sar = np.full((1, 40, 50), -20, np.float32)
+    sar[:, 0, 0] = -19.5  # all whole numbers would be a fault
     sar[:, :, 25:] = -10
     folders = pair(tmp_path, sar=sar)
     tif(tmp_path / "s2/a.tif", OPT, (ORIGIN[0] + 5, ORIGIN[1]))  # half a pixel to the east

@@ -1,129 +1,237 @@
-"""SEN12MS folders (Schmitt et al., 2019): 256 x 256 patches of Sentinel-1 and Sentinel-2, put back together into
-scenes.
+"""SEN12MS (Schmitt et al., 2019): 256 x 256 patches of Sentinel-1 and Sentinel-2, put back together into scenes.
 
-Layout: ``ROIs1158_spring/s2_124/ROIs1158_spring_s2_124_p100.tif`` and its partner under ``s1_124``. Patches of a
-scene overlap by half and are pixel-identical there; they share a lattice whose origin is off the round 10 m of UTM.
+Layout: ``ROIs1158_spring/s2_124/ROIs1158_spring_s2_124_p100.tif`` and its partner under ``s1_124``; ``lc_124`` has the
+labels that SEN12MS itself brings, MODIS land cover of 500 m. Patches of a scene overlap by half and are pixel-identical
+there; they share a lattice whose origin is off the round 10 m of UTM. It is published as one tar archive per season and
+kind, 510 GB in all, which `extract` reads as a stream.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 from tqdm import tqdm
 
-from s2olib.data.rasters import Grid, Header, Scene, check_units, header, optical_no_data, read_bands, rgb_bands
-from s2olib.project import InputError
+from s2olib.data.landcover import OWN_LAYER
+from s2olib.data.rasters import (
+    RGB,
+    Box,
+    Grid,
+    Header,
+    Scene,
+    check_order,
+    check_units,
+    codes_on,
+    header,
+    headers,
+    optical_bands,
+    optical_no_data,
+    read_bands,
+    remove_offset,
+    sar_bands,
+    sar_no_data,
+)
+from s2olib.project import InputError, resolve, writing
 
 SIZE = 256
-NAME = re.compile(r"(ROIs\d+_(spring|summer|fall|winter))_(s1|s2)_(\d+)_p(\d+)\.tiff?", re.IGNORECASE)
+NAME = re.compile(r"(ROIs\d+_(spring|summer|fall|winter))_(s1|s2|lc)_(\d+)_p(\d+)\.tif")
 # What SEN12MS holds: bands and type. 12 bands are Level-2A, as re-downloads of the same patches have them.
-EXPECTED = {"s1": ((2,), ("float32",)), "s2": ((12, 13), ("uint16",))}
+EXPECTED = {"s1": ((2,), ("float32",)), "s2": ((12, 13), ("uint16",)), "lc": ((4,), ("uint8", "uint16"))}
+# When its images were taken, by the product's description.
+DATES = {
+    "winter": ("2016-12-01", "2017-02-28"),
+    "spring": ("2017-03-01", "2017-05-30"),
+    "summer": ("2017-06-01", "2017-08-31"),
+    "fall": ("2017-09-01", "2017-11-30"),
+}
 
 
-def partner(path: Path) -> Path:
-    """The other sensor's file of a patch: only the sensor's part of the folder and of the file name changes."""
+def partner(path: Path, kind: str) -> Path:
+    """A patch's file of another kind: only that part of the folder's and of the file's name changes."""
     match = NAME.fullmatch(path.name)
-    other = "s2" if match[3] == "s1" else "s1"
-    name = path.name[: match.start(3)] + other + path.name[match.end(3) :]
-    return path.parent.parent / f"{other}_{match[4]}" / name
+    name = path.name[: match.start(3)] + kind + path.name[match.end(3) :]
+    return path.parent.parent / f"{kind}_{match[4]}" / name
 
 
-def scan(archive_root: str | Path) -> list[Scene]:
-    """Every scene of the four seasons, from file headers alone; patches are read when a scene is.
+def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Grid], bool], key: str) -> dict[str, int]:
+    """Unpack those patches from SEN12MS's tar archives whose footprint `covers` wants; count the others by scene.
 
-    Raises InputError, naming the file, for a missing or empty archive, a name that does not fit its folder, a patch
-    without its partner or twice there, a wrong number of bands, size or type, and grids that contradict each other.
+    Each archive is read once, as a stream, and nothing else of it touches the disk. `key` names what `covers` stands
+    for: an archive that was finished with the same key is not read again. Raises InputError, naming the archive, for
+    one that is missing, broken or holds a patch that is no raster.
     """
-    root = Path(archive_root)
+    tars = sorted(path for path in Path(tar_root).glob("*") if re.search(r"\.(tar|tar\.gz|tgz)$", path.name))
+    if not tars:
+        raise InputError(f"tar_root '{tar_root}' holds no archive such as ROIs1158_spring_s1.tar.gz")
+    outside = Counter()
+    for path in tars:
+        done, stat = Path(archive_root) / f"{path.name}.json", path.stat()
+        state = {"size": stat.st_size, "time": stat.st_mtime_ns, "key": key}
+        if not done.is_file() or (before := json.loads(done.read_text())) | state != before:
+            state["outside"] = _extract(path, Path(archive_root), covers)
+            with writing(done) as aside:
+                aside.write_text(json.dumps(state))
+        outside.update(json.loads(done.read_text())["outside"])
+    return dict(outside)
+
+
+def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> Counter:
+    outside = Counter()
+    size = path.stat().st_size
+    try:
+        with (
+            open(path, "rb") as stream,
+            tqdm.wrapattr(stream, "read", total=size, desc=path.name) as counted,
+            tarfile.open(fileobj=counted, mode="r|*") as tar,
+        ):
+            for member in tar:
+                match = NAME.fullmatch(Path(member.name).name)
+                if match is None or not member.isfile():
+                    continue
+                content = tar.extractfile(member).read()
+                target = archive_root / match[1] / f"{match[3]}_{match[4]}" / match[0]
+                if target.is_file() and target.stat().st_size == len(content):
+                    continue
+                with MemoryFile(content) as file:
+                    wanted = covers(header(Path(file.name)).grid)
+                if not wanted:
+                    outside[f"{match[1]}_{match[4]}"] += match[3] == "s2"  # a patch counts once
+                    continue
+                with writing(target) as aside:
+                    aside.write_bytes(content)
+    except (tarfile.TarError, EOFError, zlib.error, InputError) as error:
+        raise InputError(f"'{path}' is broken: fetch it again ({error})") from error
+    return outside
+
+
+def scan(
+    archive_root: str | Path,
+    *,
+    own_layer: bool = False,
+    polarisations: Sequence[str] | None = None,
+    colours: Sequence[str] = RGB,
+    opt_offset: float = 0,
+) -> list[Scene]:
+    """Every scene of the four seasons, from file headers alone (`rasters.headers`); pixels are read when a scene is.
+
+    With `own_layer` a scene has SEN12MS's own labels, in the legend "igbp". `opt_offset` is for Level-2A of processing
+    baseline 04.00 and later. Raises InputError, naming the file, for a missing or empty archive, a name that does not
+    fit its folder, a patch without its partner or twice there, a wrong number of bands, size or type, and grids that
+    contradict each other.
+    """
+    root = resolve(archive_root)
     if not root.is_dir():
         raise InputError(
             f"archive_root '{archive_root}' is not a folder: give the folder that holds ROIs1158_spring and the others"
         )
-    files = [
-        p for p in root.glob("ROIs*/s[12]_*/*") if p.suffix.lower() in (".tif", ".tiff") and not p.name.startswith(".")
-    ]
+    files = [p for p in root.glob("*/*/*") if p.suffix.lower() in (".tif", ".tiff") and not p.name.startswith(".")]
     if not files:
         raise InputError(
             f"archive_root '{archive_root}' holds no patch like ROIs1158_spring/s2_124/ROIs1158_spring_s2_124_p100.tif"
         )
+    kinds = ("s1", "s2", "lc") if own_layer else ("s1", "s2")
     patches: dict[tuple[str, int, int], dict[str, Path]] = {}
     for path in sorted(files):
         match = NAME.fullmatch(path.name)
         if match is None or path.parent.name != f"{match[3]}_{match[4]}" or path.parent.parent.name != match[1]:
             raise InputError(
-                f"'{path}' does not fit its folder: SEN12MS names a patch <season>_<s1|s2>_<scene>_p<number>.tif"
+                f"'{path}' does not fit its folder: SEN12MS names a patch <season>_<s1|s2|lc>_<scene>_p<number>.tif"
             )
         pair = patches.setdefault((match[1], int(match[4]), int(match[5])), {})
         if match[3] in pair:
             raise InputError(f"'{path}' and '{pair[match[3]].name}' are the same patch: keep one of them")
-        pair[match[3]] = path
+        if match[3] in kinds:
+            pair[match[3]] = path
+    patches = {place: pair for place, pair in patches.items() if pair}
     for pair in patches.values():
-        if len(pair) == 1:
-            (path,) = pair.values()
-            raise InputError(f"'{path}' has no partner '{partner(path)}': fetch it, or remove the patch")
+        for kind in kinds:
+            if kind not in pair:
+                path = next(iter(pair.values()))
+                raise InputError(f"'{path}' has no partner '{partner(path, kind)}': fetch it, or remove the patch")
 
+    heads = headers((path for pair in patches.values() for path in pair.values()), root / "headers.json")
     members: dict[tuple[str, int], list[tuple[dict[str, Path], Header]]] = {}
-    for (season, scene, _), pair in tqdm(sorted(patches.items()), desc="headers", unit="patch", leave=False):
-        members.setdefault((season, scene), []).append((pair, _checked(pair)))
-    return [_scene(season, scene, found) for (season, scene), found in members.items()]
+    for (season, scene, _), pair in sorted(patches.items()):
+        _check(pair, heads)
+        members.setdefault((season, scene), []).append(pair)
+    options = (heads, polarisations, colours, opt_offset)
+    return [_scene(season, scene, found, *options) for (season, scene), found in members.items()]
 
 
-def _checked(pair: dict[str, Path]) -> Header:
-    heads = {kind: header(path) for kind, path in pair.items()}
-    for kind, head in heads.items():
-        counts, dtypes = EXPECTED[kind]
+def _check(pair: dict[str, Path], heads: dict[Path, Header]) -> None:
+    for kind, path in pair.items():
+        head, (counts, dtypes) = heads[path], EXPECTED[kind]
         if head.count not in counts:
-            raise InputError(f"'{pair[kind]}' has {head.count} bands, not {' or '.join(map(str, counts))}")
+            raise InputError(f"'{path}' has {head.count} bands, not {' or '.join(map(str, counts))}")
         if head.dtype not in dtypes:
-            raise InputError(f"'{pair[kind]}' is {head.dtype}, not {dtypes[0]}: an older loader may have cast it")
+            raise InputError(f"'{path}' is {head.dtype}, not {dtypes[0]}: an older loader may have cast it")
         if (head.grid.height, head.grid.width) != (SIZE, SIZE):
-            raise InputError(f"'{pair[kind]}' is {head.grid.height} x {head.grid.width} pixels, not {SIZE} x {SIZE}")
+            raise InputError(f"'{path}' is {head.grid.height} x {head.grid.width} pixels, not {SIZE} x {SIZE}")
         if head.grid.crs is None:
-            raise InputError(f"'{pair[kind]}' has no coordinate reference system")
-    if heads["s1"].grid != heads["s2"].grid:
-        raise InputError(f"'{pair['s1']}' and '{pair['s2'].name}' lie on different grids")
-    return heads["s2"]
+            raise InputError(f"'{path}' has no coordinate reference system")
+        if head.grid != heads[pair["s1"]].grid:
+            raise InputError(f"'{pair['s1']}' and '{path.name}' lie on different grids")
 
 
-def _scene(season: str, scene: int, found: list[tuple[dict[str, Path], Header]]) -> Scene:
-    first = found[0][1].grid
-    x, y, places = first.transform.c, first.transform.f, []
-    for pair, head in found:
-        t = head.grid.transform
-        column, row = (t.c - x) / first.transform.a, (t.f - y) / first.transform.e
+def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, colours, opt_offset) -> Scene:
+    first = heads[found[0]["s2"]].grid
+    places = []
+    for pair in found:
+        grid = heads[pair["s2"]].grid
+        column, row = ~first.transform @ (grid.transform.c, grid.transform.f)
         off = max(abs(column - round(column)), abs(row - round(row)))
-        if head.grid.crs != first.crs or (t.a, t.e) != (first.transform.a, first.transform.e) or off > 0.01:
-            raise InputError(f"'{pair['s2']}' is off the lattice of its scene's first patch '{found[0][0]['s2'].name}'")
+        if grid.crs != first.crs or (grid.transform.a, grid.transform.e) != (first.transform.a, first.transform.e):
+            off = 1
+        if off > 0.01:
+            raise InputError(f"'{pair['s2']}' is off the lattice of its scene's first patch '{found[0]['s2'].name}'")
         places.append((round(row), round(column)))
-    top, left = min(r for r, _ in places), min(c for _, c in places)
-    height, width = max(r for r, _ in places) - top + SIZE, max(c for _, c in places) - left + SIZE
+    top, left = np.min(places, 0).tolist()
+    height, width = (np.max(places, 0) - (top, left) + SIZE).tolist()
     grid = Grid(first.crs, first.transform @ Affine.translation(left, top), height, width)
-    patches = [
-        (pair, rgb_bands(pair["s2"], head), r - top, c - left)
-        for (pair, head), (r, c) in zip(found, places, strict=True)
-    ]
+    patches = []
+    for pair, (row, column) in zip(found, places, strict=True):
+        sar = sar_bands(pair["s1"], heads[pair["s1"]], polarisations)
+        bands = sar, optical_bands(pair["s2"], heads[pair["s2"]], colours)
+        patches.append((pair, bands, row - top, column - left))
     name = f"{season}_{scene}"
-    files = tuple(path for pair, _ in found for path in pair.values())
-    return Scene(name, grid, files, partial(_read, patches, grid), group=name, season=season.split("_")[1])
+    files = tuple(path for pair in found for path in pair.values())
+    read = partial(_read, patches, grid, opt_offset)
+    return Scene(name, grid, files, read, tuple(sar), group=name, season=season.split("_")[1])
 
 
-def _read(patches: list, grid: Grid) -> tuple[np.ndarray, np.ndarray, None]:
-    sar = np.full((2, grid.height, grid.width), np.nan, np.float32)
-    opt = np.full((3, grid.height, grid.width), np.nan, np.float32)
-    for pair, rgb, row, column in patches:
-        _lay(sar, read_bands(pair["s1"], (1, 2)), row, column, pair["s1"], "dB")
-        _lay(opt, read_bands(pair["s2"], rgb), row, column, pair["s2"], "reflectance x 10000")
-    return sar, opt, None
+def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):
+    sar = np.full((len(patches[0][1][0]), grid.height, grid.width), np.nan, np.float32)
+    opt = np.full((len(patches[0][1][1]), grid.height, grid.width), np.nan, np.float32)
+    codes = np.zeros((grid.height, grid.width), np.uint8) if "lc" in patches[0][0] else None
+    for pair, (polarisations, colours), row, column in patches:
+        if boxes and not any(t < row + SIZE and b > row and x < column + SIZE and y > column for t, x, b, y in boxes):
+            continue
+        part = read_bands(pair["s1"], tuple(polarisations.values()))
+        check_units(part, "dB", pair["s1"])
+        part = sar_no_data(part, "dB")
+        check_order(part, list(polarisations), pair["s1"])
+        _lay(sar, part, row, column, pair["s1"])
+        part = read_bands(pair["s2"], colours)
+        check_units(part, "reflectance x 10000", pair["s2"])
+        part = remove_offset(optical_no_data(part, "reflectance x 10000"), opt_offset, pair["s2"])
+        _lay(opt, part, row, column, pair["s2"])
+        if codes is not None:  # every pixel of a patch is on the scene's lattice
+            there = codes_on(pair["lc"], grid.window(row, column, SIZE), OWN_LAYER)
+            codes[row : row + SIZE, column : column + SIZE] = there
+    return sar, opt, codes
 
 
-def _lay(mosaic: np.ndarray, patch: np.ndarray, row: int, column: int, path: Path, units: str) -> None:
-    check_units(patch, units, path)
-    if units != "dB":
-        patch = optical_no_data(patch, units)
+def _lay(mosaic: np.ndarray, patch: np.ndarray, row: int, column: int, path: Path) -> None:
     place = mosaic[:, row : row + SIZE, column : column + SIZE]
     if (np.isfinite(place) & np.isfinite(patch) & (place != patch)).any():
         raise InputError(

@@ -1,24 +1,35 @@
 """Triplets to disk: scenes become windows, windows become a split, and what passes judgement becomes memory-mapped
 arrays.
 
-The split (`splits`) is cross-regional, as the talk behind the paper says, and made before any patch is judged.
+The split (`splits`) is cross-regional, as the talk behind the paper says, and made from file headers alone, before any
+patch is judged. Scenes are then read and judged by the workers of any `concurrent.futures` executor, each part of the
+work into a folder of its own; finished parts are joined in order, so the bytes do not depend on who made them.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import hashlib
 import json
+import multiprocessing
+import os
+import shutil
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import rasterio
+from scipy import ndimage
 from tqdm import tqdm
 
-from s2olib.data import archive, landcover, rasters, splits
-from s2olib.data.landcover import IGNORE, LEGENDS, merge_codes
+from s2olib.data import SPLITS, archive, landcover, rasters, splits
+from s2olib.data.landcover import IGNORE, OWN_LAYER, PSEUDO, find_legend, merge_codes, merge_table, place_of
 from s2olib.data.rasters import Scene
 from s2olib.data.splits import (
     Window,
@@ -29,14 +40,34 @@ from s2olib.data.splits import (
     split_by_region,
     unique_area,
 )
-from s2olib.data.triplets import SPLITS
 from s2olib.project import InputError, fingerprint, resolve, writing
 
 SOURCES = ("sen12ms", "embedded", "folder")
-PSEUDO = "pseudo-false-colour"
 SAR_LIMITS = {"VH": [-32.0, -5.0]}  # dB; any other band has VV's
 TEST_PLACES = ((136.30, 36.30), (136.15, 36.20))  # Kaga and Mikuni, which the talk compares by eye
 COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "row", "col", "date")
+PART = 64  # windows in a part of the work, unless one scene has more
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a patch must be like, how scenes are read, and how patches are stored: all that a worker needs to know."""
+
+    patch_size: int
+    resolution_factor: int
+    sar_units: str
+    opt_units: str
+    legend: str | None
+    merge: str
+    tiles: landcover.Tiles | None
+    max_nodata: float
+    max_unlabelled: float
+    max_sea: float
+    max_cloud: float
+    cloud_brightness: float  # as stored
+    haze_brightness: float  # as stored
+    border_noise_db: float
 
 
 def build(
@@ -44,6 +75,7 @@ def build(
     *,
     source: str,
     archive_root: str | Path | None = None,
+    tar_root: str | Path | None = None,
     lulc_root: str | Path | None = None,
     sar_dir: str | Path | None = None,
     opt_dir: str | Path | None = None,
@@ -72,22 +104,32 @@ def build(
     max_sea: float = 0.99,
     max_cloud: float = 0.2,
     cloud_brightness: float | None = None,
+    haze_brightness: float | None = None,
+    border_noise_db: float = -35,
     sar_limits: Sequence[Sequence[float]] | None = None,
     opt_limits: Sequence[Sequence[float]] | None = None,
+    credit: str = "",
     seed: int = 0,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> dict:
     """Write a data set for `Triplets` and return its dataset.json; one that is there already is returned at once.
 
+    A build that is interrupted goes on where it was when it is called again with the same parameters.
+
     Args:
         dataset_root: the folder to write, whole or not at all.
-        source: "sen12ms" (`archive_root`), "embedded" (the same, written there first, with its land cover in
-            `lulc_root`), or "folder" (`sar_dir`, `opt_dir`, optional `lulc_dir`, `pairs_csv`, `opt_offset`, `grid`:
-            see `rasters.folder_scenes`).
-        lulc_root: folder of land-cover tiles of any CRS; scenes that no tile covers are left out and listed.
+        source: "sen12ms" (`archive_root`; with `tar_root`, SEN12MS's tar archives, what lies on the map is unpacked
+            there first), "embedded" (the same, written there first, with its land cover in `lulc_root`), or "folder"
+            (`sar_dir`, `opt_dir`, optional `lulc_dir`, `pairs_csv`, `grid`: see `rasters.folder_scenes`).
+        lulc_root: folder of land-cover tiles of any CRS; windows that no tile covers are left out unread, and listed.
         sar_units: "dB", "linear" (written as dB) or "8-bit". opt_units: "reflectance x 10000" or "8-bit".
-        sar_bands, opt_bands: the bands' names; default VV and VH (one band: what the file calls it, else SAR).
-        legend, merge, lulc_epoch: how codes become categories (`landcover.LEGENDS`) and when the map was made; the
-            legend "pseudo-false-colour" makes pseudo-categories from the optical image, for training patches only.
+        opt_offset: taken from stored reflectance: 1000 for Level-2A of processing baseline 04.00 and later.
+        sar_bands: which polarisations (default: all there are); opt_bands: which three bands. Files that name their
+            bands are read by name, others by position; what the bands of nameless files are is what is said here.
+        legend, merge, lulc_epoch: how codes become categories (`landcover.find_legend`) and when the map was made
+            (default: what the legend says); "pseudo-false-colour" makes pseudo-categories from the optical image, for
+            training patches only; "igbp" without `lulc_root` takes the labels of 500 m that SEN12MS brings itself.
         split_file: CSV with `id,split`; id = scene or patch, split = train, validation, test or guard (not used).
             Without it, regions are drawn: `test_places` (lon, lat) and all within `buffer_m` of them are test, and
             the others come as close to `shares` (train, validation, test) as a seeded search finds. Scenes without
@@ -100,47 +142,36 @@ def build(
         max_nodata, max_unlabelled, max_sea, max_cloud: shares of a patch's pixels above which it is refused. A pixel
             is cloud where its darkest band exceeds `cloud_brightness` (default 0.25 reflectance, 200 in 8 bits) and
             the bands differ by less than 25 %.
+        haze_brightness: a patch is veiled if even its darkest hundredth is brighter than this in all bands, and its
+            median pixel as colourless as cloud (default 0.15 reflectance; in 8 bits not judged).
+        border_noise_db: below this mean over 9 x 9 pixels no ground echoes: noise at a swath's edge, counted with
+            `max_nodata`.
         sar_limits, opt_limits: per band (low, high), stored for the mapping to [−1, 1].
+        credit: whom to name, and the licence, of folders of your own; the datasheet prints it.
         seed: of the drawing of regions, and of the embedded archive.
+        executor: who does the work, such as a Dask cluster's ``Client.get_executor()``; workers must see the same
+            paths. Default: a pool of `workers` processes (default one per core), none where a core has little to do.
 
-    Raises InputError, and leaves nothing behind, for input that is missing, contradictory or gives an empty split.
+    Raises InputError, and leaves no data set behind, for input that is missing, contradictory or gives an empty split,
+    and where the disk is full or may not be written to.
     """
-    given = {name: None if value == "" else value for name, value in locals().items() if name != "dataset_root"}
+    given = {name: None if value == "" else value for name, value in locals().items()}
+    for name in ("dataset_root", "executor", "workers"):
+        given.pop(name)
     parameters = json.loads(json.dumps(given, default=str))
     _check(parameters)
     root, stride = resolve(dataset_root), stride or patch_size
-    paths = {
-        k: parameters[k] and resolve(parameters[k])
-        for k in parameters
-        if k.endswith(("_root", "_dir", "_csv", "_file"))
-    }
-    if source == "embedded":
-        from s2olib.data.embedded import write_archive
-
-        write_archive(paths["archive_root"], paths["lulc_root"], seed=seed)
-    if source == "folder":
-        folders = (paths["sar_dir"], paths["opt_dir"], paths["lulc_dir"])
-        scenes = rasters.folder_scenes(
-            *folders,
-            pairs_csv=paths["pairs_csv"],
-            group_column=group_column,
-            sar_units=sar_units,
-            opt_units=opt_units,
-            opt_offset=opt_offset,
-            grid=grid,
-        )
-    else:
-        scenes = archive.scan(paths["archive_root"])
-    tiles = landcover.Tiles(paths["lulc_root"]) if lulc_root else None
-
-    extra = [path for name in ("pairs_csv", "split_file") if (path := paths[name])] + (tiles.files if tiles else [])
+    ends = ("_root", "_dir", "_csv", "_file")
+    paths = {k: parameters[k] and resolve(parameters[k]) for k in parameters if k.endswith(ends)}
+    tiles, scenes, refused = _found(parameters, paths)
+    extra = [paths[name] for name in ("pairs_csv", "split_file") if paths[name]] + (tiles.files if tiles else [])
+    extra += [resolve(legend)] if legend and legend.endswith((".yml", ".yaml")) else []
     inputs = _inputs(extra + [file for scene in scenes for file in scene.files])
     if (root / "dataset.json").is_file():
         info = json.loads((root / "dataset.json").read_text())
         if info.get("parameters") == parameters and info.get("inputs") == inputs:
             return info
 
-    refused: list[dict] = []
     if tiles:
         scenes = _covered(scenes, tiles, refused)
     candidates = [
@@ -150,52 +181,54 @@ def build(
         if not windows:
             size = f"{scene.grid.width // resolution_factor} x {scene.grid.height // resolution_factor}"
             refused.append({"id": scene.id, "reason": "smaller than a patch", "value": size})
+    if tiles:
+        for window in (w for windows in candidates for w in windows):
+            if not tiles.covering(window.grid):
+                window.reason, window.value = "outside the map", "no tile"
     if paths["split_file"]:
         split_by_file(scenes, candidates, paths["split_file"], patch_size, stride)
     else:
         split_by_region(scenes, candidates, test_places, buffer_m, shares, patch_size, stride, seed)
     guard(candidates, buffer_m)
+    refused += [_refusal(w.id, w.reason, w.value) for windows in candidates for w in windows if w.reason]
 
-    bands = list(sar_bands or _sar_bands(scenes[0]))
-    units = ("8-bit" if sar_units == "8-bit" else "dB", "8-bit" if opt_units == "8-bit" else "reflectance")
-    opt_scale = 1.0 if units[1] == "8-bit" else 0.0001
-    physical = [SAR_LIMITS.get(band, [-25.0, 0.0]) for band in bands]
-    limits = {
-        "sar": _limits(sar_limits, "sar_limits", [[0.0, 255.0]] * len(bands) if units[0] == "8-bit" else physical),
-        "opt": _limits(opt_limits, "opt_limits", [[0.0, 255.0 if units[1] == "8-bit" else 0.3]] * 3),
-    }
-    categories = landcover.category_names(legend, merge) if legend else []
-    brightness = (cloud_brightness or (200 if units[1] == "8-bit" else 0.25)) / opt_scale
-    rules = (legend, merge, max_nodata, max_unlabelled, max_sea, max_cloud, brightness)
-    with writing(root) as aside:
-        counts = Counter()
+    sar, opt = _bands(parameters, scenes)
+    scaled = [x and x / opt["scale"] for x in (cloud_brightness, haze_brightness)]
+    default = (200, np.inf) if opt_units == "8-bit" else (2500, 1500)
+    rules = Rules(
+        patch_size=patch_size,
+        resolution_factor=resolution_factor,
+        sar_units=sar["units"],
+        opt_units=opt["units"],
+        legend=legend,
+        merge=merge,
+        tiles=tiles,
+        max_nodata=max_nodata,
+        max_unlabelled=max_unlabelled,
+        max_sea=max_sea,
+        max_cloud=max_cloud,
+        cloud_brightness=scaled[0] or default[0],
+        haze_brightness=scaled[1] or default[1],
+        border_noise_db=border_noise_db,
+    )
+    parts = {}
+    for job in _jobs(scenes, candidates):
+        files = [file for scene, _ in job for file in scene.files]
+        state = f"{parameters} {_inputs(extra + files)} {[(w.id, w.split) for _, windows in job for w in windows]}"
+        parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = job
+    with _space_for(root) as folder, writing(root) as aside:
+        _run(parts, rules, folder, executor, workers)
         with ExitStack() as stack:
-            out = {name: stack.enter_context(_Split(aside / name, categories)) for name in SPLITS}
-            for scene, windows in tqdm(list(zip(scenes, candidates, strict=True)), desc="build", unit="scene"):
-                refused += [_refusal(w.id, w.reason, w.value) for w in windows if w.split is None and w.reason]
-                windows = [w for w in windows if w.split]
-                if not windows:
-                    continue
-                sar, opt, codes = _coarser(scene, tiles, resolution_factor, units[0])
-                if len(sar) != len(bands):
-                    raise InputError(f"scene '{scene.id}' has {len(sar)} SAR bands where {bands} are expected")
-                for window in windows:
-                    rows = slice(window.row, window.row + patch_size)
-                    columns = slice(window.column, window.column + patch_size)
-                    patch = {"sar": sar[:, rows, columns], "opt": opt[:, rows, columns]}
-                    if codes is not None:
-                        patch["lulc"] = codes[rows, columns]
-                    if verdict := _verdict(patch, *rules):
-                        refused.append(_refusal(window.id, *verdict))
-                        continue
-                    if legend == PSEUDO and window.split == "train":
-                        patch["lulc"] = landcover.pseudo_categories(patch["opt"])
-                    shares_of = _category_shares(patch.get("lulc"), legend, merge)
-                    out[window.split].add(_stored(patch, *units), _row(scene, window, patch_size) + shares_of)
-                    counts[window.split] += 1
+            out = {name: stack.enter_context(_Split(aside / name, _categories(parameters))) for name in SPLITS}
+            for part in tqdm(parts, desc="join", unit="part", leave=False):
+                refused += json.loads((folder / part / "refused.json").read_text())
+                for name in SPLITS:
+                    out[name].append(folder / part / name)
+        counts = {name: split.count for name, split in out.items()}
         for name in SPLITS:
             if not counts[name]:
                 reasons = Counter(r["reason"] for r in refused).most_common(3)
+                shutil.rmtree(folder)
                 raise InputError(
                     f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
                     "loosen the limits or split otherwise"
@@ -209,36 +242,18 @@ def build(
             "patch_size": patch_size,
             "resolution_factor": resolution_factor,
             "pixel_size_m": _pixel_size(scenes, pixel_size_m, resolution_factor),
-            "sar": {
-                "bands": bands,
-                "units": units[0],
-                "scale": 1.0,
-                "limits": limits["sar"],
-            },
-            "opt": {
-                "bands": list(opt_bands),
-                "units": units[1],
-                "scale": opt_scale,
-                "limits": limits["opt"],
-            },
-            "lulc": None,
-            "counts": {name: counts[name] for name in SPLITS},
+            "sar": sar,
+            "opt": opt,
+            "lulc": _lulc(parameters),
+            "dates": _dates(source, scenes),
+            "counts": counts,
             "unique_area_km2": {name: unique_area(aside, name) for name in SPLITS},
             "refused": sorted(refused, key=lambda r: r["id"]),
             "inputs": inputs,
             "fingerprint": fingerprint(*(aside / name for name in SPLITS)),
         }
-        if legend:
-            kind = "pseudo-categories" if legend == PSEUDO else "land cover"
-            info["lulc"] = {
-                "legend": legend,
-                "merge": merge,
-                "kind": kind,
-                "categories": categories,
-                "epoch": lulc_epoch,
-            }
-        (aside / "dataset.json").write_text(json.dumps(info, indent=1))
-    return info
+        (aside / "dataset.json").write_text(text := json.dumps(info, indent=1))
+    return json.loads(text)
 
 
 def _check(p: dict) -> None:
@@ -247,6 +262,8 @@ def _check(p: dict) -> None:
     for name, allowed in choices.items():
         if p[name] not in allowed:
             raise InputError(f"unknown {name} '{p[name]}': choose one of {', '.join(allowed)}")
+    if p["tar_root"] and not (p["source"] == "sen12ms" and p["lulc_root"]):
+        raise InputError("tar_root is for source 'sen12ms' with lulc_root: without a map 510 GB would be unpacked")
     needed = {
         "folder": ("sar_dir", "opt_dir"),
         "sen12ms": ("archive_root",),
@@ -258,8 +275,8 @@ def _check(p: dict) -> None:
     if p["source"] != "folder" and (p["sar_units"], p["opt_units"]) != ("dB", "reflectance x 10000"):
         raise InputError(f"source '{p['source']}' holds dB and reflectance x 10000: leave sar_units and opt_units out")
     if p["legend"]:
-        landcover.category_names(p["legend"], p["merge"])
-    has_map = bool(p["lulc_root"] or p["lulc_dir"])
+        merge_table(p["legend"], p["merge"])
+    has_map = bool(p["lulc_root"] or p["lulc_dir"] or (p["legend"] == OWN_LAYER and p["source"] != "folder"))
     if p["legend"] == PSEUDO and (has_map or p["opt_units"] != "8-bit"):
         raise InputError(
             f"legend '{PSEUDO}' is made from an 8-bit false-colour image: leave lulc_root and lulc_dir out"
@@ -271,6 +288,31 @@ def _check(p: dict) -> None:
     for name in ("patch_size", "resolution_factor", "stride"):
         if p[name] is not None and p[name] < 1:
             raise InputError(f"{name} must be at least 1, not {p[name]}")
+    if len(p["opt_bands"]) != 3:
+        raise InputError(f"opt_bands must be three, shown as red, green and blue, not {p['opt_bands']}")
+
+
+def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], list[dict]]:
+    """The map's tiles, every scene, and what a stream of archives has left out already."""
+    if p["source"] == "embedded":
+        from s2olib.data.embedded import write_archive
+
+        write_archive(paths["archive_root"], paths["lulc_root"], seed=p["seed"])
+    own_layer = (
+        p["legend"] == OWN_LAYER and p["source"] != "folder" and (p["source"] == "embedded" or not p["lulc_root"])
+    )
+    tiles = landcover.Tiles(paths["lulc_root"], p["legend"]) if p["lulc_root"] and not own_layer else None
+    bands = {"polarisations": p["sar_bands"], "colours": p["opt_bands"], "opt_offset": p["opt_offset"]}
+    if p["source"] == "folder":
+        folders = (paths["sar_dir"], paths["opt_dir"], paths["lulc_dir"])
+        names = ("group_column", "sar_units", "opt_units", "grid", "legend")
+        options = {name: p[name] for name in names} | {"pairs_csv": paths["pairs_csv"]}
+        return tiles, rasters.folder_scenes(*folders, **options, **bands), []
+    outside = {}
+    if p["tar_root"]:
+        outside = archive.extract(paths["tar_root"], paths["archive_root"], tiles.covering, tiles.footprint)
+    scenes = archive.scan(paths["archive_root"], own_layer=own_layer, **bands)
+    return tiles, scenes, [_refusal(s, "outside the map", f"{n} patches, not unpacked") for s, n in outside.items()]
 
 
 def _inputs(files: list[Path]) -> str:
@@ -287,6 +329,52 @@ def _inputs(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def _bands(p: dict, scenes: list[Scene]) -> tuple[dict, dict]:
+    """What dataset.json says of the SAR and the optical bands."""
+    bands = list(scenes[0].sar_bands)
+    if p["sar_units"] == "8-bit":
+        sar = {"bands": bands, "units": "8-bit", "scale": 1.0, "limits": [[0.0, 255.0]] * len(bands)}
+    else:
+        limits = [SAR_LIMITS.get(band, [-25.0, 0.0]) for band in bands]
+        sar = {"bands": bands, "units": "dB", "scale": 1.0, "limits": limits}
+    opt = {"bands": list(p["opt_bands"]), "units": "reflectance", "scale": 0.0001, "limits": [[0.0, 0.3]] * 3}
+    if p["opt_units"] == "8-bit":
+        opt |= {"units": "8-bit", "scale": 1.0, "limits": [[0.0, 255.0]] * 3}
+    for name, info in (("sar_limits", sar), ("opt_limits", opt)):
+        if p[name] is not None:
+            if len(p[name]) != len(info["limits"]) or any(len(x) != 2 or x[0] >= x[1] for x in p[name]):
+                raise InputError(f"{name} must be {len(info['limits'])} pairs (low, high), one per band, not {p[name]}")
+            info["limits"] = [[float(x) for x in pair] for pair in p[name]]
+    return sar, opt
+
+
+def _categories(p: dict) -> list[str]:
+    return list(merge_table(p["legend"], p["merge"])) if p["legend"] else []
+
+
+def _lulc(p: dict) -> dict | None:
+    """What dataset.json says of land cover; enough to merge, name and colour the codes without the legend's file."""
+    if not p["legend"]:
+        return None
+    legend = find_legend(p["legend"])
+    return {
+        "legend": p["legend"],
+        "merge": p["merge"],
+        "kind": "pseudo-categories" if p["legend"] == PSEUDO else "land cover",
+        "categories": _categories(p),
+        "epoch": p["lulc_epoch"] or ("" if p["source"] == "embedded" else legend.epoch),
+        "codes": merge_table(p["legend"], p["merge"]),
+        "classes": {code: [name, legend.colours[code]] for code, name in legend.names.items()},
+    }
+
+
+def _dates(source: str, scenes: list[Scene]) -> list[str]:
+    """First and last day of the images, by the files' list or, for SEN12MS, by its description; empty if unknown."""
+    days = [archive.DATES[scene.season] for scene in scenes] if source == "sen12ms" else []
+    days += [(scene.date, scene.date) for scene in scenes if scene.date]
+    return [min(day for day, _ in days), max(day for _, day in days)] if days else []
+
+
 def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict]) -> list[Scene]:
     kept = []
     for scene in scenes:
@@ -295,30 +383,118 @@ def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict]) -
         if tiles.covering(scene.grid):
             kept.append(scene)
         else:
-            lon, lat = scene.grid.lonlat(scene.grid.width / 2, scene.grid.height / 2)
-            tile = landcover.jaxa_tile(lon, lat)
-            refused.append({"id": scene.id, "reason": "outside the map", "value": f"no tile such as {tile}"})
+            refused.append(_refusal(scene.id, "outside the map", f"no tile at {place_of(scene.grid)}"))
     if not kept:
-        raise InputError(
-            f"no tile in lulc_root '{tiles.root}' covers a scene: the first one needs {refused[0]['value'][8:]}"
-        )
+        raise InputError(f"no tile in lulc_root '{tiles.root}' covers a scene: the last has {refused[-1]['value']}")
     return kept
 
 
-def _sar_bands(scene: Scene) -> list[str]:
-    found = rasters.header(scene.files[0])
-    if found.count == 2:
-        return ["VV", "VH"]
-    return [found.names[0].strip().upper() if found.names[0] else "SAR"]
+def _jobs(scenes: list[Scene], candidates: list[list[Window]]) -> list[list[tuple[Scene, list[Window]]]]:
+    """Parts of the work: scenes in order with their windows, so many that a part is worth sending to a worker."""
+    jobs: list[list] = []
+    size = PART
+    for scene, windows in zip(scenes, candidates, strict=True):
+        if used := [window for window in windows if window.split]:
+            if size >= PART:
+                jobs.append([])
+                size = 0
+            jobs[-1].append((scene, used))
+            size += len(used)
+    return jobs
 
 
-def _coarser(scene: Scene, tiles: landcover.Tiles | None, factor: int, sar_units: str):
-    sar, opt, codes = scene.read()
-    if tiles:
-        codes = tiles.read(scene.grid)
+@contextmanager
+def _space_for(root: Path) -> Iterator[Path]:
+    """A folder beside `root` for finished parts, which this build has for itself.
+
+    An interrupted build leaves its finished parts there, and the next one takes those that it needs. After success
+    nothing stays.
+    """
+    folder = root.with_name(f".{root.name}.parts")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+            except BlockingIOError:
+                raise InputError(f"dataset_root '{root}' is being written by another build: wait for it") from None
+            try:
+                yield folder
+                shutil.rmtree(folder)
+            finally:
+                if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
+                    shutil.rmtree(folder)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise InputError(
+            f"dataset_root '{root}' cannot be written ({error.strerror}): make room, or choose another folder"
+        ) from error
+
+
+def _run(parts: dict[str, list], rules: Rules, folder: Path, executor: Executor | None, workers: int | None) -> None:
+    """Have every part made that is not there yet, and remove those of another build."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in parts:
+            shutil.rmtree(path)
+    todo = [(job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
+    # starting a process costs a second or two: not worth it for a few parts
+    workers = workers or max(1, min(os.cpu_count() or 1, len(todo) // 8))
+    with ExitStack() as stack, tqdm(total=len(parts), initial=len(parts) - len(todo), desc="build", unit="part") as bar:
+        if executor is None and workers == 1:
+            for call in todo:
+                _work(*call)
+                bar.update()
+            return
+        if executor is None:
+            context = multiprocessing.get_context("spawn")  # a fork would copy torch's and GDAL's threads half
+            executor = stack.enter_context(ProcessPoolExecutor(workers, context))
+        futures = [executor.submit(_work, *call) for call in todo]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+        except BrokenExecutor as error:
+            raise RuntimeError("a worker ended unexpectedly, most likely for lack of memory: use fewer") from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
+    """Read and judge a part's scenes, and write what is good to `folder`, whole or not at all."""
+    refused = []
+    with writing(folder) as aside, rasterio.Env(**rasters.GDAL):
+        with ExitStack() as stack:
+            names = list(merge_table(rules.legend, rules.merge)) if rules.legend else []
+            out = {name: stack.enter_context(_Split(aside / name, names)) for name in SPLITS}
+            for scene, windows in job:
+                sar, opt, codes = _coarser(scene, windows, rules)
+                for window in windows:
+                    rows = slice(window.row, window.row + rules.patch_size)
+                    columns = slice(window.column, window.column + rules.patch_size)
+                    patch = {"sar": sar[:, rows, columns], "opt": opt[:, rows, columns]}
+                    if codes is not None:
+                        patch["lulc"] = codes[rows, columns]
+                    if verdict := _verdict(patch, rules):
+                        refused.append(_refusal(window.id, *verdict))
+                        continue
+                    if rules.legend == PSEUDO and window.split == "train":
+                        patch["lulc"] = landcover.pseudo_categories(patch["opt"])
+                    row = _row(scene, window, rules.patch_size) + _category_shares(patch.get("lulc"), rules)
+                    out[window.split].add(_stored(patch, rules), row)
+        (aside / "refused.json").write_text(json.dumps(refused))
+
+
+def _coarser(scene: Scene, windows: list[Window], rules: Rules):
+    factor, size = rules.resolution_factor, rules.patch_size
+    boxes = np.array([(w.row, w.column, w.row + size, w.column + size) for w in windows]) * factor
+    sar, opt, codes = scene.read(boxes.tolist())
+    if rules.tiles:
+        codes = rules.tiles.read(scene.grid)
     if factor > 1:
         opt = rasters.area_mean(opt, factor)
-        if sar_units == "dB":
+        if rules.sar_units == "dB":
             sar = rasters.to_db(rasters.area_mean(rasters.to_linear(sar), factor))
         else:
             sar = rasters.area_mean(sar, factor)
@@ -326,45 +502,66 @@ def _coarser(scene: Scene, tiles: landcover.Tiles | None, factor: int, sar_units
     return sar, opt, codes
 
 
-def _verdict(
-    patch, legend, merge, max_nodata, max_unlabelled, max_sea, max_cloud, brightness
-) -> tuple[str, float] | None:
-    """Why a patch is refused, and the share of its pixels that says so; None for a good one."""
+def _verdict(patch: dict[str, np.ndarray], rules: Rules) -> tuple[str, float] | None:
+    """Why a patch is refused, and the share of its pixels (for haze: the brightness) that says so; None if good."""
     opt = patch["opt"]
-    if (share := 1 - (np.isfinite(patch["sar"]).all(0) & np.isfinite(opt).all(0)).mean()) > max_nodata:
+    valid = np.isfinite(patch["sar"]).all(0) & np.isfinite(opt).all(0)
+    if (share := 1 - valid.mean()) > rules.max_nodata:
         return "no data", share
+    if rules.sar_units == "dB" and (share := _border_noise(patch["sar"], rules)) > rules.max_nodata:
+        return "border noise", share
     if "lulc" in patch:
-        if (share := (merge_codes(patch["lulc"], legend, merge) == IGNORE).mean()) > max_unlabelled:
+        table = merge_table(rules.legend, rules.merge)
+        if (share := (merge_codes(patch["lulc"], table) == IGNORE).mean()) > rules.max_unlabelled:
             return "outside the map", share
-        if (share := np.isin(patch["lulc"], LEGENDS[legend].water).mean()) > max_sea:
+        if (share := np.isin(patch["lulc"], find_legend(rules.legend).water).mean()) > rules.max_sea:
             return "open sea", share
     dark, bright = opt.min(0), opt.max(0)
-    if (share := ((dark > brightness) & (bright - dark < 0.25 * bright)).mean()) > max_cloud:
+    colourless = bright - dark < 0.25 * bright
+    if (share := ((dark > rules.cloud_brightness) & colourless).mean()) > rules.max_cloud:
         return "cloud", share
+    if np.isfinite(rules.haze_brightness):
+        floor = np.percentile(dark[valid], 1)
+        if floor > rules.haze_brightness and colourless[valid].mean() > 0.5:
+            return "haze", floor * (1 if rules.opt_units == "8-bit" else 0.0001)
     return None
+
+
+def _border_noise(sar: np.ndarray, rules: Rules) -> float:
+    """Share of pixels around which no band (dB) holds an echo from the ground."""
+    below = sar.max(0) < rules.border_noise_db  # single pixels of calm water are, by speckle; whole squares are not
+    if not below.mean() > rules.max_nodata / 2:
+        return 0.0
+    power = rasters.to_linear(sar.max(0))
+    valid = np.isfinite(power)
+    total = ndimage.uniform_filter(np.where(valid, power, 0), 9)
+    mean = total / np.maximum(ndimage.uniform_filter(valid.astype(np.float32), 9), 1e-6)
+    return (valid & (mean < rasters.to_linear(np.float32(rules.border_noise_db)))).mean()
 
 
 def _refusal(name: str, reason: str, value: float | str) -> dict:
     return {"id": name, "reason": reason, "value": value if isinstance(value, str) else round(float(value), 4)}
 
 
-def _stored(patch: dict[str, np.ndarray], sar_units: str, opt_units: str) -> dict[str, np.ndarray]:
-    opt_type = np.uint8 if opt_units == "8-bit" else np.uint16
+def _stored(patch: dict[str, np.ndarray], rules: Rules) -> dict[str, np.ndarray]:
+    opt_type = np.uint8 if rules.opt_units == "8-bit" else np.uint16
     stored = {"opt": np.nan_to_num(np.clip(np.rint(patch["opt"]), 0, np.iinfo(opt_type).max)).astype(opt_type)}
     stored["sar"] = (
-        np.nan_to_num(np.rint(patch["sar"])).astype(np.uint8) if sar_units == "8-bit" else patch["sar"].astype("<f2")
+        np.nan_to_num(np.rint(patch["sar"])).astype(np.uint8)
+        if rules.sar_units == "8-bit"
+        else patch["sar"].astype("<f2")
     )
     return stored | ({"lulc": patch["lulc"]} if "lulc" in patch else {})
 
 
-def _category_shares(codes: np.ndarray | None, legend: str | None, merge: str) -> list[float | str]:
-    if not legend:
+def _category_shares(codes: np.ndarray | None, rules: Rules) -> list[float | str]:
+    if not rules.legend:
         return []
-    count = len(landcover.category_names(legend, merge))
+    table = merge_table(rules.legend, rules.merge)
     if codes is None:
-        return [""] * count
+        return [""] * len(table)
     return np.round(
-        np.bincount(merge_codes(codes, legend, merge).ravel(), minlength=256)[:count] / codes.size, 4
+        np.bincount(merge_codes(codes, table).ravel(), minlength=256)[: len(table)] / codes.size, 4
     ).tolist()
 
 
@@ -383,13 +580,6 @@ def _pixel_size(scenes: list[Scene], stated: float | None, factor: int) -> float
     sizes = {round(s.grid.transform.a, 1) for s in scenes} if all(c and c.is_projected for c in crs) else {stated}
     size = sizes.pop() if len(sizes) == 1 else None
     return size and float(size * factor)
-
-
-def _limits(given: Sequence[Sequence[float]] | None, name: str, default: list[list[float]]) -> list[list[float]]:
-    limits = default if given is None else [[float(x) for x in pair] for pair in given]
-    if len(limits) != len(default) or any(len(pair) != 2 or pair[0] >= pair[1] for pair in limits):
-        raise InputError(f"{name} must be {len(default)} pairs (low, high), one per band, not {given}")
-    return limits
 
 
 class _Split:
@@ -411,15 +601,27 @@ class _Split:
         }
         np.lib.format.write_array_header_1_0(self.streams[name], shape)  # NumPy leaves room for the count to grow
 
+    def _write(self, name: str, patches: np.ndarray) -> None:
+        if name not in self.streams:
+            self.streams[name] = open(self.folder / f"{name}.npy", "wb")  # noqa: SIM115 (closed in __exit__)
+            self.likes[name] = patches[0]
+            self._header(name)
+        self.streams[name].write(np.ascontiguousarray(patches).data)
+
     def add(self, stored: dict[str, np.ndarray], row: list) -> None:
         for name, array in stored.items():
-            if name not in self.streams:
-                self.streams[name] = open(self.folder / f"{name}.npy", "wb")  # noqa: SIM115 (closed in __exit__)
-                self.likes[name] = array
-                self._header(name)
-            self.streams[name].write(np.ascontiguousarray(array).tobytes())
+            self._write(name, array[None])
         self.writer.writerow(row)
         self.count += 1
+
+    def append(self, part: Path) -> None:
+        """Add the patches of the same split of a finished part."""
+        with open(part / "index.csv", newline="") as lines:
+            rows = list(csv.reader(lines))[1:]
+        for path in sorted(part.glob("*.npy")):
+            self._write(path.stem, np.load(path, mmap_mode="r"))
+        self.writer.writerows(rows)
+        self.count += len(rows)
 
     def __enter__(self) -> _Split:
         return self

@@ -1,26 +1,30 @@
 """Land cover: legends of public products, their merges into categories, tiles read onto a scene's grid.
 
 Codes and names are those of the products' own documentation: JAXA's High-Resolution Land Use and Land Cover map of
-Japan (HRLULC, v21.11 and v23.12), Esri's annual land cover (also TerraMesh's), ESA WorldCover, and IGBP (SEN12MS's
-first layer). The talk behind the paper merges HRLULC's twelve classes to four categories and does not say how; the
-merge "four" is our choice.
+Japan (HRLULC, v21.11 and v23.12), Esri's annual land cover (also TerraMesh's), ESA WorldCover, Google's Dynamic World,
+and IGBP (SEN12MS's first layer). The talk behind the paper merges HRLULC's twelve classes to four categories and does
+not say how; the merge "four" is our choice. A legend of your own is a small YAML file (`find_legend`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
-from s2olib.project import InputError
+from s2olib.project import InputError, resolve
 
 if TYPE_CHECKING:
     from s2olib.data.rasters import Grid
 
 IGNORE = 255  # the category of a pixel without land cover: losses and scores leave it out
-NO_DATA = 0  # written where a land-cover product has nothing; no legend below uses it
+PSEUDO = "pseudo-false-colour"
+OWN_LAYER = "igbp"  # the legend of the labels that SEN12MS itself brings
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 CATEGORY_COLOURS = {
@@ -37,13 +41,18 @@ CATEGORY_COLOURS = {
 
 @dataclass(frozen=True)
 class Legend:
-    """A land-cover product's codes, with display colours and merges of codes into categories (in category order)."""
+    """A land-cover product's codes, with display colours and merges of codes into categories (in category order).
+
+    `water` are the codes of open water, `epoch` says when the map was made, `no_data` is the code for nothing known.
+    """
 
     product: str
     names: dict[int, str]
     colours: dict[int, str]
     merges: dict[str, dict[str, tuple[int, ...]]]
-    water: tuple[int, ...] = field(default=())
+    water: tuple[int, ...] = ()
+    epoch: str = ""
+    no_data: int = 0
 
 
 def _four(water: tuple, built: tuple, farmland: tuple, forest: tuple) -> dict[str, tuple[int, ...]]:
@@ -64,6 +73,8 @@ _ESRI = {1: "water", 2: "trees", 3: "flooded vegetation", 4: "crops", 5: "built 
 _ESRI |= {7: "snow and ice", 8: "cloud", 9: "rangeland"}
 _WORLDCOVER = {10: "tree cover", 20: "shrubland", 30: "grassland", 40: "cropland", 50: "built-up", 60: "bare"}
 _WORLDCOVER |= {70: "snow and ice", 80: "water", 90: "herbaceous wetland", 95: "mangroves", 100: "moss and lichen"}
+_DYNAMIC = {0: "water", 1: "trees", 2: "grass", 3: "flooded vegetation", 4: "crops", 5: "shrub and scrub"}
+_DYNAMIC |= {6: "built area", 7: "bare ground", 8: "snow and ice"}
 _IGBP = {1: "evergreen needle-leaf forest", 2: "evergreen broad-leaf forest", 3: "deciduous needle-leaf forest"}
 _IGBP |= {4: "deciduous broad-leaf forest", 5: "mixed forest", 6: "closed shrubland", 7: "open shrubland"}
 _IGBP |= {8: "woody savanna", 9: "savanna", 10: "grassland", 11: "permanent wetland", 12: "cropland", 13: "urban"}
@@ -71,11 +82,9 @@ _IGBP |= {14: "cropland and natural vegetation", 15: "snow and ice", 16: "barren
 _PSEUDO = {1: "dark", 2: "red-brown", 3: "mixed", 4: "green"}
 
 # Reasons of the merges that are not obvious. Bare ground (HRLULC 10) joins farmland and grass: in Japan it is mostly
-# fallow
-# fields, river bars and cleared plots, open and low like them, and too rare for a category. A solar farm (12) is a made
-# surface with the strong double bounce of buildings; so are greenhouses (14). Wetland (13) is reed and sedge: low
-# vegetation.
-# Snow and cloud say nothing of the ground and are no data.
+# fallow fields, river bars and cleared plots, open and low like them, and too rare for a category. A solar farm (12) is
+# a made surface with the strong double bounce of buildings; so are greenhouses (14). Wetland (13) is reed and sedge:
+# low vegetation. Snow and cloud say nothing of the ground and are no data.
 LEGENDS: dict[str, Legend] = {
     "hrlulc-v21.11": Legend(
         "JAXA HRLULC Japan v21.11",
@@ -86,6 +95,7 @@ LEGENDS: dict[str, Legend] = {
             "twelve": {name: (code,) for code, name in _HRLULC.items()},
         },
         water=(1,),
+        epoch="2018–2020",
     ),
     "hrlulc-v23.12": Legend(
         "JAXA HRLULC Japan v23.12",
@@ -97,6 +107,7 @@ LEGENDS: dict[str, Legend] = {
             "twelve": {name: (code, *{2: (14,), 5: (13,)}.get(code, ())) for code, name in _HRLULC.items()},
         },
         water=(1,),
+        epoch="2022",
     ),
     "esri": Legend(
         "Esri annual land cover",
@@ -107,6 +118,7 @@ LEGENDS: dict[str, Legend] = {
         },
         {"four": _four((1,), (5,), (3, 4, 6, 9), (2,))},
         water=(1,),
+        epoch="one map a year from 2017",
     ),
     "worldcover": Legend(
         "ESA WorldCover",
@@ -117,6 +129,19 @@ LEGENDS: dict[str, Legend] = {
         },
         {"four": _four((80,), (50,), (20, 30, 40, 60, 90, 100), (10, 95))},
         water=(80,),
+        epoch="2020 (v100) or 2021 (v200)",
+    ),
+    "dynamic-world": Legend(
+        "Google Dynamic World",
+        _DYNAMIC,
+        {
+            **{0: "#0072B2", 1: "#009E73", 2: "#F0E442", 3: "#56B4E9", 4: "#E69F00", 5: "#B5C689", 6: "#D55E00"},
+            **{7: "#B8A38A", 8: "#FFFFFF"},
+        },
+        {"four": _four((0,), (6,), (2, 3, 4, 5, 7), (1,))},
+        water=(0,),
+        epoch="of each image",
+        no_data=255,
     ),
     "igbp": Legend(
         "IGBP (MODIS MCD12Q1)",
@@ -128,8 +153,9 @@ LEGENDS: dict[str, Legend] = {
         },
         {"four": _four((17,), (13,), (6, 7, 9, 10, 11, 12, 14, 16), (1, 2, 3, 4, 5, 8))},
         water=(17,),
+        epoch="2016, at 500 m",
     ),
-    "pseudo-false-colour": Legend(
+    PSEUDO: Legend(
         "colour rule on a false-colour composite (not land cover)",
         _PSEUDO,
         {code: CATEGORY_COLOURS[name] for code, name in _PSEUDO.items()},
@@ -138,30 +164,57 @@ LEGENDS: dict[str, Legend] = {
 }
 
 
-def _categories(legend: str, merge: str) -> dict[str, tuple[int, ...]]:
-    if legend not in LEGENDS:
-        raise InputError(f"unknown land-cover legend '{legend}': choose one of {', '.join(LEGENDS)}")
-    merges = LEGENDS[legend].merges
+@lru_cache
+def find_legend(name: str) -> Legend:
+    """A legend by its name in `LEGENDS`, or your own from a YAML file.
+
+    The file maps `product`, `names` and `colours` (code: text), `merges` (name: category: list of codes) and optional
+    `water`, `epoch` and `no_data`. Raises InputError for an unknown name or a file that contradicts itself.
+    """
+    if not name.endswith((".yml", ".yaml")):
+        if name not in LEGENDS:
+            raise InputError(
+                f"unknown land-cover legend '{name}': choose one of {', '.join(LEGENDS)}, or a YAML file of yours"
+            )
+        return LEGENDS[name]
+    try:
+        content = yaml.safe_load(resolve(name).read_text())
+        merges = {
+            merge: {category: tuple(codes) for category, codes in parts.items()}
+            for merge, parts in content.pop("merges").items()
+        }
+        found = Legend(**content | {"merges": merges, "water": tuple(content.get("water", ()))})
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"legend '{name}' cannot be read: it needs product, names, colours and merges as mappings ({error})"
+        ) from error
+    for merge, parts in found.merges.items():
+        members = [code for codes in parts.values() for code in codes]
+        for code in members:
+            if code not in found.names or members.count(code) > 1:
+                raise InputError(f"legend '{name}': merge '{merge}' has code {code} twice, or names does not have it")
+    if set(found.names) != set(found.colours) or not all(0 <= code < 256 for code in found.names):
+        raise InputError(f"legend '{name}': names and colours must have the same codes, each within 0..255")
+    return found
+
+
+def merge_table(legend: str, merge: str) -> dict[str, tuple[int, ...]]:
+    """A merge's categories in order, each with its codes. Raises InputError for an unknown legend or merge."""
+    merges = find_legend(legend).merges
     if merge not in merges:
         raise InputError(f"legend '{legend}' has no merge '{merge}': choose one of {', '.join(merges)}")
     return merges[merge]
 
 
-def category_names(legend: str, merge: str) -> list[str]:
-    """Names of a merge's categories, index = category. Raises InputError for an unknown legend or merge."""
-    return list(_categories(legend, merge))
+def merge_codes(codes: np.ndarray, table: Mapping[str, Sequence[int]]) -> np.ndarray:
+    """Merge a product's codes (any shape, uint8) by a `merge_table` into categories 0..K-1 (same shape, uint8).
 
-
-def merge_codes(codes: np.ndarray, legend: str, merge: str) -> np.ndarray:
-    """Merge a product's codes (any shape, uint8) into categories 0..K-1 (same shape, uint8).
-
-    A code that the merge does not name, 0 and 255 included, becomes `IGNORE`. Raises InputError for an unknown legend
-    or merge.
+    A code that no category names becomes `IGNORE`.
     """
-    table = np.full(256, IGNORE, np.uint8)
-    for category, members in enumerate(_categories(legend, merge).values()):
-        table[list(members)] = category
-    return table[codes]
+    categories = np.full(256, IGNORE, np.uint8)
+    for category, members in enumerate(table.values()):
+        categories[list(members)] = category
+    return categories[codes]
 
 
 def pseudo_categories(opt: np.ndarray) -> np.ndarray:
@@ -178,7 +231,7 @@ def pseudo_categories(opt: np.ndarray) -> np.ndarray:
     red, green, blue = np.nan_to_num(opt.astype(np.float32))  # (H, W) each
     index = (green - red) / np.maximum(green + red, 1)
     codes = np.select([np.maximum(red, green) < 50, index < -0.1, index > 0.1], [1, 2, 4], 3)
-    return np.where((red == 0) & (green == 0) & (blue == 0), NO_DATA, codes).astype(np.uint8)
+    return np.where((red == 0) & (green == 0) & (blue == 0), 0, codes).astype(np.uint8)
 
 
 def jaxa_tile(lon: float, lat: float) -> str:
@@ -188,57 +241,66 @@ def jaxa_tile(lon: float, lat: float) -> str:
 
 
 class Tiles:
-    """Every land-cover GeoTIFF under `lulc_root`, read as one seamless map.
+    """Every land-cover GeoTIFF under `lulc_root`, read as one seamless map with the codes of `legend`.
 
-    Each tile's own grid and CRS are used as the file states them. Raises InputError for a missing or empty folder.
+    Each tile's own grid and CRS are used as the file states them. Raises InputError for a missing or empty folder, a
+    tile that is no raster or has no CRS, and two tiles of one place, as when a tile was issued anew.
     """
 
-    def __init__(self, lulc_root: str | Path) -> None:
-        import rasterio  # the legends above are read on machines without rasterio
+    def __init__(self, lulc_root: str | Path, legend: str) -> None:
+        from s2olib.data.rasters import header  # the legends above are read on machines without rasterio
 
-        root = Path(lulc_root)
-        self.root = root
-        self.files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".tif", ".tiff"))
+        self.root, self.legend = Path(lulc_root), legend
+        self.files = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in (".tif", ".tiff"))
         if not self.files:
             raise InputError(
                 f"no land-cover GeoTIFF under lulc_root '{lulc_root}': give the folder that holds the tiles"
             )
-        self._bounds = {}
-        for path in self.files:
-            with rasterio.open(path) as tile:
-                if tile.crs is None:
-                    raise InputError(f"land-cover tile '{path}' has no coordinate reference system")
-                self._bounds[path] = (tile.crs, tile.bounds)
+        self._grids = {path: header(path).grid for path in self.files}
+        places: dict[tuple, Path] = {}
+        for path, grid in self._grids.items():
+            if grid.crs is None:
+                raise InputError(f"land-cover tile '{path}' has no coordinate reference system")
+            twin = places.setdefault((grid.crs.to_string(), *np.round(grid.bounds, 6)), path)
+            if twin != path:
+                raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
+
+    @property
+    def footprint(self) -> str:
+        """Says where the tiles lie, and nothing else of them."""
+        return str([(grid.crs.to_string(), grid.bounds) for grid in self._grids.values()])
 
     def covering(self, grid: Grid) -> list[Path]:
         """The tiles whose box meets the grid's, in order of name."""
         from rasterio.warp import transform_bounds
 
         found, boxes = [], {}
-        for path, (crs, box) in self._bounds.items():
-            if crs not in boxes:
-                boxes[crs] = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=21)
-            left, bottom, right, top = boxes[crs]
-            if left < box.right and right > box.left and bottom < box.top and top > box.bottom:
+        for path, tile in self._grids.items():
+            if tile.crs not in boxes:
+                boxes[tile.crs] = transform_bounds(grid.crs, tile.crs, *grid.bounds, densify_pts=21)
+            left, bottom, right, top = boxes[tile.crs]
+            west, south, east, north = tile.bounds
+            if left < east and right > west and bottom < north and top > south:
                 found.append(path)
         return found
 
     def read(self, grid: Grid) -> np.ndarray:
-        """Original codes on a grid, (H, W) uint8, by nearest neighbour, `NO_DATA` where no tile covers.
+        """Original codes on a grid, (H, W) uint8, by nearest neighbour, the legend's `no_data` where no tile covers.
 
-        Raises InputError, naming the tile, where nothing covers at all.
+        Raises InputError, naming the tile, where nothing covers at all or a code is not in the legend.
         """
         from s2olib.data.rasters import codes_on
 
-        codes = np.full((grid.height, grid.width), NO_DATA, np.uint8)
         paths = self.covering(grid)
         if not paths:
-            lon, lat = grid.lonlat(grid.width / 2, grid.height / 2)
-            raise InputError(
-                f"no land-cover tile under '{self.root}' covers ({lon:.3f}, {lat:.3f}): "
-                f"JAXA's would be {jaxa_tile(lon, lat)}"
-            )
-        for path in paths:
-            part = codes_on(path, grid)
-            codes = np.where(codes == NO_DATA, part, codes)
+            raise InputError(f"no land-cover tile under '{self.root}' covers {place_of(grid)}")
+        codes = codes_on(paths[0], grid, self.legend)
+        for path in paths[1:]:
+            codes = np.where(codes == find_legend(self.legend).no_data, codes_on(path, grid, self.legend), codes)
         return codes
+
+
+def place_of(grid: Grid) -> str:
+    """Where a grid's centre is, and what JAXA's tile of it is called."""
+    lon, lat = grid.lonlat(grid.width / 2, grid.height / 2)
+    return f"({lon:.3f}, {lat:.3f}): JAXA's would be {jaxa_tile(lon, lat)}"

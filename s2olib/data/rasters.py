@@ -7,12 +7,14 @@ resampling it happens in linear power, since the mean of decibels is not the dec
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +26,22 @@ from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform, transform_bounds
 from rasterio.windows import Window
 from scipy import ndimage
+from tqdm import tqdm
 
-from s2olib.project import InputError
+from s2olib.data.landcover import find_legend
+from s2olib.project import InputError, writing
 
 SAR_UNITS = ("dB", "linear", "8-bit")
 OPT_UNITS = ("reflectance x 10000", "8-bit")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 WEDGE = 33  # pixels
-RGB_NAMES = ({"B4", "B04", "RED"}, {"B3", "B03", "GREEN"}, {"B2", "B02", "BLUE"})
+# Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
+GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+RGB = ("red", "green", "blue")
+COLOURS = {"RED": "B4", "GREEN": "B3", "BLUE": "B2"}  # Sentinel-2's names of them
+L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+L2A = tuple(name for name in L1C if name != "B10")
+Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,15 @@ class Grid:
 class Scene:
     """One place at one time.
 
-    `read` gives sar (Cs, H, W) and opt (3, H, W) float32 with NaN, and codes (H, W) uint8 or None.
+    `read` gives sar (Cs, H, W) and opt (3, H, W) float32 with NaN, and codes (H, W) uint8 or None. Given the boxes of
+    pixels that are wanted it may leave out what meets none of them.
     """
 
     id: str
     grid: Grid
     files: tuple[Path, ...]
-    read: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
+    read: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray | None]]
+    sar_bands: tuple[str, ...]
     group: str = ""
     season: str = ""
     date: str = ""
@@ -120,22 +132,88 @@ def header(path: Path) -> Header:
     return found
 
 
-def rgb_bands(path: Path, found: Header) -> tuple[int, int, int]:
-    """1-based bands of red, green and blue: by description where the file names them, else by position.
+@lru_cache
+def _crs(text: str) -> CRS:
+    return CRS.from_string(text)
 
-    13 bands (Sentinel-2 L1C) and 12 (L2A, without B10) have them at 4, 3, 2; 3 bands are taken as they come.
+
+def headers(files: Iterable[Path], cache: Path) -> dict[Path, Header]:
+    """The headers of many files below `cache`'s folder, remembered there by name, size and time.
+
+    An interrupted scan goes on where it was; a folder that cannot be written to is scanned anew each time.
+    """
+    known, found, before = {}, {}, 0
+    with suppress(OSError, ValueError):
+        known = json.loads(cache.read_text())
+        before = len(known)
+    try:
+        with rasterio.Env(**GDAL):
+            for path in tqdm(list(files), desc="headers", unit="file", leave=False):
+                stat, name = path.stat(), path.relative_to(cache.parent).as_posix()
+                state = [stat.st_size, stat.st_mtime_ns]
+                if name not in known or known[name][:2] != state:
+                    head, before = header(path), -1
+                    crs = head.grid.crs and head.grid.crs.to_string()
+                    known[name] = [*state, crs, head.grid.transform[:6], head.grid.height, head.grid.width]
+                    known[name] += [head.count, head.dtype, head.names]
+                crs, place, height, width, count, dtype, names = known[name][2:]
+                grid = Grid(crs and _crs(crs), Affine(*place), height, width)
+                found[path] = Header(grid, count, dtype, tuple(names))
+    finally:
+        if before != len(known):
+            with suppress(OSError), writing(cache) as aside:
+                aside.write_text(json.dumps(known))
+    return found
+
+
+def _named(name: str | None) -> str:
+    """A band's name as Sentinel-2 has it: B04, red and B4 are one."""
+    name = (name or "").strip().upper()
+    if name[:2] == "B0":
+        name = f"B{name[2:]}"
+    return COLOURS.get(name, name)
+
+
+def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tuple[int, ...]:
+    """1-based places of the wanted bands: by description where the file names them, else by position.
+
+    13 bands are Sentinel-2's of Level-1C, 12 those of Level-2A (no B10); as many as wanted are taken as they come.
+    Raises InputError, naming the file, where a band cannot be found.
+    """
+    names, asked = [_named(name) for name in found.names], [_named(name) for name in wanted]
+    if not set(asked) <= set(names):
+        if found.count == len(asked) and not set(COLOURS.values()) & set(names):
+            return tuple(range(1, found.count + 1))
+        names = {13: L1C, 12: L2A}.get(found.count, names) if not set(L1C) & set(names) else names
+    for name, band in zip(wanted, asked, strict=True):
+        if band not in names:
+            raise InputError(
+                f"'{path}' has {found.count} bands and none is known as '{name}': name them in the file, or give "
+                f"{len(wanted)}, 12 or 13 bands"
+            )
+    return tuple(list(names).index(band) + 1 for band in asked)
+
+
+def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) -> dict[str, int]:
+    """Polarisations and their 1-based places: by description where the file names them, else VV, VH in this order.
+
+    Without `wanted` it is all there are; a single band without a name, or a grey image in three channels, is "SAR".
+    Raises InputError, naming the file, where one is missing.
     """
     names = [(name or "").strip().upper() for name in found.names]
-    by_name = [next((i for i, name in enumerate(names, start=1) if name in wanted), 0) for wanted in RGB_NAMES]
-    if all(by_name):
-        return tuple(by_name)
-    if found.count in (12, 13):
-        return 4, 3, 2
-    if found.count == 3:
-        return 1, 2, 3
-    raise InputError(
-        f"'{path}' has {found.count} bands without names: red, green and blue are known in 3, 12 or 13 bands only"
-    )
+    if {"VV", "VH"} & set(names):
+        there = {name: names.index(name) + 1 for name in ("VV", "VH") if name in names}
+    elif found.count == 2:
+        there = {"VV": 1, "VH": 2}
+    elif found.count in (1, 3):
+        own = names[0] if found.count == 1 and names[0] else "SAR"
+        there = {wanted[0] if wanted and len(wanted) == 1 else own: 1}
+    else:
+        raise InputError(f"'{path}' has {found.count} bands without names: SAR is one (VV or VH) or two (VV, VH)")
+    for name in wanted or ():
+        if name.upper() not in there and name not in there:
+            raise InputError(f"'{path}' has no SAR band '{name}': it has {', '.join(there)}")
+    return {name: there.get(name) or there[name.upper()] for name in wanted or there}
 
 
 def read_bands(path: Path, bands: tuple[int, ...]) -> np.ndarray:
@@ -169,29 +247,60 @@ def warp(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     return out
 
 
-def codes_on(path: Path, target: Grid) -> np.ndarray:
-    """A land-cover file's first band, nearest neighbour onto a grid: (H, W) uint8, 0 outside and for no data.
+def positions(target: Grid, crs: CRS, top: int, rows: int) -> np.ndarray:
+    """Where the pixel centres of some rows of a grid lie in another CRS: x and y (2, rows, W).
+
+    Exact to less than a micrometre, yet a thousand times cheaper than asking for each pixel: a change of projection is
+    so smooth over a scene that a polynomial through 9 x 9 Chebyshev points repeats it.
+    """
+    nodes = np.cos(np.pi * (np.arange(9) + 0.5) / 9)  # in [−1, 1]
+    weights = 1 / np.prod(nodes[:, None] - nodes + np.eye(9), 1)  # of Lagrange's polynomial in barycentric form
+
+    def basis(count: int) -> np.ndarray:
+        at = (np.arange(count) + 0.5) / count * 2 - 1
+        gap = at[:, None] - nodes
+        exact = np.abs(gap) < 1e-14
+        terms = weights / np.where(exact, 1, gap)
+        return np.where(exact.any(1, keepdims=True), exact, terms / terms.sum(1, keepdims=True))  # (count, 9)
+
+    row, column = np.meshgrid(top + (nodes + 1) / 2 * rows, (nodes + 1) / 2 * target.width, indexing="ij")
+    found = transform(target.crs, crs, *(v.ravel() for v in target.transform @ (column, row)))
+    return basis(rows) @ np.reshape(found[:2], (2, 9, 9)) @ basis(target.width).T
+
+
+def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
+    """A land-cover file's first band, nearest neighbour onto a grid: (H, W) uint8, the legend's `no_data` outside.
 
     Every pixel takes the code that its centre falls on, exactly: GDAL's warper approximates positions to an eighth of a
-    pixel, and moves a valid code that equals the target's no data to the next one (0 would become 1, water).
+    pixel, and moves a valid code that equals the target's no data to the next one (0 would become 1, water). Raises
+    InputError for a code that the legend does not have; 0, 255 and negative ones are taken for no data.
     """
-    out = np.zeros((target.height, target.width), np.uint8)
+    known = find_legend(legend)
+    out = np.full((target.height, target.width), known.no_data, np.uint8)
     with _opened(path) as file:
         if file.crs is None or (file.crs, file.transform, file.shape) == (target.crs, target.transform, out.shape):
-            return file.read(1, masked=True).filled(0).astype(np.uint8)
+            return _checked_codes(file.read(1, masked=True), known, legend, path)
         for start in range(0, target.height, 256):  # a band of rows at a time, for bounded memory
             part = out[start : start + 256]
-            row, column = (np.indices(part.shape) + 0.5).reshape(2, -1)
-            x, y = transform(target.crs, file.crs, *(target.transform @ (column, row + start)))
-            columns, rows = np.floor(~file.transform @ (np.array(x), np.array(y))).astype(int)
+            x, y = positions(target, file.crs, start, len(part))
+            columns, rows = np.floor(~file.transform @ (x, y)).astype(int)
             inside = (rows >= 0) & (rows < file.height) & (columns >= 0) & (columns < file.width)
             if inside.any():
                 rows, columns = rows[inside], columns[inside]
                 top, left = rows.min(), columns.min()
                 window = Window(left, top, columns.max() - left + 1, rows.max() - top + 1)
-                codes = file.read(1, window=window, masked=True).filled(0)
-                part.reshape(-1)[inside] = codes[rows - top, columns - left]
+                codes = _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
+                part[inside] = codes[rows - top, columns - left]
     return out
+
+
+def _checked_codes(codes: np.ma.MaskedArray, known, legend: str, path: Path) -> np.ndarray:
+    present = [code for code in np.unique(codes.compressed()).tolist() if code >= 0]
+    for code in set(present) - set(known.names) - {0, 255, known.no_data}:
+        raise InputError(
+            f"'{path}' has the code {code:g}, which legend '{legend}' has not: choose the map's own legend"
+        )
+    return np.where(codes.filled(0) < 0, known.no_data, codes.filled(known.no_data)).astype(np.uint8)
 
 
 def check_units(values: np.ndarray, units: str, path: Path) -> None:
@@ -205,6 +314,8 @@ def check_units(values: np.ndarray, units: str, path: Path) -> None:
         raise InputError(
             f"{found}: decibels of land and sea are mostly negative, so set sar_units to 'linear' or '8-bit'"
         )
+    if units == "dB" and finite.size > 1000 and (finite == np.round(finite)).all():
+        raise InputError(f"{found}, whole numbers alone: decibels were cut to integers somewhere, fetch the file anew")
     if units == "linear" and low < 0:
         raise InputError(f"{found}: power is never negative, so set sar_units to 'dB'")
     if units == "linear" and high > 10_000:
@@ -230,21 +341,57 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
     return np.where(empty, np.float32(np.nan), opt)
 
 
-def _read_pair(sar_path, opt_path, lulc_path, target: Grid, sar_units: str, opt_units: str, opt_offset: float):
-    found = header(sar_path)
-    sar = read_bands(sar_path, (1, 2) if found.count == 2 else (1,))  # a grey PNG in three channels repeats itself
-    check_units(sar, sar_units, sar_path)
+def sar_no_data(sar: np.ndarray, units: str) -> np.ndarray:
+    """Set pixels that hold nothing to NaN: infinite ones, and what is zero in all bands of dB or power.
+
+    Zero is a value in 8-bit images, so there it counts only in solid squares of `WEDGE`.
+    """
+    empty = ~np.isfinite(sar).all(0)
+    zero = (sar == 0).all(0)
+    if units != "8-bit" and len(sar) > 1:
+        empty |= zero
+    elif zero.any():
+        empty |= ndimage.maximum_filter(ndimage.minimum_filter(zero, WEDGE), WEDGE)
+    return np.where(empty, np.float32(np.nan), sar)
+
+
+def check_order(sar: np.ndarray, bands: Sequence[str], path: Path) -> None:
+    """Refuse VV and VH in dB that look swapped: over land and sea the cross-polarised echo is the weaker."""
+    if {"VV", "VH"} <= set(bands) and np.isfinite(sar).all(0).any():
+        excess = float(np.nanmedian(sar[list(bands).index("VH")] - sar[list(bands).index("VV")]))
+        if excess > 1:
+            raise InputError(f"'{path}' looks swapped: its VH is {excess:.1f} dB above VV; name the bands in the file")
+
+
+def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
+    """Reflectance without the offset that Level-2A has stored since processing baseline 04.00; below zero is zero.
+
+    Raises InputError where the median is not even half the offset: then the file has none.
+    """
+    if offset and np.isfinite(opt).any() and (median := np.nanmedian(opt)) < offset / 2:
+        raise InputError(f"'{path}' has a median of {median:g} against opt_offset {offset:g}: it has no offset, give 0")
+    return np.maximum(opt - offset, 0)
+
+
+def _read_pair(paths, bands, target: Grid, sar_units: str, opt_units: str, opt_offset: float, legend: str, boxes=None):
+    path, (polarisations, colours) = paths["s1"], bands
+    sar, source = read_bands(path, tuple(polarisations.values())), header(path).grid
+    check_units(sar, sar_units, path)
+    sar = sar_no_data(sar, sar_units)
     if sar_units == "8-bit":
-        sar = warp(sar, found.grid, target)
+        sar = warp(sar, source, target)
     elif sar_units == "linear":
-        sar = to_db(warp(sar, found.grid, target))
-    elif found.grid != target:
-        sar = to_db(warp(to_linear(sar), found.grid, target))
-    found = header(opt_path)
-    opt = read_bands(opt_path, rgb_bands(opt_path, found))
-    check_units(opt, opt_units, opt_path)
-    opt = np.maximum(optical_no_data(opt, opt_units) - opt_offset, 0)
-    return sar, warp(opt, found.grid, target), None if lulc_path is None else codes_on(lulc_path, target)
+        sar = to_db(warp(sar, source, target))
+    elif source != target:
+        sar = to_db(warp(to_linear(sar), source, target))
+    if sar_units != "8-bit":
+        check_order(sar, list(polarisations), path)
+    path = paths["s2"]
+    opt = read_bands(path, colours)
+    check_units(opt, opt_units, path)
+    opt = remove_offset(optical_no_data(opt, opt_units), opt_offset, path)
+    codes = codes_on(paths["lulc"], target, legend) if "lulc" in paths else None
+    return sar, warp(opt, header(path).grid, target), codes
 
 
 def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
@@ -261,6 +408,34 @@ def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
     return found
 
 
+def _iso(date: str, pair: str, pairs_csv: str | Path | None) -> str:
+    for pattern in ("%Y-%m-%d", "%d.%m.%Y", "%Y%m%d"):
+        with suppress(ValueError):
+            return datetime.strptime(date, pattern).date().isoformat()
+    if date:
+        raise InputError(f"pairs_csv '{pairs_csv}' has the date '{date}' for '{pair}': write it as 2020-11-04")
+    return ""
+
+
+def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable[str]) -> pd.DataFrame:
+    if pairs_csv is None:
+        table = pd.DataFrame({"id": sorted(ids)})
+    elif not Path(pairs_csv).is_file():
+        raise InputError(f"pairs_csv '{pairs_csv}' does not exist")
+    else:
+        try:
+            table = pd.read_csv(pairs_csv, dtype=str, keep_default_na=False)
+        except ValueError as error:
+            raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
+    if "id" not in table:
+        table = table.rename(columns={table.columns[0]: "id"})
+    if group_column and group_column not in table:
+        raise InputError(f"pairs_csv '{pairs_csv}' has no column '{group_column}': it has {', '.join(table)}")
+    if table["id"].duplicated().any():
+        raise InputError(f"pairs_csv '{pairs_csv}' lists id '{table['id'][table['id'].duplicated()].iloc[0]}' twice")
+    return table.sort_values("id")
+
+
 def folder_scenes(
     sar_dir: str | Path,
     opt_dir: str | Path,
@@ -271,39 +446,30 @@ def folder_scenes(
     sar_units: str = "dB",
     opt_units: str = "reflectance x 10000",
     opt_offset: float = 0,
+    polarisations: Sequence[str] | None = None,
+    colours: Sequence[str] = RGB,
     grid: str = "optical",
+    legend: str = "",
 ) -> list[Scene]:
     """Scenes from folders of your own pairs, each pair on the grid of its optical (or SAR) image.
 
     Files pair by their name without suffix. `pairs_csv` chooses and names pairs: column `id` (or the first), optional
-    `s1`, `s2`, `lulc` (file names in their folders; default the id), `date`, `season`, `opt_offset` and a group.
-    SAR has one or two bands; optical is three bands, or Sentinel-2's 12 or 13. `opt_offset` is taken from stored
-    reflectance (1000 for Level-2A of processing baseline 04.00 and later). Without geography both images of a pair must
-    have the same size. Raises InputError for anything missing, doubled or contradictory, naming the file.
+    `s1`, `s2`, `lulc` (file names in their folders; default the id), `date` or `s2_date`, `season`, `opt_offset` and a
+    group. Which bands are taken say `sar_bands` and `optical_bands`. `opt_offset` is taken from stored reflectance
+    (1000 for Level-2A of processing baseline 04.00 and later). Without geography both images of a pair must have the
+    same size. Raises InputError for anything missing, doubled or contradictory, naming the file.
     """
     if grid not in ("optical", "sar"):
         raise InputError(f"grid '{grid}' is unknown: choose 'optical' or 'sar'")
     sources = {"s1": _by_stem(sar_dir, "sar_dir"), "s2": _by_stem(opt_dir, "opt_dir")}
     if lulc_dir is not None:
         sources["lulc"] = _by_stem(lulc_dir, "lulc_dir")
-    if pairs_csv is None:
-        table = pd.DataFrame({"id": sorted(sources["s2"])})
-        for stem in sorted(set(sources["s1"]) - set(sources["s2"])):
-            raise InputError(
-                f"'{sources['s1'][stem]}' has no partner in opt_dir: add '{stem}' there or list pairs in a pairs_csv"
-            )
-    else:
-        if not Path(pairs_csv).is_file():
-            raise InputError(f"pairs_csv '{pairs_csv}' does not exist")
-        table = pd.read_csv(pairs_csv, dtype=str, keep_default_na=False)
-        if "id" not in table:
-            table = table.rename(columns={table.columns[0]: "id"})
-    if group_column and group_column not in table:
-        raise InputError(f"pairs_csv '{pairs_csv}' has no column '{group_column}': it has {', '.join(table)}")
-    if table["id"].duplicated().any():
-        raise InputError(f"pairs_csv '{pairs_csv}' lists id '{table['id'][table['id'].duplicated()].iloc[0]}' twice")
+    for stem in sorted(set(sources["s1"]) - set(sources["s2"])) if pairs_csv is None else ():
+        raise InputError(
+            f"'{sources['s1'][stem]}' has no partner in opt_dir: add '{stem}' there or list pairs in a pairs_csv"
+        )
     scenes = []
-    for row in table.sort_values("id").to_dict("records"):
+    for row in _table(pairs_csv, group_column, sources["s2"]).to_dict("records"):
         paths = {}
         for kind, found in sources.items():
             name = row.get(kind) or row["id"]
@@ -321,13 +487,17 @@ def folder_scenes(
                 raise InputError(
                     f"'{paths[kind]}' cannot be laid over its partner: one has no geography and sizes or CRS differ"
                 )
-        if heads["s1"].count > 3:
-            raise InputError(f"'{paths['s1']}' has {heads['s1'].count} bands: SAR is one (VV or VH) or two (VV, VH)")
-        rgb_bands(paths["s2"], heads["s2"])
+        sar = sar_bands(paths["s1"], heads["s1"], polarisations)
+        bands = sar, optical_bands(paths["s2"], heads["s2"], colours)
+        if scenes and tuple(sar) != scenes[0].sar_bands:
+            raise InputError(
+                f"'{paths['s1']}' has the SAR bands {', '.join(sar)} where others have {', '.join(scenes[0].sar_bands)}"
+            )
         offset = float(row.get("opt_offset") or opt_offset)
-        args = (paths["s1"], paths["s2"], paths.get("lulc"), target, sar_units, opt_units, offset)
-        extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": row.get("date", "")}
-        scenes.append(Scene(row["id"], target, tuple(paths.values()), partial(_read_pair, *args), **extra))
+        read = partial(_read_pair, paths, bands, target, sar_units, opt_units, offset, legend)
+        date = _iso(row.get("date") or row.get("s2_date") or "", row["id"], pairs_csv)
+        extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
+        scenes.append(Scene(row["id"], target, tuple(paths.values()), read, tuple(sar), **extra))
     return scenes
 
 

@@ -6,6 +6,7 @@ other (the talk's only augmentation is a sliding window); validation and test wi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,8 +18,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
+from s2olib.data import SPLITS
 from s2olib.data.rasters import Grid, Scene
-from s2olib.data.triplets import SPLITS
 from s2olib.project import InputError, resolve
 
 METRES_PER_DEGREE = 111_320
@@ -56,8 +57,21 @@ def _on_lattice(window: Window, split: str, size: int, stride: int) -> bool:
     return window.row % step == 0 and window.column % step == 0
 
 
+def _assign(window: Window, split: str, size: int, stride: int) -> bool:
+    """Give a window its split, unless there is a reason against it; False if it is not one of that split's at all."""
+    if on_lattice := _on_lattice(window, split, size, stride):
+        window.split = None if window.reason else split
+    else:
+        window.reason = ""
+    return on_lattice
+
+
 def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Path, size: int, stride: int) -> None:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    """The split as a CSV of scenes or patches says, with every entry used."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise InputError(f"split_file '{path}' is no table with a header ({error})") from error
     if not {"id", "split"} <= set(table):
         raise InputError(f"split_file '{path}' needs the columns id and split; it has {', '.join(table)}")
     for row in table[~table["split"].isin([*SPLITS, "guard"])].itertuples():
@@ -82,8 +96,8 @@ def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Pat
                 window.reason, used = "guard gap", used | {name}
             elif split is None:
                 window.reason = "not in the split file"
-            elif _on_lattice(window, split, size, stride):
-                window.split, used = split, used | {name}
+            elif _assign(window, split, size, stride):
+                used |= {name}
     for name in listed:
         if name not in used:
             raise InputError(
@@ -91,7 +105,16 @@ def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Pat
             )
 
 
-def split_by_region(scenes, candidates, test_places, buffer_m, shares, size: int, stride: int, seed: int) -> None:
+def split_by_region(
+    scenes: list[Scene],
+    candidates: list[list[Window]],
+    test_places: Sequence[tuple[float, float]],
+    buffer_m: float,
+    shares: Sequence[float],
+    size: int,
+    stride: int,
+    seed: int,
+) -> None:
     """Whole regions into splits: test places first, then the seeded draw that comes closest to the shares."""
     geographic = [scene.grid.crs is not None for scene in scenes]
     if all(geographic):
@@ -113,7 +136,7 @@ def split_by_region(scenes, candidates, test_places, buffer_m, shares, size: int
             forced[region[i]] |= any(_metres_to(scene.grid, place) <= buffer_m for place in test_places)
     weights = np.zeros(len(names))
     for i, windows in enumerate(candidates):
-        weights[region[i]] += sum(_on_lattice(w, "test", size, stride) for w in windows)
+        weights[region[i]] += sum(not w.reason and _on_lattice(w, "test", size, stride) for w in windows)
     shares = np.asarray(shares, float) / np.sum(shares)
     draws = np.random.default_rng(seed).choice(3, (8192, len(names)), p=shares)
     draws[:, forced] = 2
@@ -128,7 +151,7 @@ def split_by_region(scenes, candidates, test_places, buffer_m, shares, size: int
     for i, windows in enumerate(candidates):
         split = SPLITS[draws[best, region[i]]]
         for window in windows:
-            window.split = split if _on_lattice(window, split, size, stride) else None
+            _assign(window, split, size, stride)
 
 
 def _metres_to(grid: Grid, place: Sequence[float]) -> float:
@@ -157,7 +180,19 @@ def _distances(a: list[Grid], b: list[Grid] | None = None) -> np.ndarray:
 
 
 def guard(candidates: list[list[Window]], buffer_m: float) -> None:
-    """Take windows too close to test's, then to validation's, out of the other splits; overlap is an error."""
+    """Take windows too close to test's, then to validation's, out of the other splits; overlap is an error.
+
+    Of windows of test, or of validation, that share ground although they are of different scenes, the first is kept.
+    """
+    for split in ("test", "validation"):
+        for first, second in _close(candidates, split, split, 0):
+            if first[0].scene < second[0].scene:
+                deep = _distances([w.grid for w in second], [w.grid for w in first])  # (second, first)
+                for window, row in zip(second, deep, strict=True):
+                    kept = [i for i, w in enumerate(first) if w.split]
+                    if kept and row[kept].min() < -window.grid.transform.a / 2:
+                        other = first[kept[row[kept].argmin()]]
+                        window.split, window.reason, window.value = None, f"ground seen in {split}", other.id
     for strong, weak in STRONGER:
         for kept, others in _close(candidates, strong, weak, buffer_m):
             distances = _distances([w.grid for w in others], [w.grid for w in kept])  # (others, kept)
@@ -177,12 +212,12 @@ def _close(scenes: list[list[Window]], strong: str, weak: str, metres: float) ->
     kept, others = (
         [found for windows in scenes if (found := [w for w in windows if w.split == s])] for s in (strong, weak)
     )
-    for a in kept:
-        for b in others:
-            if (a[0].grid.crs is None) != (b[0].grid.crs is None) or (not a[0].grid.crs and a[0].scene != b[0].scene):
-                continue
-            if _distances([_hull(a)], [_hull(b)])[0, 0] <= max(metres, TOUCH):
-                yield a, b
+    plain = {windows[0].scene: windows for windows in kept if windows[0].grid.crs is None}
+    yield from ((plain[b[0].scene], b) for b in others if b[0].grid.crs is None and b[0].scene in plain)
+    kept, others = ([windows for windows in side if windows[0].grid.crs] for side in (kept, others))
+    if kept and others:
+        distances = _distances([_hull(a) for a in kept], [_hull(b) for b in others])
+        yield from ((kept[i], others[j]) for i, j in np.argwhere(distances <= max(metres, TOUCH)))
 
 
 def _hull(windows: list[Window]) -> Grid:
@@ -206,12 +241,15 @@ def _on_disk(dataset_root: Path, split: str) -> list[list[Window]]:
 
 
 def check_separation(dataset_root: str | Path) -> None:
-    """Prove from the written index files alone that no two patches of different splits touch.
+    """Prove from what was written that no two patches of different splits touch.
 
-    Patches without geography are compared by row and column within their scene. Raises InputError naming two patches.
+    Patches without geography are compared by row and column within their scene, and by content: benchmarks repeat
+    images, or cut them with an overlap of half, so no quarter of one may be in another split. Raises InputError naming
+    two patches.
     """
     root = resolve(dataset_root)
     scenes = [scene for split in SPLITS for scene in _on_disk(root, split)]
+    seen: dict[bytes, Window] = {}
     for strong, weak in STRONGER:
         for kept, others in _close(scenes, strong, weak, 0):
             distances = _distances([w.grid for w in kept], [w.grid for w in others])
@@ -219,6 +257,27 @@ def check_separation(dataset_root: str | Path) -> None:
                 i, j = np.unravel_index(distances.argmin(), distances.shape)
                 raise InputError(
                     f"{strong} patch '{kept[i].id}' touches {weak} patch '{others[j].id}': the split leaks"
+                )
+
+    for split in SPLITS:
+        _check_content(root, split, seen)
+
+
+def _check_content(root: Path, split: str, seen: dict[bytes, Window]) -> None:
+    """Compare a split's quarters of patches without geography with those `seen`, and add them."""
+    windows = [w for scene in _on_disk(root, split) for w in scene]  # the arrays' order: scenes are written one by one
+    opt = np.load(root / split / "opt.npy", mmap_mode="r")  # (N, 3, P, P)
+    half = opt.shape[-1] // 2
+    for window, patch in zip(windows, opt, strict=True):
+        for row, column in np.ndindex(2, 2) if window.grid.crs is None else ():
+            part = patch[:, row * half : (row + 1) * half, column * half : (column + 1) * half]
+            if part.std() < 2:  # empty, and equal to anything empty
+                continue
+            twin = seen.setdefault(hashlib.sha256(part.tobytes()).digest(), window)
+            if twin.split != split:
+                raise InputError(
+                    f"{twin.split} patch '{twin.id}' shares pixels with {split} patch '{window.id}': the split leaks, "
+                    "put both in one split"
                 )
 
 

@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from s2olib.data.landcover import IGNORE, merge_codes
+from s2olib.data import SPLITS
+from s2olib.data.landcover import IGNORE, merge_codes, merge_table
 from s2olib.project import InputError, resolve
 
-SPLITS = ("train", "validation", "test")
 __all__ = ["IGNORE", "SPLITS", "Triplets"]
 
 
@@ -71,6 +71,9 @@ class Triplets(Dataset):
         self.has_lulc = (self.folder / "lulc.npy").is_file()
         self.categories: list[str] = self.info["lulc"]["categories"] if self.info["lulc"] else []
         self.num_classes = len(self.categories)
+        if self.info["lulc"]:  # data sets written before the table was stored name a legend of this library
+            lulc = self.info["lulc"]
+            self._merge = lulc.get("codes") or merge_table(lulc["legend"], lulc["merge"])
         self._arrays: dict[str, np.ndarray] = {}
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that outlive an epoch see it change
 
@@ -105,7 +108,6 @@ class Triplets(Dataset):
         window = (slice(top, top + size), slice(left, left + size))
         item = {"item": i, **{name: self._scaled(name, self._patch(name, i, *window)) for name in ("sar", "opt")}}
         if self.has_lulc:
-            legend = self.info["lulc"]
-            merged = merge_codes(self._patch("lulc", i, *window), legend["legend"], legend["merge"])
+            merged = merge_codes(self._patch("lulc", i, *window), self._merge)
             item["lulc"] = torch.from_numpy(merged.astype(np.int64))
         return item
