@@ -25,38 +25,55 @@
 # %% tags=["parameters"]
 source: str = "embedded"  # embedded | sen12ms | folder
 archive_root: str = "data/embedded/sen12ms"  # SEN12MS's season folders
+tar_root: str = ""  # SEN12MS's tar archives, from which archive_root is filled with what lies on the map
 lulc_root: str = "data/embedded/hrlulc"  # land-cover tiles
 sar_dir: str = ""  # source folder: SAR files,
 opt_dir: str = ""  # optical files,
 lulc_dir: str = ""  # land-cover files (none: no land cover),
 pairs_csv: str = ""  # and their pairing (none: by file name)
+group_column: str = ""  # column of pairs_csv that splits may not cut
+grid: str = "optical"  # optical | sar: whose grid a pair is warped to
 sar_units: str = "dB"  # dB | linear | 8-bit
 opt_units: str = "reflectance x 10000"  # reflectance x 10000 | 8-bit
-legend: str = "hrlulc-v21.11"  # of the land cover
-merge: str = "four"  # of its classes into categories
+opt_offset: float = 0.0  # in stored reflectance: 1000 for Level-2A of processing baseline 04.00 and later
+sar_bands: list = []  # polarisations (none: all there are)
 opt_bands: list = ["red", "green", "blue"]  # what the three optical channels are
+sar_limits: list = []  # (low, high) per band, mapped to [−1, 1] (none: −25..0 dB, VH −32..−5 dB, 0..255)
+opt_limits: list = []  # the same (none: 0..0.3 reflectance, 0..255)
 pixel_size_m: float = 0.0  # where files do not say it
-group_column: str = ""  # column of pairs_csv that splits may not cut
-split_file: str = ""  # CSV of id and split (none: by region)
+legend: str = "hrlulc-v21.11"  # of the land cover, or a YAML file of your own
+merge: str = "four"  # of its classes into categories
+lulc_epoch: str = ""  # when the land-cover map was made (none: what the legend says)
 dataset_root: str = "data/quick"  # where the data set is written
+geotiff_dir: str = ""  # where GeoTIFFs for a GIS are written (none: nowhere)
 patch_size: int = 128  # pixels
 stride: int = 96  # pixels between training windows
 resolution_factor: int = 1  # 2 averages 10 m to 20 m
+split_file: str = ""  # CSV of id and split (none: by region)
+shares: list = [0.75, 0.14, 0.11]  # training, validation and test, when split by region
 buffer_m: float = 2000.0  # metres that keep windows of different splits apart
 max_nodata: float = 0.01  # share of a patch's pixels above which it is refused,
-max_cloud: float = 0.2  # the same for cloud,
+max_unlabelled: float = 0.5  # the same for pixels without a category,
+max_sea: float = 0.99  # for open water,
+max_cloud: float = 0.2  # and for cloud,
 cloud_brightness: float = 0.0  # which is whatever is brighter and colourless (0: 0.25 reflectance, 200 in 8 bits)
-lulc_epoch: str = ""  # when the land-cover map was made
+haze_brightness: float = 0.0  # of the darkest hundredth of a veiled patch (0: 0.15 reflectance, not judged in 8 bits)
+border_noise_db: float = -35.0  # mean power that is noise and no echo
+credit: str = ""  # of folders of your own
+workers: int = 0  # processes that read and judge (0: one per core, where there is enough to do)
 seed: int = 0
 
 # %%
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
 from s2olib import figures
-from s2olib.data import build, landcover, triplets
+from s2olib.data import SPLITS, build, landcover, triplets
+from s2olib.data.datasheet import datasheet
+from s2olib.data.export import export_geotiffs
 from s2olib.project import resolve
 
 figures.use_style()
@@ -71,8 +88,8 @@ figures.use_style()
 rows = [{"category": "none: these data have no land cover", "classes": ""}]
 product = "no product"
 if legend:
-    product, names = landcover.LEGENDS[legend].product, landcover.LEGENDS[legend].names
-    merged = landcover.LEGENDS[legend].merges[merge]
+    product, names = landcover.find_legend(legend).product, landcover.find_legend(legend).names
+    merged = landcover.merge_table(legend, merge)
     rows = [{"category": k, "classes": ", ".join(names[code] for code in codes)} for k, codes in merged.items()]
 Markdown(figures.metric_table(rows, f"Categories, and the classes of {product} in each.", "tab-merge"))
 
@@ -87,42 +104,65 @@ info = build.build(
     dataset_root,
     source=source,
     archive_root=archive_root,
+    tar_root=tar_root,
     lulc_root=lulc_root,
     sar_dir=sar_dir,
     opt_dir=opt_dir,
     lulc_dir=lulc_dir,
     pairs_csv=pairs_csv,
     group_column=group_column,
-    split_file=split_file,
+    grid=grid,
     sar_units=sar_units,
     opt_units=opt_units,
+    opt_offset=opt_offset,
+    sar_bands=sar_bands,
     opt_bands=opt_bands,
+    sar_limits=sar_limits,
+    opt_limits=opt_limits,
+    pixel_size_m=pixel_size_m or None,
     legend=legend,
     merge=merge,
+    lulc_epoch=lulc_epoch,
     patch_size=patch_size,
     stride=stride,
     resolution_factor=resolution_factor,
-    pixel_size_m=pixel_size_m or None,
+    split_file=split_file,
+    shares=shares,
     buffer_m=buffer_m,
     max_nodata=max_nodata,
+    max_unlabelled=max_unlabelled,
+    max_sea=max_sea,
     max_cloud=max_cloud,
     cloud_brightness=cloud_brightness or None,
-    lulc_epoch=lulc_epoch,
+    haze_brightness=haze_brightness or None,
+    border_noise_db=border_noise_db,
+    credit=credit,
     seed=seed,
+    workers=workers or None,
 )
 
 # %% tags=["nbval-check-output"]
-rows = [
-    {"split": split, "triplets": info["counts"][split], "unique area (km²)": (info["unique_area_km2"] or {}).get(split)}
-    for split in triplets.SPLITS
-]
+talk = {"train": 4033, "validation": 738, "test": 589}
+area, rows = info["unique_area_km2"], []
+for split in SPLITS:
+    share = info["counts"][split] / sum(info["counts"].values())
+    row = {
+        "split": split,
+        "triplets": info["counts"][split],
+        "share (%)": 100 * share,
+        "unique area (km²)": area[split],
+    }
+    rows.append(row | {"the talk's triplets": talk[split], "the talk's share (%)": 100 * talk[split] / 5360})
 kind = "SYNTHETIC archive" if info["synthetic"] else f"source {source}"
-caption = f"Triplets of {patch_size} x {patch_size} px, {kind}. Training windows slide by {stride} px and overlap."
+caption = (
+    f"Triplets of {patch_size} x {patch_size} px, {kind}, beside the talk's. Training windows slide by {stride} px."
+)
 Markdown(figures.metric_table(rows, caption, "tab-splits"))
 
 # %% [markdown]
 # The talk reports 5917 triplets in all, and 4033, 738 and 589 for training, validation and test. Those three sum to
-# 5360; see {doc}`/book/choices`. What was built here is as large as its source allows, and no larger.
+# 5360; see {doc}`/book/choices`. What was built here is as large as its source allows, and no larger: every window that
+# is not among the counts is in the table of refused windows below, with the reason.
 #
 # The fingerprint below is a hash of everything that was written. Every run record carries it, so a number can always be
 # traced to the data that gave it.
@@ -142,7 +182,7 @@ info["fingerprint"]
 
 # %% mystnb={"figure": {"name": "fig-split-map", "caption": "Windows of the data set by split, or their counts where the source has no geography."}, "image": {"alt": "Map of the windows of the three splits"}}
 indices = []
-for split in triplets.SPLITS:
+for split in SPLITS:
     indices.append(pd.read_csv(Path(resolve(dataset_root)) / split / "index.csv", dtype={"id": str, "group": str}))
     indices[-1]["split"] = split
 index = pd.concat(indices, ignore_index=True)
@@ -178,6 +218,36 @@ refused = pd.DataFrame(info["refused"], columns=["id", "reason", "value"])
 rows = refused.groupby("reason").size().rename("windows").reset_index().to_dict("records")
 rows = rows or [{"reason": "none", "windows": 0}]
 Markdown(figures.metric_table(rows, "Windows that were refused, by reason.", "tab-refused"))
+
+# %% mystnb={"figure": {"name": "fig-refused", "caption": "Refused patches, up to two for each reason: radar on the left, optical on the right."}, "image": {"alt": "Examples of refused patches"}}
+folder = Path(resolve(dataset_root)) / "refused"
+reasons = refused.set_index("id")["reason"]
+shown = (
+    pd.read_csv(folder / "index.csv", dtype={"id": str}) if (folder / "opt.npy").is_file() else pd.DataFrame({"id": []})
+)
+shown = shown[shown.groupby(shown["id"].map(reasons)).cumcount() < 2]
+pictures = []
+for i in shown.index:
+    pair = []
+    for name in ("sar", "opt"):
+        low, high = np.array(info[name]["limits"]).T[:, :, None, None]
+        stored = np.load(folder / f"{name}.npy", mmap_mode="r")[i] * info[name]["scale"]
+        pair.append(np.nan_to_num((stored - low) / (high - low) * 2 - 1, nan=-1).clip(-1, 1))
+    pictures.append(np.concatenate([figures.sar_picture(pair[0]), figures.opt_picture(pair[1])], axis=1))
+if pictures:
+    figure = figures.refused_examples(pictures, list(shown["id"].map(reasons)))
+
+# %% [markdown]
+# ## Datasheet
+#
+# What another laboratory must know before it uses these data, from `dataset.json` alone.
+
+# %% tags=["nbval-check-output"]
+Markdown(datasheet(dataset_root))
+
+# %%
+if geotiff_dir:  # every patch for a GIS such as QGIS, with named bands and the legend's colours
+    print(len(export_geotiffs(dataset_root, geotiff_dir)), "GeoTIFFs in", geotiff_dir)
 
 # %% [markdown]
 # **What this does not show.** Counts and splits say nothing about how well radar and optical images are aligned, nor how

@@ -152,7 +152,7 @@ def test_refused_patches_carry_their_reason(tmp_path):
         "cloud": ("cloud", 0.5),
         "edge": ("no data", 0.0625),
         "nan": ("no data", 0.125),
-        "off": ("outside the map", 1.0),
+        "off": ("unlabelled", 1.0),
         "sea": ("open sea", 1.0),
         "small": ("smaller than a patch", "64 x 32"),
     }

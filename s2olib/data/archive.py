@@ -218,7 +218,7 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
             continue
         part = read_bands(pair["s1"], tuple(polarisations.values()))
         check_units(part, "dB", pair["s1"])
-        part = sar_no_data(part, "dB")
+        part = sar_no_data(part)
         check_order(part, list(polarisations), pair["s1"])
         _lay(sar, part, row, column, pair["s1"])
         part = read_bands(pair["s2"], colours)

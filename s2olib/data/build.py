@@ -46,6 +46,7 @@ SOURCES = ("sen12ms", "embedded", "folder")
 SAR_LIMITS = {"VH": [-32.0, -5.0]}  # dB; any other band has VV's
 TEST_PLACES = ((136.30, 36.30), (136.15, 36.20))  # Kaga and Mikuni, which the talk compares by eye
 COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "row", "col", "date")
+EXAMPLES = 4  # refused patches that are kept to be looked at, for each reason
 PART = 64  # windows in a part of the work, unless one scene has more
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 
@@ -152,10 +153,12 @@ def build(
         executor: who does the work, such as a Dask cluster's ``Client.get_executor()``; workers must see the same
             paths. Default: a pool of `workers` processes (default one per core), none where a core has little to do.
 
+    `dataset_root` also gets a folder `refused` with the first patches that were refused for each reason, to look at.
+
     Raises InputError, and leaves no data set behind, for input that is missing, contradictory or gives an empty split,
     and where the disk is full or may not be written to.
     """
-    given = {name: None if value == "" else value for name, value in locals().items()}
+    given = {name: None if value in ("", []) else value for name, value in locals().items()}
     for name in ("dataset_root", "executor", "workers"):
         given.pop(name)
     parameters = json.loads(json.dumps(given, default=str))
@@ -218,13 +221,21 @@ def build(
         parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = job
     with _space_for(root) as folder, writing(root) as aside:
         _run(parts, rules, folder, executor, workers)
+        kept = Counter()
         with ExitStack() as stack:
-            out = {name: stack.enter_context(_Split(aside / name, _categories(parameters))) for name in SPLITS}
+            names = _categories(parameters)
+            out = {name: stack.enter_context(_Split(aside / name, names)) for name in (*SPLITS, "refused")}
             for part in tqdm(parts, desc="join", unit="part", leave=False):
-                refused += json.loads((folder / part / "refused.json").read_text())
+                judged = json.loads((folder / part / "refused.json").read_text())
                 for name in SPLITS:
                     out[name].append(folder / part / name)
-        counts = {name: split.count for name, split in out.items()}
+                wanted = []
+                for reason, name in ((r["reason"], r["id"]) for r in judged):
+                    kept[reason] += 1
+                    wanted += [name] if kept[reason] <= EXAMPLES else []
+                out["refused"].append(folder / part / "refused", wanted)
+                refused += judged
+        counts = {name: out[name].count for name in SPLITS}
         for name in SPLITS:
             if not counts[name]:
                 reasons = Counter(r["reason"] for r in refused).most_common(3)
@@ -463,11 +474,11 @@ def _run(parts: dict[str, list], rules: Rules, folder: Path, executor: Executor 
 
 def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
     """Read and judge a part's scenes, and write what is good to `folder`, whole or not at all."""
-    refused = []
+    refused, examples = [], Counter()
     with writing(folder) as aside, rasterio.Env(**rasters.GDAL):
         with ExitStack() as stack:
             names = list(merge_table(rules.legend, rules.merge)) if rules.legend else []
-            out = {name: stack.enter_context(_Split(aside / name, names)) for name in SPLITS}
+            out = {name: stack.enter_context(_Split(aside / name, names)) for name in (*SPLITS, "refused")}
             for scene, windows in job:
                 sar, opt, codes = _coarser(scene, windows, rules)
                 for window in windows:
@@ -476,13 +487,16 @@ def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> 
                     patch = {"sar": sar[:, rows, columns], "opt": opt[:, rows, columns]}
                     if codes is not None:
                         patch["lulc"] = codes[rows, columns]
+                    row, split = _row(scene, window, rules.patch_size), window.split
                     if verdict := _verdict(patch, rules):
                         refused.append(_refusal(window.id, *verdict))
-                        continue
-                    if rules.legend == PSEUDO and window.split == "train":
+                        examples[verdict[0]] += 1
+                        if examples[verdict[0]] > EXAMPLES:
+                            continue
+                        split = "refused"
+                    elif rules.legend == PSEUDO and split == "train":
                         patch["lulc"] = landcover.pseudo_categories(patch["opt"])
-                    row = _row(scene, window, rules.patch_size) + _category_shares(patch.get("lulc"), rules)
-                    out[window.split].add(_stored(patch, rules), row)
+                    out[split].add(_stored(patch, rules), row + _category_shares(patch.get("lulc"), rules))
         (aside / "refused.json").write_text(json.dumps(refused))
 
 
@@ -513,7 +527,7 @@ def _verdict(patch: dict[str, np.ndarray], rules: Rules) -> tuple[str, float] | 
     if "lulc" in patch:
         table = merge_table(rules.legend, rules.merge)
         if (share := (merge_codes(patch["lulc"], table) == IGNORE).mean()) > rules.max_unlabelled:
-            return "outside the map", share
+            return "unlabelled", share
         if (share := np.isin(patch["lulc"], find_legend(rules.legend).water).mean()) > rules.max_sea:
             return "open sea", share
     dark, bright = opt.min(0), opt.max(0)
@@ -614,12 +628,15 @@ class _Split:
         self.writer.writerow(row)
         self.count += 1
 
-    def append(self, part: Path) -> None:
-        """Add the patches of the same split of a finished part."""
+    def append(self, part: Path, wanted: list[str] | None = None) -> None:
+        """Add the patches (those whose id is wanted) of the same split of a finished part."""
         with open(part / "index.csv", newline="") as lines:
             rows = list(csv.reader(lines))[1:]
-        for path in sorted(part.glob("*.npy")):
-            self._write(path.stem, np.load(path, mmap_mode="r"))
+        places = [i for i, row in enumerate(rows) if wanted is None or row[0] in wanted]
+        rows = [rows[i] for i in places]
+        for path in sorted(part.glob("*.npy")) if rows else ():
+            patches = np.load(path, mmap_mode="r")
+            self._write(path.stem, patches if wanted is None else patches[places])
         self.writer.writerows(rows)
         self.count += len(rows)
 

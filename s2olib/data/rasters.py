@@ -341,18 +341,12 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
     return np.where(empty, np.float32(np.nan), opt)
 
 
-def sar_no_data(sar: np.ndarray, units: str) -> np.ndarray:
-    """Set pixels that hold nothing to NaN: infinite ones, and what is zero in all bands of dB or power.
+def sar_no_data(sar: np.ndarray) -> np.ndarray:
+    """Set pixels of dB or power that hold nothing to NaN: infinite ones, and what is exactly zero in all bands.
 
-    Zero is a value in 8-bit images, so there it counts only in solid squares of `WEDGE`.
+    In 8-bit images zero is a value: calm water.
     """
-    empty = ~np.isfinite(sar).all(0)
-    zero = (sar == 0).all(0)
-    if units != "8-bit" and len(sar) > 1:
-        empty |= zero
-    elif zero.any():
-        empty |= ndimage.maximum_filter(ndimage.minimum_filter(zero, WEDGE), WEDGE)
-    return np.where(empty, np.float32(np.nan), sar)
+    return np.where(np.isfinite(sar).all(0) & (sar != 0).any(0), sar, np.float32(np.nan))
 
 
 def check_order(sar: np.ndarray, bands: Sequence[str], path: Path) -> None:
@@ -377,14 +371,12 @@ def _read_pair(paths, bands, target: Grid, sar_units: str, opt_units: str, opt_o
     path, (polarisations, colours) = paths["s1"], bands
     sar, source = read_bands(path, tuple(polarisations.values())), header(path).grid
     check_units(sar, sar_units, path)
-    sar = sar_no_data(sar, sar_units)
     if sar_units == "8-bit":
         sar = warp(sar, source, target)
-    elif sar_units == "linear":
-        sar = to_db(warp(sar, source, target))
-    elif source != target:
-        sar = to_db(warp(to_linear(sar), source, target))
-    if sar_units != "8-bit":
+    else:
+        sar = sar_no_data(sar)
+        if sar_units == "linear" or source != target:
+            sar = to_db(warp(sar if sar_units == "linear" else to_linear(sar), source, target))
         check_order(sar, list(polarisations), path)
     path = paths["s2"]
     opt = read_bands(path, colours)

@@ -1,0 +1,133 @@
+"""The datasheet of a data set: what, where, when, whose, how it was judged and what is wrong with it.
+
+After Gebru et al., "Datasheets for datasets" (2021). Everything is read from dataset.json and the index files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from s2olib.data import SPLITS
+from s2olib.data.landcover import LEGENDS
+from s2olib.project import InputError, resolve
+
+SENTINEL = "Contains modified Copernicus Sentinel data (free, full and open)."
+SEN12MS = "SEN12MS (Schmitt et al. 2019, TUM, CC-BY-4.0)."
+SOURCES = {
+    "sen12ms": f"{SEN12MS} {SENTINEL}",
+    "embedded": "SYNTHETIC: drawn by this library to check code. It shows no real place and is evidence of nothing.",
+    "folder": "Files of your own; no credit was given (parameter `credit`).",
+}
+MAPS = {
+    "hrlulc-v21.11": "JAXA (free with credit; redistribution by JAXA's terms)",
+    "hrlulc-v23.12": "JAXA (free with credit; redistribution by JAXA's terms)",
+    "worldcover": "ESA WorldCover project (CC-BY-4.0)",
+    "esri": "Impact Observatory, Microsoft and Esri (CC-BY-4.0)",
+    "dynamic-world": "Google and World Resources Institute (CC-BY-4.0)",
+    "igbp": "NASA MODIS MCD12Q1 (free)",
+}
+FAULTS = {
+    "sen12ms": [
+        "images are composites of a season, not of a day: the radar and the optical image may be weeks apart",
+        "`ROIs1868_summer_s1_146_p202` has not-a-number pixels",
+        "top-of-atmosphere reflectance (Level-1C): haze and the air's blue are in it",
+    ],
+    "embedded": ["made of rules: textures, spectra and errors of the real world are missing"],
+    "folder": ["how well the images of a pair are aligned was not measured"],
+}
+
+
+def datasheet(dataset_root: str | Path) -> str:
+    """The datasheet as Markdown, without a heading. Raises InputError for a missing data set."""
+    root = resolve(dataset_root)
+    if not (root / "dataset.json").is_file():
+        raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
+    info = json.loads((root / "dataset.json").read_text())
+    index = pd.concat(
+        [pd.read_csv(root / split / "index.csv", dtype={"id": str, "group": str, "season": str}) for split in SPLITS],
+        keys=SPLITS,
+        names=["split", None],
+    )
+    parts = {
+        "What": _what(info),
+        "Where": _where(info, index),
+        "When": _when(info, index),
+        "Whose": _whose(info),
+        "Judged": _judged(info),
+        "Known faults": "\n" + "\n".join(f"- {fault}" for fault in _faults(info)),
+        "Identity": f"schema {info['schema']}, fingerprint `{info['fingerprint']}`",
+    }
+    return "\n\n".join(f"**{name}.** {text}" for name, text in parts.items()) + "\n"
+
+
+def _what(info: dict) -> str:
+    size, metres = info["patch_size"], info["pixel_size_m"]
+    counts = ", ".join(f"{info['counts'][split]} {split}" for split in SPLITS)
+    text = f"{sum(info['counts'].values())} patches of {size} x {size} px ({counts})"
+    text += f" at {metres:g} m" if metres else ""
+    for name, what in (("sar", "SAR"), ("opt", "optical")):
+        part = info[name]
+        text += f"; {what}: {', '.join(part['bands'])} in {part['units']}, limits {part['limits']}"
+    if info["lulc"]:
+        lulc = info["lulc"]
+        text += f"; {lulc['kind']}: {lulc['legend']}, merged to {', '.join(lulc['categories'])}"
+    return text + "."
+
+
+def _where(info: dict, index: pd.DataFrame) -> str:
+    if index["lon"].isna().any():
+        return f"The source has no geography. Groups: {', '.join(sorted(index['group'].dropna().unique())) or 'none'}."
+    lines = [
+        "",
+        "| split | west | south | east | north | unique area (km²) |",
+        "| :--- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for split in SPLITS:
+        lon, lat = index.loc[split, "lon"], index.loc[split, "lat"]
+        box = " | ".join(f"{x:.3f}".replace("-", "−") for x in (lon.min(), lat.min(), lon.max(), lat.max()))
+        lines.append(f"| {split} | {box} | {info['unique_area_km2'][split]:.1f} |")
+    return "Degrees, of the patches' centres.\n" + "\n".join(lines)
+
+
+def _when(info: dict, index: pd.DataFrame) -> str:
+    dates = " to ".join(info.get("dates", [])) or "not stated by the files"
+    seasons = Counter(index["season"].dropna())
+    text = f"Images: {dates}"
+    text += f" ({', '.join(f'{count} {season}' for season, count in sorted(seasons.items()))})" if seasons else ""
+    if info["lulc"] and info["lulc"]["kind"] == "land cover":
+        text += (
+            f". Land-cover map: {info['lulc']['epoch'] or 'not stated'}; what changed between is wrong in the labels"
+        )
+    return text + "."
+
+
+def _whose(info: dict) -> str:
+    text = info["parameters"].get("credit") or SOURCES[info["source"]]
+    legend = (info["lulc"] or {}).get("legend")
+    if legend in MAPS and info["source"] != "embedded":
+        text += f" Land cover: {LEGENDS[legend].product}, {MAPS[legend]}."
+    return text
+
+
+def _judged(info: dict) -> str:
+    if not info["refused"]:
+        return "No patch was refused."
+    counts = Counter(refusal["reason"] for refusal in info["refused"])
+    names = ("max_nodata", "max_unlabelled", "max_sea", "max_cloud")
+    limits = ", ".join(f"{name} {info['parameters'][name]:g}" for name in names)
+    return f"Refused: {', '.join(f'{count} {reason}' for reason, count in counts.most_common())} ({limits})."
+
+
+def _faults(info: dict) -> list[str]:
+    faults = list(FAULTS[info["source"]])
+    if info["sar"]["units"] == "8-bit":
+        faults.append("SAR is scaled to 8 bits: absolute backscatter is lost")
+    if info["lulc"] and info["lulc"]["kind"] != "land cover":
+        faults.append("pseudo-categories follow colour, not land cover, and are there for training patches alone")
+    if info["counts"]["test"] < 50:
+        faults.append(f"only {info['counts']['test']} test patches: intervals of every score are wide")
+    return faults

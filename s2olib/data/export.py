@@ -1,0 +1,80 @@
+"""Triplets out of a data set again, as GeoTIFFs that a GIS such as QGIS opens with bands named and classes coloured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+import pandas as pd
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+from tqdm import tqdm
+
+from s2olib.data import SPLITS
+from s2olib.project import InputError, resolve, writing
+
+RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
+    """Write every patch as ``<target>/<split>/<id>_{sar,opt,lulc}.tif`` and return the paths.
+
+    SAR is float32 dB (or uint8), optical uint16 reflectance x 10000 with its scale stated (or uint8), land cover the
+    product's own codes with its legend as a colour table; the classes' names stand in a ``.aux.xml`` beside it. A file
+    that is there already is kept. Raises InputError for a data set that is missing or without geography.
+    """
+    root, target = resolve(dataset_root), resolve(target)
+    if not (root / "dataset.json").is_file():
+        raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
+    info = json.loads((root / "dataset.json").read_text())
+    written = []
+    for split in SPLITS:
+        index = pd.read_csv(root / split / "index.csv", dtype=str, keep_default_na=False)
+        if (index["crs"] == "").any():
+            raise InputError(f"'{dataset_root}' has patches without geography: they cannot become GeoTIFFs")
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted((root / split).glob("*.npy"))}
+        for i, row in enumerate(tqdm(index.itertuples(), total=len(index), desc=f"GeoTIFF {split}", leave=False)):
+            place = {"crs": row.crs, "transform": Affine(*map(float, row.transform.split()))}
+            for name, array in arrays.items():
+                path = target / split / f"{row.id}_{name}.tif"
+                written.append(path)
+                if not path.is_file():
+                    _write(path, name, np.array(array[i]), place, info)
+    return written
+
+
+def _write(path: Path, name: str, patch: np.ndarray, place: dict, info: dict) -> None:
+    patch = patch[None] if patch.ndim == 2 else patch  # (C, P, P)
+    patch = patch.astype(np.float32) if patch.dtype.kind == "f" else patch
+    profile = {"driver": "GTiff", "count": len(patch), "height": patch.shape[1], "width": patch.shape[2]}
+    profile |= {"dtype": patch.dtype, "compress": "deflate", **place}
+    if patch.dtype.kind == "f":
+        profile["nodata"] = np.nan
+    classes = {}
+    if name == "lulc":
+        profile["photometric"] = "palette"
+        classes = {int(code): text for code, text in info["lulc"]["classes"].items()}
+        _name_classes(path, [classes.get(code, ("",))[0] for code in range(max(classes) + 1)])
+    with writing(path) as aside, rasterio.open(aside, "w", **profile) as file:
+        file.write(patch)
+        if name == "lulc":
+            file.descriptions = (info["lulc"]["legend"],)
+            colours = {code: tuple(bytes.fromhex(colour[1:])) for code, (_, colour) in classes.items()}
+            file.write_colormap(1, {code: (*colours.get(code, (204, 204, 204)), 255) for code in range(256)})
+        else:
+            file.descriptions = info[name]["bands"]
+            file.units = [info[name]["units"]] * len(patch)
+            file.scales = [info[name]["scale"]] * len(patch)
+        if name == "opt":
+            file.colorinterp = RGB
+
+
+def _name_classes(path: Path, names: list[str]) -> None:
+    """GDAL's side file, from which a GIS takes the names of classes."""
+    entries = "".join(f"<Category>{escape(name)}</Category>" for name in names)
+    text = f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{entries}</CategoryNames></PAMRasterBand></PAMDataset>'
+    with writing(path.with_name(f"{path.name}.aux.xml")) as aside:
+        aside.write_text(text + "\n")
