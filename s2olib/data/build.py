@@ -67,7 +67,7 @@ class Rules:
     max_sea: float
     max_cloud: float
     cloud_brightness: float  # as stored
-    haze_brightness: float  # as stored
+    haze_brightness: float  # as stored; infinite where haze is not judged
     border_noise_db: float
 
 
@@ -517,7 +517,7 @@ def _coarser(scene: Scene, windows: list[Window], rules: Rules):
 
 
 def _verdict(patch: dict[str, np.ndarray], rules: Rules) -> tuple[str, float] | None:
-    """Why a patch is refused, and the share of its pixels (for haze: the brightness) that says so; None if good."""
+    """Why a patch is refused, and the share of its pixels that says so; None for a good one."""
     opt = patch["opt"]
     valid = np.isfinite(patch["sar"]).all(0) & np.isfinite(opt).all(0)
     if (share := 1 - valid.mean()) > rules.max_nodata:
@@ -534,11 +534,8 @@ def _verdict(patch: dict[str, np.ndarray], rules: Rules) -> tuple[str, float] | 
     colourless = bright - dark < 0.25 * bright
     if (share := ((dark > rules.cloud_brightness) & colourless).mean()) > rules.max_cloud:
         return "cloud", share
-    if np.isfinite(rules.haze_brightness):
-        floor = np.percentile(dark[valid], 1)
-        if floor > rules.haze_brightness and colourless[valid].mean() > 0.5:
-            return "haze", floor * (1 if rules.opt_units == "8-bit" else 0.0001)
-    return None
+    share = (dark > rules.haze_brightness).sum() / valid.sum()
+    return ("haze", share) if share > 0.99 and (colourless & valid).sum() > 0.5 * valid.sum() else None
 
 
 def _border_noise(sar: np.ndarray, rules: Rules) -> float:

@@ -1,0 +1,178 @@
+"""What building a data set costs on this machine, beside the loop over patches that one would write first.
+
+    python bench/build.py [--copies 18] [--workers 1 2] [--record FILE.json]
+
+The archive is the synthetic one, each scene under many numbers (hard links, so that reading comes from memory and the
+processor decides). The loop opens each patch, warps land cover onto it, judges it and saves it; the build does the same
+for the same windows, scene by scene. Land-cover tiles have a product's full size, one degree and 12000 x 12000 pixels,
+in compressed rows; what lies around the scenes repeats them. Each runs in a process of its own, whose peak memory is
+its own resident set plus the largest worker's, times the workers. Other work on the machine slows everything down: the
+load is printed, and the processor's time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import Affine
+from rasterio.warp import Resampling, reproject, transform_bounds
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from s2olib.data import archive, embedded
+from s2olib.data.build import build
+from s2olib.data.landcover import merge_codes, merge_table
+from s2olib.project import resolve, writing
+
+LEGEND = "hrlulc-v21.11"
+
+
+def many(source: Path, target: Path, copies: int) -> None:
+    """Scenes under `copies` numbers each, and a split file: three of the twelve to judge by, the others to train on."""
+    rows = ["id,split"]
+    for path in sorted(source.glob("ROIs*/s[12]_*/*.tif")):
+        match = archive.NAME.fullmatch(path.name)
+        for copy in range(copies):
+            number = int(match[4]) + 1000 * copy
+            name = f"{match[1]}_{match[3]}_{number}_p{match[5]}.tif"
+            link = target / match[1] / f"{match[3]}_{number}" / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, link)
+            split = {"124": "test", "131": "test", "17": "validation"}.get(match[4], "train")
+            rows.append(f"{match[1]}_{number},{'guard' if copy and split != 'train' else split}")
+    (target / "split.csv").write_text("\n".join(sorted(set(rows), reverse=True)) + "\n")
+
+
+def full_tiles(source: Path, target: Path) -> None:
+    """The land-cover tiles, each continued to the whole degree."""
+    target.mkdir()
+    for path in sorted(source.glob("*.tif")):
+        with rasterio.open(path) as file:
+            codes, grid, profile = file.read(1), file.transform, file.profile
+        size = embedded.TILE
+        column, row = round(grid.c % 1 * size), round(-grid.f % 1 * size)
+        times = [-(-2 * size // length) for length in codes.shape]
+        rows, columns = codes.shape[0] - row % codes.shape[0], codes.shape[1] - column % codes.shape[1]
+        whole = np.tile(codes, times)[rows : rows + size, columns : columns + size]
+        profile |= {"width": size, "height": size, "transform": grid @ Affine.translation(-column, -row), "zlevel": 1}
+        with rasterio.open(target / path.name, "w", **profile) as file:
+            file.write(whole, 1)
+
+
+def measured(function, *arguments) -> dict:
+    """Call in a fresh process: seconds, what it returns, and MiB at the peak of it and of its largest child."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_measured, function, *arguments).result()
+
+
+def _measured(function, *arguments) -> dict:
+    start = time.perf_counter()
+    patches = function(*arguments)
+    seconds = time.perf_counter() - start
+    used = sum(os.times()[:4])  # of this process and its children, which other work on the machine does not change
+    own, child = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "seconds": seconds,
+        "patches": patches,
+        "rate": patches / seconds,
+        "cpu_s": used,
+        "own_mib": own,
+        "worker_mib": child,
+    }
+
+
+def ours(root: Path, target: Path, workers: int) -> int:
+    """Build with so many workers; returns the number of patches."""
+    info = build(
+        target,
+        source="sen12ms",
+        archive_root=root / "sen12ms",
+        lulc_root=root / "hrlulc",
+        legend=LEGEND,
+        split_file=root / "sen12ms" / "split.csv",
+        patch_size=256,
+        stride=128,
+        max_sea=1,
+        workers=workers,
+    )
+    return sum(info["counts"].values())
+
+
+def loop(root: Path, target: Path, count: int) -> int:
+    """The loop over patches, with rasterio alone; returns the number of patches."""
+    target.mkdir()
+    tiles = []
+    for path in sorted((root / "hrlulc").glob("*.tif")):
+        with rasterio.open(path) as tile:
+            tiles.append((path, tile.bounds))
+    for number, path in enumerate(sorted((root / "sen12ms").glob("ROIs*/s1_*/*.tif"))[:count]):
+        with rasterio.open(path) as file:
+            sar, crs, grid, bounds = file.read(), file.crs, file.transform, file.bounds
+        with rasterio.open(archive.partner(path, "s2")) as file:
+            opt = file.read((4, 3, 2))
+        codes = np.zeros((256, 256), np.uint8)
+        west, south, east, north = transform_bounds(crs, "EPSG:4326", *bounds)
+        for tile, box in tiles:
+            if west < box.right and east > box.left and south < box.top and north > box.bottom:
+                with rasterio.open(tile) as file:
+                    part = np.zeros_like(codes)
+                    where = {"dst_transform": grid, "dst_crs": crs, "resampling": Resampling.nearest}
+                    reproject(rasterio.band(file, 1), part, **where)
+                codes = np.where(codes == 0, part, codes)
+        merged = merge_codes(codes, merge_table(LEGEND, "four"))
+        dark, bright = opt.min(0), opt.max(0)
+        cloud = ((dark > 2500) & (bright - dark < 0.25 * bright)).mean()
+        if np.isfinite(sar).all(0).mean() > 0.99 and (merged == 255).mean() < 0.5 and cloud < 0.2:
+            for name, array in (("sar", sar.astype(np.float16)), ("opt", opt), ("lulc", codes)):
+                np.save(target / f"{number}_{name}.npy", array)
+    return number + 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--copies", type=int, default=18, help="of each of the archive's 144 patches")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of processes to try")
+    parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
+    given = parser.parse_args()
+    source = resolve("data/embedded")
+    embedded.write_archive(source / "sen12ms", source / "hrlulc")
+    root = Path(tempfile.mkdtemp(dir=source, prefix="bench-"))
+    try:
+        many(source / "sen12ms", root / "sen12ms", given.copies)
+        full_tiles(source / "hrlulc", root / "hrlulc")
+        print(f"{144 * given.copies} patches, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+        print("| | patches | s | patches per s | processor s | MiB | MiB of a worker |\n|---|---|---|---|---|---|---|")
+        result = {}
+        for workers in given.workers:
+            (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
+            name = f"build, workers: {workers}"
+            result[name] = measured(ours, root, root / f"set-{workers}", workers)
+            print(_line(name, result[name]))
+        result["loop"] = measured(loop, root, root / "loop", result[name]["patches"])
+        print(_line("loop", result["loop"]))
+    finally:
+        shutil.rmtree(root)
+    if given.record:
+        with writing(given.record) as path:
+            path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _line(name: str, row: dict) -> str:
+    worker = f"{row['worker_mib']:.0f}" if row["worker_mib"] else "–"
+    numbers = f"{row['patches']} | {row['seconds']:.1f} | {row['rate']:.1f} | {row['cpu_s']:.1f} | {row['own_mib']:.0f}"
+    return f"| {name} | {numbers} | {worker} |"
+
+
+if __name__ == "__main__":
+    main()
