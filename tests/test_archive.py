@@ -1,5 +1,7 @@
 """SEN12MS folders: patches back into scenes, and every fault an archive can have."""
 
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from s2olib.data.archive import SIZE, partner, scan
+from s2olib.data import rasters
+from s2olib.data.archive import SIZE, extract, partner, scan
 from s2olib.project import InputError
 
 ORIGIN = (540003.7, 4019996.2)  # Kaga, off the round 10 m as SEN12MS's patches are
@@ -139,3 +142,78 @@ def test_not_a_number_stays_and_a_neighbour_fills_it(tmp_path):
     read = scan(tmp_path)[0].read()[0]
     assert np.isnan(read[:, 5, 5]).all()
     np.testing.assert_array_equal(read[:, 5, 200], sar[:, 5, 200])
+
+
+def test_polarisations_by_name_and_by_choice(tmp_path):
+    sar, _ = write_scene(tmp_path, 7, columns=1)
+    name = "ROIs1158_spring/s1_7/ROIs1158_spring_s1_7_p30.tif"
+    np.testing.assert_array_equal(scan(tmp_path, polarisations=["VH"])[0].read()[0], sar[1:, :, :SIZE])
+    tif(tmp_path / name, sar[::-1, :, :SIZE], names=("VH", "VV"))  # the file says that it is the other way round
+    (scene,) = scan(tmp_path)
+    assert scene.sar_bands == ("VV", "VH")
+    np.testing.assert_array_equal(scene.read()[0], sar[:, :, :SIZE])
+
+
+def test_offset_of_level_2a_and_false_colour(tmp_path):
+    _, opt = write_scene(tmp_path, 7, columns=1)
+    (scene,) = scan(tmp_path, opt_offset=1000, colours=["B12", "B08", "red"])
+    np.testing.assert_array_equal(scene.read()[1], opt[[12, 7, 3], :, :SIZE] - 1000.0)
+
+
+def test_own_layer_is_read_with_its_scene(tmp_path):
+    write_scene(tmp_path, 7)
+    codes = np.random.default_rng(0).integers(1, 18, (4, SIZE, 384)).astype(np.uint8)
+    for i in range(2):
+        place = (ORIGIN[0] + i * 1280, ORIGIN[1])
+        path = tmp_path / f"ROIs1158_spring/lc_7/ROIs1158_spring_lc_7_p{30 + i}.tif"
+        tif(path, codes[:, :, i * 128 : i * 128 + SIZE], place)
+    np.testing.assert_array_equal(scan(tmp_path, own_layer=True)[0].read()[2], codes[0])
+    assert scan(tmp_path)[0].read()[2] is None
+
+
+def test_headers_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
+    write_scene(tmp_path, 7)
+    first = scan(tmp_path)
+    opened, real = [], rasters.header
+    monkeypatch.setattr(rasters, "header", lambda path: (opened.append(path.name), real(path))[1])
+    (again,) = scan(tmp_path)
+    assert not opened and again.grid == first[0].grid and again.read()[0].shape == first[0].read()[0].shape
+    path = tmp_path / "ROIs1158_spring/s1_7/ROIs1158_spring_s1_7_p31.tif"
+    path.write_bytes(path.read_bytes()[:-1])
+    scan(tmp_path)
+    assert opened == [path.name]
+    (tmp_path / "headers.json").write_text("{broken")
+    opened.clear()
+    scan(tmp_path)
+    assert len(opened) == 4
+
+
+def test_only_what_meets_a_window_is_read(tmp_path):
+    write_scene(tmp_path, 7, columns=3)
+    (scene,) = scan(tmp_path)
+    sar = scene.read([(0, 0, 128, 128)])[0]
+    assert np.isfinite(sar[..., :SIZE]).all() and np.isnan(sar[..., SIZE:]).all()
+
+
+def test_tar_archives_are_streamed_and_only_the_map_is_kept(tmp_path):
+    for scene, east in ((7, 0), (8, 50_000)):
+        write_scene(tmp_path / "whole", scene, corner=(ORIGIN[0] + east, ORIGIN[1]), seed=scene)
+    (tmp_path / "tars").mkdir()
+    for kind in ("s1", "s2"):
+        with tarfile.open(tmp_path / f"tars/ROIs1158_spring_{kind}.tar.gz", "w:gz", compresslevel=1) as tar:
+            for path in sorted((tmp_path / "whole").glob(f"*/{kind}_*/*.tif")):
+                tar.add(path, arcname=path.relative_to(tmp_path / "whole"))
+
+    def covers(grid):
+        return grid.bounds[0] < ORIGIN[0] + 1000
+
+    seen = []
+    for _ in range(2):
+        found = extract(tmp_path / "tars", tmp_path / "kept", lambda grid: (seen.append(grid), covers(grid))[1], "west")
+        assert found == {"ROIs1158_spring_7": 1, "ROIs1158_spring_8": 2} and len(seen) == 8  # read once
+    kept = sorted(path.name for path in (tmp_path / "kept").rglob("*.tif"))
+    assert kept == ["ROIs1158_spring_s1_7_p30.tif", "ROIs1158_spring_s2_7_p30.tif"]
+    assert json.loads((tmp_path / "kept/ROIs1158_spring_s1.tar.gz.json").read_text())["key"] == "west"
+    extract(tmp_path / "tars", tmp_path / "kept", lambda grid: True, "all")
+    for path in (tmp_path / "whole").rglob("*.tif"):
+        assert (tmp_path / "kept" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()

@@ -1,6 +1,8 @@
 """Builds of tiny data sets: what is on disk, the split's geometry, judgement, and that nothing half-made stays."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,11 @@ from test_archive import ORIGIN, tif, write_scene
 from s2olib.data import SPLITS
 from s2olib.data import build as module
 from s2olib.data.build import build
+from s2olib.data.datasheet import datasheet
+from s2olib.data.export import export_geotiffs
 from s2olib.data.landcover import merge_codes, merge_table
 from s2olib.data.splits import check_separation
+from s2olib.data.triplets import Triplets
 from s2olib.project import InputError, fingerprint
 
 KAGA, FAR = ORIGIN, 20_000  # metres between the made-up regions
@@ -288,3 +293,158 @@ def test_an_interrupted_build_leaves_the_old_one(tmp_path, options, monkeypatch)
         build(tmp_path / "set", **options | {"seed": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert json.loads((tmp_path / "set/dataset.json").read_text()) == before
+
+
+def _bytes(root):
+    return {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_any_executor_writes_the_same_bytes(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "PART", 1)  # a part for each scene
+    build(tmp_path / "alone", **options, workers=1)
+    build(tmp_path / "pool", **options, workers=2)
+    with ThreadPoolExecutor(3) as threads:
+        build(tmp_path / "threads", **options, executor=threads)
+    assert _bytes(tmp_path / "alone") == _bytes(tmp_path / "pool") == _bytes(tmp_path / "threads")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "pool", "threads"]
+
+
+def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(tmp_path, options, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(module, "PART", 1)
+    build(tmp_path / "alone", **options)
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+    with distributed.LocalCluster(**settings, silence_logs=50) as cluster, distributed.Client(cluster) as client:
+        build(tmp_path / "dask", **options, executor=client.get_executor())
+    assert _bytes(tmp_path / "alone") == _bytes(tmp_path / "dask")
+
+
+def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "PART", 1)
+    whole = build(tmp_path / "whole", **options)
+    calls, real = [], module._coarser
+
+    def fails_at(number):
+        def wrapped(*args):
+            calls.append(args[0].id)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            return real(*args)
+
+        return wrapped
+
+    monkeypatch.setattr(module, "_coarser", fails_at(4))
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "set", **options)
+    assert not (tmp_path / "set").exists()
+    done, calls[:] = calls[:3], []
+    monkeypatch.setattr(module, "_coarser", fails_at(99))
+    assert build(tmp_path / "set", **options) == whole
+    assert len(calls) == 2 and not set(calls) & set(done)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
+
+
+def test_windows_that_no_tile_covers_are_never_read(tmp_path, world, options):
+    codes, west, north = world[2]
+    east = lonlat(KAGA[0] + 4 * FAR + 1500, KAGA[1])[0]  # the map ends within the first half of the last scene
+    tif(
+        tmp_path / "lulc/west.tif",
+        codes[None, :, : int((east - west) / STEP)],
+        (west, north),
+        crs="EPSG:4326",
+        pixel=STEP,
+    )
+    info = build(tmp_path / "set", **options | {"lulc_root": tmp_path / "lulc"})
+    outside = [r["id"] for r in info["refused"] if r["value"] == "no tile"]
+    assert outside and all(
+        name.startswith("ROIs1158_spring_5_") and name.endswith(("0256", "0192")) for name in outside
+    )
+
+
+def test_border_noise_haze_and_what_only_looks_like_them(tmp_path):
+    rng = np.random.default_rng(2)
+    looks = rng.gamma(4.4, 1 / 4.4, (2, 64, 64))
+    sar = (np.array([-12, -19])[:, None, None] + 10 * np.log10(looks)).astype(np.float32)
+    opt = rng.integers(300, 2600, (3, 64, 64)).astype(np.uint16)
+    cases = {name: (sar.copy(), opt.copy()) for name in ("a", "b", "c", "border", "calm", "haze", "desert")}
+    cases["border"][0][:, :, :6] -= 38
+    cases["calm"][0][:] -= np.array([15, 12])[:, None, None]  # a calm lake: dark, but an echo
+    cases["haze"][1][:] = rng.integers(1700, 1900, (3, 64, 64))
+    cases["desert"][1][:] = np.array([3200, 2500, 1700])[:, None, None]  # bright, but red
+    for i, (name, arrays) in enumerate(cases.items()):
+        for folder, pixels in zip(("s1", "s2"), arrays, strict=True):
+            tif(tmp_path / folder / f"{name}.tif", pixels, (ORIGIN[0] + i * 10_000, ORIGIN[1]))
+    split = {"a": "validation", "b": "test"}
+    table = pd.DataFrame({"id": list(cases), "split": [split.get(name, "train") for name in cases]})
+    table.to_csv(tmp_path / "split.csv", index=False)
+    folders = {"sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "split_file": tmp_path / "split.csv"}
+    info = build(tmp_path / "set", source="folder", **folders, patch_size=64)
+    assert {r["id"]: r["reason"] for r in info["refused"]} == {"border": "border noise", "haze": "haze"}
+    examples = pd.read_csv(tmp_path / "set/refused/index.csv")["id"].tolist()  # to be looked at
+    np.testing.assert_array_equal(np.load(tmp_path / "set/refused/opt.npy")[examples.index("haze")], cases["haze"][1])
+
+
+def test_test_patches_of_different_files_share_no_ground(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, east in (("p1", 0), ("p2", 320), ("p3", 640), ("far", 50_000), ("farther", 90_000)):
+        corner = (ORIGIN[0] + east, ORIGIN[1])
+        tif(tmp_path / f"s1/{name}.tif", rng.integers(1, 255, (1, 64, 64), np.uint8), corner)
+        tif(tmp_path / f"s2/{name}.tif", rng.integers(1, 180, (3, 64, 64), np.uint8), corner)
+    split = {"p1": "test", "p2": "test", "p3": "test", "far": "train", "farther": "validation"}
+    pd.DataFrame(split.items(), columns=["id", "split"]).to_csv(tmp_path / "split.csv", index=False)
+    folders = {"sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "split_file": tmp_path / "split.csv"}
+    given = {"source": "folder", **folders, "sar_units": "8-bit", "opt_units": "8-bit", "patch_size": 64}
+    info = build(tmp_path / "set", **given)
+    assert info["counts"]["test"] == 2
+    assert info["refused"] == [{"id": "p2", "reason": "ground seen in test", "value": "p1"}]
+
+
+def test_own_legend_goes_with_the_data(tmp_path, options, world):
+    """Another machine has dataset.json, but not the legend's file."""
+    (tmp_path / "own.yml").write_text(
+        "product: own\nnames: {" + ", ".join(f"{i}: class {i}" for i in range(1, 13)) + "}\nmerges: {two: {low: "
+        "[1, 2, 3, 4, 5, 6], high: [7, 8, 9, 10, 11, 12]}}\ncolours: {"
+        + ", ".join(f"{i}: '#0000{i:02}'" for i in range(1, 13))
+        + "}\n"
+    )
+    build(tmp_path / "set", **options | {"legend": str(tmp_path / "own.yml"), "merge": "two"})
+    (tmp_path / "own.yml").unlink()
+    data = Triplets(tmp_path / "set", "test")
+    codes = np.load(tmp_path / "set/test/lulc.npy")[0]
+    assert data.categories == ["low", "high"]
+    np.testing.assert_array_equal(data[0]["lulc"], codes > 6)
+
+
+def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
+    info = build(tmp_path / "set", **options)
+    written = export_geotiffs(tmp_path / "set", tmp_path / "tif")
+    assert len(written) == 3 * sum(info["counts"].values())
+    index, stored = read(tmp_path / "set", "validation")
+    name = tmp_path / "tif/validation" / index.loc[1, "id"]
+    with rasterio.open(f"{name}_sar.tif") as file:
+        np.testing.assert_array_equal(file.read(), stored["sar"][1].astype(np.float32))
+        assert file.descriptions == ("VV", "VH") and file.units == ("dB", "dB")
+        assert file.crs.to_string() == index.loc[1, "crs"]
+        assert [*file.transform[:6]] == [float(x) for x in index.loc[1, "transform"].split()]
+    with rasterio.open(f"{name}_opt.tif") as file:
+        np.testing.assert_array_equal(file.read(), stored["opt"][1])
+        assert file.scales == (0.0001,) * 3 and [c.name for c in file.colorinterp] == ["red", "green", "blue"]
+    with rasterio.open(f"{name}_lulc.tif") as file:
+        np.testing.assert_array_equal(file.read(1), stored["lulc"][1])
+        assert file.colormap(1)[9] == (0x00, 0x58, 0x3F, 255)  # evergreen needle-leaf forest
+    names = ElementTree.parse(f"{name}_lulc.tif.aux.xml").findall(".//Category")
+    assert names[9].text == "evergreen needle-leaf forest"
+
+
+def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
+    info = (
+        build(tmp_path / "set", **options | {"max_cloud": -1e-9, "max_unlabelled": 1, "lulc_epoch": "1999"}, max_sea=1)
+        if False
+        else build(tmp_path / "set", **options | {"lulc_epoch": "1999"})
+    )
+    text = datasheet(tmp_path / "set")
+    assert f"{sum(info['counts'].values())} patches of 128 x 128 px" in text and info["fingerprint"] in text
+    assert "2017-03-01 to 2017-11-30" in text and "Land-cover map: 1999" in text and "JAXA" in text
+    lon, lat = lonlat(*KAGA)
+    west, south, east, north = map(float, text.split("| test | ")[1].split(" | ")[:4])
+    assert west - 0.02 < lon < east + 0.02 and south - 0.05 < lat < north + 0.05

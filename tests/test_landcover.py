@@ -12,12 +12,13 @@ from s2olib.data.landcover import (
     IGNORE,
     LEGENDS,
     Tiles,
+    find_legend,
     jaxa_tile,
     merge_codes,
     merge_table,
     pseudo_categories,
 )
-from s2olib.data.rasters import Grid
+from s2olib.data.rasters import Grid, positions
 from s2olib.project import InputError
 
 STEP = 1 / 12000
@@ -93,3 +94,33 @@ def test_names_the_tile_that_is_missing(tmp_path):
 def test_tile_names():
     assert jaxa_tile(136.3, 36.3) == "LC_N36E136.tif"
     assert jaxa_tile(-0.5, -12.5) == "LC_S13W001.tif"
+
+
+def test_a_legend_of_your_own(tmp_path):
+    (tmp_path / "own.yml").write_text(
+        "product: own\nepoch: '1999'\nnames: {0: sea, 7: land, 8: ice}\nwater: [0]\nno_data: 99\n"
+        "colours: {0: '#0072B2', 7: '#009E73', 8: '#FFFFFF'}\nmerges: {two: {wet: [0, 8], dry: [7]}}\n"
+    )
+    legend = find_legend(str(tmp_path / "own.yml"))
+    assert (legend.epoch, legend.water, legend.no_data) == ("1999", (0,), 99)
+    codes = np.array([0, 7, 8, 99, 255], np.uint8)
+    merged = merge_codes(codes, merge_table(str(tmp_path / "own.yml"), "two"))
+    assert merged.tolist() == [0, 1, 0, IGNORE, IGNORE]
+
+
+def test_dynamic_worlds_zero_is_water(tmp_path):
+    grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36), 4, 8)
+    _tile(tmp_path / "half.tif", 136, 36, np.zeros((4, 4), np.uint8))
+    codes = Tiles(tmp_path, "dynamic-world").read(grid)
+    assert (codes[:, :4] == 0).all() and (codes[:, 4:] == 255).all()
+    merged = merge_codes(codes, merge_table("dynamic-world", "four"))
+    assert (merged[:, :4] == 0).all() and (merged[:, 4:] == IGNORE).all()
+
+
+def test_positions_are_those_of_a_projection_of_each_pixel():
+    for crs, pixel, (x, y) in ((32653, 10, ORIGIN), (32601, 10, (166000, 9_000_000)), (3395, 100, (-1.3e7, 4e6))):
+        grid = Grid(rasterio.CRS.from_epsg(crs), Affine(pixel, 0, x, 0, -pixel, y), 300, 4000)
+        found = positions(grid, rasterio.CRS.from_epsg(4326), 256, 44)
+        column, row = np.meshgrid(np.arange(4000) + 0.5, np.arange(256, 300) + 0.5)
+        exact = transform(grid.crs, "EPSG:4326", x + pixel * column.ravel(), y - pixel * row.ravel())
+        np.testing.assert_allclose(found.reshape(2, -1), exact, rtol=0, atol=1e-9)  # degrees: a tenth of a millimetre

@@ -221,30 +221,11 @@ def build(
         parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = job
     with _space_for(root) as folder, writing(root) as aside:
         _run(parts, rules, folder, executor, workers)
-        kept = Counter()
-        with ExitStack() as stack:
-            names = _categories(parameters)
-            out = {name: stack.enter_context(_Split(aside / name, names)) for name in (*SPLITS, "refused")}
-            for part in tqdm(parts, desc="join", unit="part", leave=False):
-                judged = json.loads((folder / part / "refused.json").read_text())
-                for name in SPLITS:
-                    out[name].append(folder / part / name)
-                wanted = []
-                for reason, name in ((r["reason"], r["id"]) for r in judged):
-                    kept[reason] += 1
-                    wanted += [name] if kept[reason] <= EXAMPLES else []
-                out["refused"].append(folder / part / "refused", wanted)
-                refused += judged
-        counts = {name: out[name].count for name in SPLITS}
-        for name in SPLITS:
-            if not counts[name]:
-                reasons = Counter(r["reason"] for r in refused).most_common(3)
-                shutil.rmtree(folder)
-                raise InputError(
-                    f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
-                    "loosen the limits or split otherwise"
-                )
-        check_separation(aside)
+        try:
+            counts, judged = _join(folder, list(parts), aside, _categories(parameters), refused)
+        except InputError:  # the parts are as they should be, but not what was meant
+            shutil.rmtree(folder)
+            raise
         info = {
             "schema": 1,
             "source": source,
@@ -259,7 +240,7 @@ def build(
             "dates": _dates(source, scenes),
             "counts": counts,
             "unique_area_km2": {name: unique_area(aside, name) for name in SPLITS},
-            "refused": sorted(refused, key=lambda r: r["id"]),
+            "refused": sorted(judged, key=lambda r: r["id"]),
             "inputs": inputs,
             "fingerprint": fingerprint(*(aside / name for name in SPLITS)),
         }
@@ -498,6 +479,32 @@ def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> 
                         patch["lulc"] = landcover.pseudo_categories(patch["opt"])
                     out[split].add(_stored(patch, rules), row + _category_shares(patch.get("lulc"), rules))
         (aside / "refused.json").write_text(json.dumps(refused))
+
+
+def _join(folder: Path, parts: list[str], root: Path, categories: list[str], refused: list[dict]):
+    """Put finished parts together in order, and check the whole: patches by split, and all that was refused."""
+    kept = Counter()
+    with ExitStack() as stack:
+        out = {name: stack.enter_context(_Split(root / name, categories)) for name in (*SPLITS, "refused")}
+        for part in tqdm(parts, desc="join", unit="part", leave=False):
+            for name in SPLITS:
+                out[name].append(folder / part / name)
+            examples = []
+            for refusal in (judged := json.loads((folder / part / "refused.json").read_text())):
+                kept[refusal["reason"]] += 1
+                examples += [refusal["id"]] if kept[refusal["reason"]] <= EXAMPLES else []
+            out["refused"].append(folder / part / "refused", examples)
+            refused = refused + judged
+    counts = {name: out[name].count for name in SPLITS}
+    for name in SPLITS:
+        if not counts[name]:
+            reasons = Counter(r["reason"] for r in refused).most_common(3)
+            raise InputError(
+                f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
+                "loosen the limits or split otherwise"
+            )
+    check_separation(root)
+    return counts, refused
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):

@@ -1,0 +1,304 @@
+"""Everything that can be wrong with archives, folders, maps, lists, parameters and disks: one sentence that names the
+culprit, and no half-written data set."""
+
+import errno
+import fcntl
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import Affine
+from test_archive import ORIGIN, tif
+
+from s2olib.data import build as module
+from s2olib.data.build import build
+from s2olib.project import InputError
+
+RNG = np.random.default_rng(5)
+SAR = np.stack([RNG.normal(-10, 2, (256, 256)), RNG.normal(-17, 2, (256, 256))]).clip(-30, -1).astype(np.float32)
+OPT = RNG.integers(400, 1400, (13, 256, 256)).astype(np.uint16)
+CODES = RNG.integers(1, 13, (1, 100, 2000)).astype(np.uint8)
+SPRING = "ROIs1158_spring"
+P = f"sen12ms/{SPRING}/{{0}}_1/{SPRING}_{{0}}_1_p30.tif"
+S1, S2 = P.format("s1"), P.format("s2")
+SMALL = (slice(None), slice(64), slice(64))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """An archive of three scenes of one patch with its map, folders of three pairs, and folders of three images."""
+    root = tmp_path_factory.mktemp("faultless")
+    for i in range(3):
+        corner = (ORIGIN[0] + 30_000 * i, ORIGIN[1])
+        for kind, pixels in (("s1", SAR), ("s2", OPT)):
+            tif(root / f"sen12ms/{SPRING}/{kind}_{i + 1}/{SPRING}_{kind}_{i + 1}_p30.tif", pixels, corner)
+            tif(root / f"pairs/{kind}/{'abc'[i]}.tif", pixels[SMALL][:3], corner)
+            (root / f"images/{kind}").mkdir(parents=True, exist_ok=True)
+            image = RNG.integers(1, 180, (64, 64, 3) if kind == "s2" else (64, 64), np.uint8)
+            Image.fromarray(image).save(root / f"images/{kind}/{'abc'[i]}.png")
+        tif(root / f"pairs/lulc/{'abc'[i]}.tif", CODES[:, :64, :64], corner)
+    tif(root / "hrlulc/LC_N36E135.tif", CODES, (ORIGIN[0] - 5000, ORIGIN[1] + 5000), pixel=100.0)
+    for name, ids in (("sen12ms", [f"{SPRING}_{i}" for i in (1, 2, 3)]), ("pairs", list("abc"))):
+        table = pd.DataFrame({"id": ids, "split": ["train", "validation", "test"]})
+        table.to_csv(root / f"{name}.csv", index=False)
+    table.assign(place=list("xyz"), date="2020-11-04").to_csv(root / "list.csv", index=False)
+    return root
+
+
+@pytest.fixture
+def root(template, tmp_path):
+    return Path(shutil.copytree(template, tmp_path / "in"))
+
+
+def options(root: Path, source: str) -> dict:
+    """What builds the faultless data set of a source."""
+    if source == "sen12ms":
+        roots = {"archive_root": root / "sen12ms", "lulc_root": root / "hrlulc"}
+        return {"source": source, **roots, "legend": "hrlulc-v21.11", "split_file": root / "sen12ms.csv"}
+    given = {"source": "folder", "sar_dir": root / source / "s1", "opt_dir": root / source / "s2", "patch_size": 64}
+    if source == "images":
+        given |= {"sar_units": "8-bit", "opt_units": "8-bit"}
+    else:
+        given |= {"lulc_dir": root / "pairs/lulc", "legend": "hrlulc-v21.11"}
+    return given | {"split_file": root / "pairs.csv", "pairs_csv": root / "list.csv"}
+
+
+@pytest.mark.parametrize("source", ["sen12ms", "pairs", "images"])
+def test_the_faultless_ones_build(root, tmp_path, source):
+    assert build(tmp_path / "set", **options(root, source))["counts"] == {"train": 1, "validation": 1, "test": 1}
+
+
+def cut(name, share=0.5):
+    """Keep the first part of a file."""
+    return lambda root: os.truncate(root / name, int((root / name).stat().st_size * share))
+
+
+def text(name, content):
+    return lambda root: (root / name).write_text(content)
+
+
+def rewrite(name, pixels, corner=ORIGIN, **how):
+    return lambda root: tif(root / name, pixels, corner, **how)
+
+
+def turned(name, place):
+    def change(root):
+        with rasterio.open(root / name, "r+") as file:
+            file.transform = place
+
+    return change
+
+
+def move(old, new):
+    def change(root):
+        (root / new).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(root / old, root / new)
+
+    return change
+
+
+def copy(old, new):
+    return lambda root: shutil.copy(root / old, root / new)
+
+
+def remove(name):
+    return lambda root: (root / name).unlink()
+
+
+def both(*changes):
+    return lambda root: [change(root) for change in changes]
+
+
+def add_patch(**how):
+    """A second patch in the first scene."""
+    return both(*(rewrite(P.format(k).replace("p30", "p31"), a, **how) for k, a in (("s1", SAR), ("s2", OPT))))
+
+
+def legend(content):
+    return text(
+        "own.yml", f"product: own\nnames: {{1: sea, 2: land}}\ncolours: {{1: '#0072B2', 2: '#009E73'}}\n{content}"
+    )
+
+
+X, Y = ORIGIN
+NO_RED = ("B1", "B8", "B9", *(f"X{i}" for i in range(10)))
+ARCHIVE = {
+    "zero bytes": (cut(S1, 0), {}, r"s1_1_p30.tif' cannot be read"),
+    "truncated": (cut(S2), {}, r"s2_1_p30.tif' cannot be read"),
+    "no raster": (text(S2, "<html>404</html>"), {}, r"s2_1_p30.tif' cannot be read"),
+    "dtype of SAR": (rewrite(S1, SAR.astype(np.int16)), {}, r"s1_1_p30.tif' is int16, not float32"),
+    "dtype of optical": (rewrite(S2, OPT.astype(np.float32)), {}, r"s2_1_p30.tif' is float32, not uint16"),
+    "bands of SAR": (rewrite(S1, SAR[:1]), {}, r"s1_1_p30.tif' has 1 bands, not 2"),
+    "bands of optical": (rewrite(S2, OPT[:10]), {}, r"s2_1_p30.tif' has 10 bands, not 12 or 13"),
+    "red not among the names": (rewrite(S2, OPT, names=NO_RED), {}, r"s2_1_p30.tif' .* none is known as 'red'"),
+    "unknown optical band": ({}, {"opt_bands": ["red", "green", "B99"]}, r"s2_1_p30.tif' .* none is known as 'B99'"),
+    "polarisation not there": ({}, {"sar_bands": ["HH"]}, r"s1_1_p30.tif' has no SAR band 'HH'"),
+    "size": (both(rewrite(S1, SAR[:, :200]), rewrite(S2, OPT[:, :200])), {}, r"p30.tif' is 200 x 256 pixels"),
+    "no CRS": (rewrite(S2, OPT, crs=None), {}, r"s2_1_p30.tif' has no coordinate reference system"),
+    "south up": (turned(S2, Affine(10, 0, X, 0, 10, Y)), {}, r"s2_1_p30.tif' is rotated or flipped"),
+    "rotated": (turned(S1, Affine(9, 3, X, 3, -9, Y)), {}, r"s1_1_p30.tif' is rotated or flipped"),
+    "grids differ": (
+        turned(S1, Affine(10, 0, X + 10, 0, -10, Y)),
+        {},
+        r"s1_1_p30.tif' and '.*' lie on different grids",
+    ),
+    "no partner": (remove(S1), {}, r"s2_1_p30.tif' has no partner '.*s1_1_p30.tif'"),
+    "twice": (copy(S2, S2.replace("p30", "p030")), {}, r"p30.tif' .*are the same patch"),
+    "season misspelt": (move(f"sen12ms/{SPRING}", "sen12ms/ROIs1158_sping"), {}, r"ROIs1158_sping.* does not fit"),
+    "season in another case": (move(f"sen12ms/{SPRING}", "sen12ms/ROIs1158_Spring"), {}, r"_Spring.* does not fit"),
+    "kind in another case": (move(S1, S1.replace("s1_1_p", "S1_1_p")), {}, r"S1_1_p30.tif' does not fit its folder"),
+    "another scene's folder": (move(S1, S1.replace("s1_1/", "s1_2/")), {}, r"s1_1_p30.tif' does not fit its folder"),
+    "mixed zones": (add_patch(crs="EPSG:32654"), {}, r"s2_1_p31.tif' is off the lattice"),
+    "off the lattice": (add_patch(corner=(X + 1283, Y)), {}, r"s2_1_p31.tif' is off the lattice"),
+    "another version": (
+        both(add_patch(corner=(X + 1280, Y)), rewrite(S2.replace("p30", "p31"), OPT + 1, (X + 1280, Y))),
+        {},
+        r"p31.tif' differs from its neighbours",
+    ),
+    "VV and VH swapped": (rewrite(S1, SAR[::-1]), {}, r"s1_1_p30.tif' looks swapped"),
+    "linear values": (rewrite(S1, 10 ** (SAR / 10)), {}, r"s1_1_p30.tif' is declared 'dB' but holds"),
+    "dB cut to integers": (rewrite(S1, np.round(SAR)), {}, r"s1_1_p30.tif' .*whole numbers alone"),
+    "8-bit optical": (rewrite(S2, OPT * 0 + 255), {}, r"s2_1_p30.tif' .*8-bit image"),
+    "no offset there": ({}, {"opt_offset": 5000}, r"s2_1_p30.tif' has a median of .* give 0"),
+    "no archive": ({}, {"archive_root": "/nowhere"}, r"archive_root '/nowhere' is not a folder"),
+    "own layer missing": ({}, {"legend": "igbp", "lulc_root": None}, r"p30.tif' has no partner '.*lc_1_p30.tif'"),
+    "tile missing": (move("hrlulc/LC_N36E135.tif", "hrlulc/x/LC.txt"), {}, r"no land-cover GeoTIFF under lulc_root"),
+    "tile elsewhere": (turned("hrlulc/LC_N36E135.tif", Affine(9, 0, 0, 0, -9, 0)), {}, r"JAXA's would be LC_N36E13"),
+    "tile issued anew": (copy("hrlulc/LC_N36E135.tif", "hrlulc/LC_N36E135_v2.tif"), {}, r"_v2.tif' and '.*same place"),
+    "tile without CRS": (rewrite("hrlulc/LC_N36E135.tif", CODES, crs=None), {}, r"LC_N36E135.tif' has no coordinate"),
+    "tile truncated": (cut("hrlulc/LC_N36E135.tif"), {}, r"LC_N36E135.tif' cannot be read"),
+    "code unknown": (
+        rewrite("hrlulc/LC_N36E135.tif", CODES + 60, (X - 5000, Y + 5000), pixel=100.0),
+        {},
+        r"LC_N36E135.tif' has the code 6\d, which legend 'hrlulc-v21.11' has not",
+    ),
+    "tar archives missing": ({}, {"tar_root": "/nowhere"}, r"tar_root '/nowhere' holds no archive"),
+    "tar without a map": ({}, {"tar_root": "/nowhere", "lulc_root": None, "legend": None}, r"tar_root is for .*map"),
+}
+PAIRS = {
+    "one without CRS": (rewrite("pairs/s1/a.tif", SAR[SMALL], crs=None), {}, r"s1/a.tif' cannot be laid over"),
+    "pair incomplete": (remove("pairs/s1/b.tif"), {}, r"pair 'b' has no 'b' in sar_dir"),
+    "map incomplete": (remove("pairs/lulc/b.tif"), {}, r"pair 'b' has no 'b' in lulc_dir"),
+    "no list and no partner": (remove("pairs/s2/b.tif"), {"pairs_csv": None}, r"s1/b.tif' has no partner in opt_dir"),
+    "two files of one name": (copy("images/s1/a.png", "pairs/s1/a.png"), {}, r"a.tif' and 'a.png' .*same id"),
+    "folder missing": ({}, {"opt_dir": "/nowhere"}, r"opt_dir '/nowhere' is not a folder"),
+    "id listed twice": (text("list.csv", "id\na\na\n"), {}, r"list.csv' lists id 'a' twice"),
+    "list empty": (text("list.csv", ""), {}, r"list.csv' is no table"),
+    "list missing": ({}, {"pairs_csv": "/nowhere.csv"}, r"pairs_csv '/nowhere.csv' does not exist"),
+    "no such group": ({}, {"group_column": "event"}, r"list.csv' has no column 'event'"),
+    "no date": (text("list.csv", "id,date\na,4th of May\n"), {}, r"list.csv' has the date '4th of May' for 'a'"),
+    "bands differ": (rewrite("pairs/s1/b.tif", SAR[:1, :64, :64], names=("VH",)), {}, r"s1/b.tif' has .*VH where"),
+    "SAR of four bands": (rewrite("pairs/s1/a.tif", np.tile(SAR, (2, 1, 1))), {}, r"s1/a.tif' has 4 bands"),
+    "linear, says the list": ({}, {"sar_units": "linear"}, r"s1/a.tif' is declared 'linear' but holds values from -"),
+    "8-bit, says the list": ({}, {"sar_units": "8-bit"}, r"s1/a.tif' is declared '8-bit'"),
+    "reflectance from 0 to 1": (
+        rewrite("pairs/s2/a.tif", (OPT[:3, :64, :64] / 10000).astype(np.float32)),
+        {},
+        r"s2/a.tif' .*multiply reflectance",
+    ),
+    "code beyond a byte": (
+        rewrite("pairs/lulc/a.tif", CODES[:, :64, :64] + np.uint16(300)),
+        {},
+        r"lulc/a.tif' has .*30",
+    ),
+    "unknown grid": ({}, {"grid": "utm"}, r"grid 'utm' is unknown"),
+    "split misspelt": (text("pairs.csv", "id,split\na,training\n"), {}, r"'a' the unknown split 'training'"),
+    "split given twice": (text("pairs.csv", "id,split\na,train\na,test\n"), {}, r"pairs.csv' lists 'a' twice"),
+    "split without a scene": (text("pairs.csv", "id,split\na,train\nb,test\n"), {}, r"does not list scene 'c'"),
+    "split of another set": (text("pairs.csv", "id,split\na,train\nb,test\nc,test\nd,test\n"), {}, r"lists 'd', which"),
+    "split without columns": (text("pairs.csv", "a,b\n"), {}, r"pairs.csv' needs the columns id and split"),
+    "split empty": (text("pairs.csv", ""), {}, r"pairs.csv' is no table"),
+    "nothing to test on": (
+        text("pairs.csv", "id,split\na,train\nb,train\nc,validation\n"),
+        {},
+        r"no patch is left for test",
+    ),
+    "splits overlap": (
+        rewrite("pairs/s2/b.tif", OPT[:3, :64, :64], (X + 320, Y)),
+        {},
+        r"patch '.' overlaps .*patch '.'",
+    ),
+    "legend missing": ({}, {"legend": "/nowhere.yml"}, r"legend '/nowhere.yml' cannot be read"),
+    "legend without merges": (legend(""), {"legend": "own.yml"}, r"own.yml' cannot be read: it needs"),
+    "legend with a code twice": (legend("merges: {four: {a: [1, 2], b: [2]}}"), {"legend": "own.yml"}, r"code 2 twice"),
+    "legend without that merge": (legend("merges: {two: {a: [1]}}"), {"legend": "own.yml"}, r"no merge 'four'"),
+}
+IMAGES = {
+    "sizes differ": (
+        lambda root: Image.new("L", (64, 60), 9).save(root / "images/s1/a.png"),
+        {},
+        r"s1/a.png' cannot be laid",
+    ),
+    "the same image in two splits": (
+        copy("images/s2/a.png", "images/s2/c.png"),
+        {},
+        r"patch 'a' shares pixels with test patch 'c'",
+    ),
+    "cut": (cut("images/s2/a.png"), {}, r"s2/a.png' cannot be read"),
+    "no region and no group": ({}, {"split_file": None}, r"cannot be split by region"),
+    "map over no geography": ({}, {"lulc_root": "hrlulc", "legend": "hrlulc-v21.11"}, r"'a' has no geography"),
+    "pseudo-categories and a map": ({}, {"legend": "pseudo-false-colour", "lulc_root": "hrlulc"}, r"leave lulc_root"),
+}
+FAULTS = [
+    pytest.param(source, *fault, id=f"{source}: {name}")
+    for source, faults in (("sen12ms", ARCHIVE), ("pairs", PAIRS), ("images", IMAGES))
+    for name, fault in faults.items()
+]
+
+
+@pytest.mark.parametrize(("source", "change", "given", "says"), FAULTS)
+def test_a_fault_is_one_sentence_and_leaves_nothing(root, tmp_path, source, change, given, says):
+    if change:
+        change(root)
+    inside = {"lulc_root": root / "hrlulc", "legend": root / "own.yml"}
+    given = {k: str(inside[k]) if str(v) in ("hrlulc", "own.yml") else v for k, v in given.items()}
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=says) as error:
+        build(tmp_path / "out/set", **options(root, source) | given)
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_cannot_be_written_to(root, tmp_path, monkeypatch, number):
+    def fails(self, stored, row):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module._Split, "add", fails)
+    with pytest.raises(InputError, match=rf"dataset_root '.*set' cannot be written \({os.strerror(number)}\)"):
+        build(tmp_path / "set", **options(root, "pairs"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_target_below_a_file_or_where_nobody_may_write(root, tmp_path):
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "file/set", Path("/proc/set")):
+        with pytest.raises(InputError, match=rf"dataset_root '{target}' cannot be written"):
+            build(target, **options(root, "pairs"))
+
+
+def test_two_builds_into_one_folder(root, tmp_path):
+    (tmp_path / ".set.parts").mkdir()
+    with open(tmp_path / ".set.parts/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match=r"set' is being written by another build"):
+            build(tmp_path / "set", **options(root, "pairs"))
+    assert build(tmp_path / "set", **options(root, "pairs"))["counts"]["test"] == 1
+
+
+def test_broken_tar_archives_are_named(root, tmp_path):
+    (tmp_path / "tars").mkdir()
+    path = tmp_path / "tars/ROIs1158_spring_s1.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(root / "sen12ms", arcname=".")
+    given = options(root, "sen12ms") | {"tar_root": tmp_path / "tars", "archive_root": tmp_path / "unpacked"}
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(InputError, match=r"spring_s1.tar.gz' is broken"):
+        build(tmp_path / "set", **given)
+    assert not (tmp_path / "set").exists()
