@@ -36,6 +36,7 @@ from s2olib.data.landcover import merge_codes, merge_table
 from s2olib.project import resolve, writing
 
 LEGEND = "hrlulc-v21.11"
+STATUS = Path("/proc/self/status")  # Linux
 
 
 def many(source: Path, target: Path, copies: int) -> None:
@@ -81,7 +82,9 @@ def _measured(function, *arguments) -> dict:
     patches = function(*arguments)
     seconds = time.perf_counter() - start
     used = sum(os.times()[:4])  # of this process and its children, which other work on the machine does not change
-    own, child = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # the kernel's own mark, since a process inherits ru_maxrss from the one that started it
+    (own,) = (int(line.split()[1]) / 1024 for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return {
         "seconds": seconds,
         "patches": patches,

@@ -1,10 +1,14 @@
 """The datasheet of a data set: what, where, when, whose, how it was judged and what is wrong with it.
 
-After Gebru et al., "Datasheets for datasets" (2021). Everything is read from dataset.json and the index files.
+After Gebru et al., "Datasheets for datasets" (2021). Everything is read from dataset.json and the index files:
+
+    python -m s2olib.data.datasheet data/quick > book/_generated/datasheet_quick.md
+    python -m s2olib.data.datasheet --merges > book/_generated/merges.md
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from s2olib.data import SPLITS
-from s2olib.data.landcover import LEGENDS
+from s2olib.data.landcover import LEGENDS, PSEUDO, merge_table
 from s2olib.project import InputError, resolve
 
 SENTINEL = "Contains modified Copernicus Sentinel data (free, full and open)."
@@ -71,7 +75,10 @@ def _what(info: dict) -> str:
     text += f" at {metres:g} m" if metres else ""
     for name, what in (("sar", "SAR"), ("opt", "optical")):
         part = info[name]
-        text += f"; {what}: {', '.join(part['bands'])} in {part['units']}, limits {part['limits']}"
+        bands = (
+            f"{band} from {low:g} to {high:g}" for band, (low, high) in zip(part["bands"], part["limits"], strict=True)
+        )
+        text += f"; {what}, {part['units']}: {', '.join(bands)}".replace("-", "−").replace("8−bit", "8-bit")
     if info["lulc"]:
         lulc = info["lulc"]
         text += f"; {lulc['kind']}: {lulc['legend']}, merged to {', '.join(lulc['categories'])}"
@@ -131,3 +138,29 @@ def _faults(info: dict) -> list[str]:
     if info["counts"]["test"] < 50:
         faults.append(f"only {info['counts']['test']} test patches: intervals of every score are wide")
     return faults
+
+
+def merges() -> str:
+    """How every legend's classes become the four categories, as a MyST table."""
+    categories = list(merge_table("hrlulc-v21.11", "four"))
+    lines = [["product", "map of", *categories, "no category"], [":---"] * (len(categories) + 3)]
+    for name, legend in LEGENDS.items():
+        if name != PSEUDO:
+            table = merge_table(name, "four")
+            rest = set(legend.names) - {code for codes in table.values() for code in codes}
+            classes = [
+                [f"{legend.names[code]} ({code})" for code in codes] for codes in (*table.values(), sorted(rest))
+            ]
+            lines.append([legend.product, legend.epoch, *(", ".join(names) or "–" for names in classes)])
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    caption = "Classes (and codes) of each product in the four categories."
+    return f"```{{table}} {caption}\n:name: tab-merges\n\n{body}\n```\n"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Print a data set's datasheet, or the merges of all legends.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("dataset_root", nargs="?", help="a folder that build has written")
+    what.add_argument("--merges", action="store_true", help="how every legend's classes are merged")
+    given = parser.parse_args()
+    print(merges() if given.merges else datasheet(given.dataset_root), end="")
