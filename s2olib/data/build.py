@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -166,9 +166,13 @@ def build(
     root, stride = resolve(dataset_root), stride or patch_size
     ends = ("_root", "_dir", "_csv", "_file")
     paths = {k: parameters[k] and resolve(parameters[k]) for k in parameters if k.endswith(ends)}
-    tiles, scenes, refused = _found(parameters, paths)
-    extra = [paths[name] for name in ("pairs_csv", "split_file") if paths[name]] + (tiles.files if tiles else [])
-    extra += [resolve(legend)] if legend and legend.endswith((".yml", ".yaml")) else []
+    extra = [paths[name] for name in ("pairs_csv", "split_file") if paths[name]]
+    reading = dict(parameters)
+    if legend and legend.endswith((".yml", ".yaml")):
+        extra.append(resolve(legend))
+        reading["legend"] = str(extra[-1])  # workers may start in another folder
+    tiles, scenes, refused = _found(reading, paths)
+    extra += tiles.files if tiles else []
     inputs = _inputs(extra + [file for scene in scenes for file in scene.files])
     if (root / "dataset.json").is_file():
         info = json.loads((root / "dataset.json").read_text())
@@ -196,24 +200,15 @@ def build(
     refused += [_refusal(w.id, w.reason, w.value) for windows in candidates for w in windows if w.reason]
 
     sar, opt = _bands(parameters, scenes)
-    scaled = [x and x / opt["scale"] for x in (cloud_brightness, haze_brightness)]
-    default = (200, np.inf) if opt_units == "8-bit" else (2500, 1500)
-    rules = Rules(
-        patch_size=patch_size,
-        resolution_factor=resolution_factor,
-        sar_units=sar["units"],
-        opt_units=opt["units"],
-        legend=legend,
-        merge=merge,
-        tiles=tiles,
-        max_nodata=max_nodata,
-        max_unlabelled=max_unlabelled,
-        max_sea=max_sea,
-        max_cloud=max_cloud,
-        cloud_brightness=scaled[0] or default[0],
-        haze_brightness=scaled[1] or default[1],
-        border_noise_db=border_noise_db,
-    )
+    cloud, haze = (2500, 1500) if opt_units != "8-bit" else (200, np.inf)
+    own = {
+        "tiles": tiles,
+        "sar_units": sar["units"],
+        "opt_units": opt["units"],
+        "cloud_brightness": (cloud_brightness or 0) / opt["scale"] or cloud,
+        "haze_brightness": (haze_brightness or 0) / opt["scale"] or haze,
+    }
+    rules = Rules(**{field.name: (reading | own)[field.name] for field in fields(Rules)})
     parts = {}
     for job in _jobs(scenes, candidates):
         files = [file for scene, _ in job for file in scene.files]
