@@ -10,6 +10,7 @@ import base64
 import hashlib
 import html
 import io
+import itertools
 import json
 import math
 import textwrap
@@ -33,6 +34,7 @@ WIDTH = 6.8  # inches of every figure: at 375 px the 11 pt type is still 8 px hi
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito, darkest first
 SPLIT_STYLE = {"train": ("#0072B2", "o"), "validation": ("#E69F00", "^"), "test": ("#D55E00", "s")}
 KM_PER_DEGREE = 111.32  # of latitude
+OWN_COLOURS = ("#56B4E9", "#CC79A7", "#E69F00", "#332288", "#882255", "#44AA99", "#999933", "#AA4499")
 NO_DATA_COLOUR = "#e6e6e6"
 DATA_STRETCH = "each band over its own limits, linear"
 SAR_STRETCH = f"red VV, green VH ({DATA_STRETCH}), blue VV less VH; one band alone in grey"
@@ -109,9 +111,8 @@ def category_colours(categories: Sequence[str]) -> list[str]:
 
     known = {legend.names[code]: colour for legend in LEGENDS.values() for code, colour in legend.colours.items()}
     known |= CATEGORY_COLOURS
-    for name in categories:
-        if name not in known:
-            raise InputError(f"Category {name!r} has no colour: add it to s2olib.data.landcover.CATEGORY_COLOURS.")
+    own = [name for name in categories if name not in known]  # of a legend of your own: any colours that differ
+    known |= dict(zip(own, itertools.cycle(OWN_COLOURS), strict=False))
     return [known[name] for name in categories]
 
 

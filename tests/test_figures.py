@@ -70,12 +70,12 @@ def test_land_cover_keeps_its_colours_whatever_the_order():
         assert (picture[lulc == category] == figures._rgb(CATEGORY_COLOURS[name])).all()
     assert (picture[1, 1:] == figures._rgb(figures.NO_DATA_COLOUR)).all()
     assert (figures.lulc_picture(lulc, ["forest"])[0, 0] == figures._rgb(CATEGORY_COLOURS["forest"])).all()
+    assert len(set(figures.category_colours(["forest", "moon", "mars", "water"]))) == 4  # names of a legend of your own
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: figures.lulc_picture(np.zeros((2, 2), int), ["moon"]), "moon"),
         (lambda: figures.sar_picture(np.zeros((4, 4))), "sar has shape"),
         (lambda: figures.opt_picture(np.zeros((2, 4, 4))), "opt has shape"),
         (lambda: figures.split_map(index().assign(lon=np.nan)), "lon and lat"),
