@@ -159,7 +159,7 @@ def scan(
                 path = next(iter(pair.values()))
                 raise InputError(f"'{path}' has no partner '{partner(path, kind)}': fetch it, or remove the patch")
 
-    heads = headers((path for pair in patches.values() for path in pair.values()), root / "headers.json")
+    heads = headers([path for pair in patches.values() for path in pair.values()], root / "headers.json")
     members: dict[tuple[str, int], list[tuple[dict[str, Path], Header]]] = {}
     for (season, scene, _), pair in sorted(patches.items()):
         _check(pair, heads)

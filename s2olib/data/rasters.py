@@ -11,6 +11,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -137,33 +138,39 @@ def _crs(text: str) -> CRS:
     return CRS.from_string(text)
 
 
-def headers(files: Iterable[Path], cache: Path) -> dict[Path, Header]:
+def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     """The headers of many files below `cache`'s folder, remembered there by name, size and time.
 
     An interrupted scan goes on where it was; a folder that cannot be written to is scanned anew each time.
     """
-    known, found, before = {}, {}, 0
+    known: dict[str, list] = {}
     with suppress(OSError, ValueError):
         known = json.loads(cache.read_text())
-        before = len(known)
+    names = {path: path.relative_to(cache.parent).as_posix() for path in files}
+    states = {path: [(stat := path.stat()).st_size, stat.st_mtime_ns] for path in files}
+    todo = [path for path in files if known.get(names[path], [])[:2] != states[path]]
+    pool = ThreadPoolExecutor()  # most of the time is waiting for the disk
     try:
-        with rasterio.Env(**GDAL):
-            for path in tqdm(list(files), desc="headers", unit="file", leave=False):
-                stat, name = path.stat(), path.relative_to(cache.parent).as_posix()
-                state = [stat.st_size, stat.st_mtime_ns]
-                if name not in known or known[name][:2] != state:
-                    head, before = header(path), -1
-                    crs = head.grid.crs and head.grid.crs.to_string()
-                    known[name] = [*state, crs, head.grid.transform[:6], head.grid.height, head.grid.width]
-                    known[name] += [head.count, head.dtype, head.names]
-                crs, place, height, width, count, dtype, names = known[name][2:]
-                grid = Grid(crs and _crs(crs), Affine(*place), height, width)
-                found[path] = Header(grid, count, dtype, tuple(names))
+        found = tqdm(pool.map(_header, todo), total=len(todo), desc="headers", unit="file", leave=False)
+        for path, head in zip(todo, found, strict=True):
+            crs, (height, width) = head.grid.crs and head.grid.crs.to_string(), (head.grid.height, head.grid.width)
+            known[names[path]] = [*states[path], crs, head.grid.transform[:6], height, width]
+            known[names[path]] += [head.count, head.dtype, head.names]
     finally:
-        if before != len(known):
+        pool.shutdown(cancel_futures=True)
+        if todo:
             with suppress(OSError), writing(cache) as aside:
                 aside.write_text(json.dumps(known))
-    return found
+    heads = {}
+    for path in files:
+        crs, place, height, width, count, dtype, bands = known[names[path]][2:]
+        heads[path] = Header(Grid(crs and _crs(crs), Affine(*place), height, width), count, dtype, tuple(bands))
+    return heads
+
+
+def _header(path: Path) -> Header:
+    with rasterio.Env(**GDAL):  # of this thread
+        return header(path)
 
 
 def _named(name: str | None) -> str:
