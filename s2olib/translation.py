@@ -1,0 +1,569 @@
+"""Whole scenes: a Sentinel-1 GeoTIFF in, the optical image that a trained generator makes of it out, in the same place.
+
+    python -m s2olib.translation IN.tif OUT.tif --weights runs/quick/s2oformer-dsd-s0
+
+A scene is worked through in rows of overlapping tiles. Each tile's outer margin, where the network sees padding, is
+dropped, and neighbours fade into each other over what remains of the overlap (smooth weights that sum to one). Values
+are normalised by the checkpoint's limits, never by the tile's own. Memory holds one row of tiles whatever the scene's
+height. The result is a cloud-optimized GeoTIFF (COG, OGC 21-026): pictures at every scale, a mask, and tags that say
+what made it. It is generated from SAR and no observation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise, product
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import rasterio
+import torch
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.shutil import copy
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from s2olib.data.rasters import SAR_UNITS, check_units
+from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, writing
+from s2olib.training import load_generator
+
+BORDER_DB, BORDER, SOLID = (
+    -30,
+    64,
+    9,
+)  # border noise: darker in every band, this near to no data of this extent (pixels)
+POLARISATION = re.compile(r"(?<![A-Z])(VV|VH|HH|HV)(?![A-Z])")
+BLOCK = 128  # pixels of the unfinished raster's blocks
+NOTICE = "Generated from SAR, not an observation"
+SHIFT = 4  # pixels: half a window of the transformers, an odd phase of the U-Net's deeper levels
+ENVIRONMENT = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # MB: not a share of the machine
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An open SAR raster and how its values become those that a generator was trained on."""
+
+    file: rasterio.DatasetReader
+    indexes: tuple[int, ...]  # 1-based bands in the weights' order
+    units: str  # of the file: dB, linear or 8-bit
+    stretch: tuple[float, float] | None  # dB that become grey levels 0 and 255
+    notes: tuple[str, ...]
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Values (Cs, H, W) float32 in the weights' units and valid (H, W); invalid values are undefined.
+
+        No data is what the file declares, NaN, what is without echo (zero power) in every band, zero in every band of a
+        dB raster, and border noise. Zero power in one band alone is as dark as can be, and valid.
+        """
+        raw = self.file.read(self.indexes, window=window, masked=True, out_dtype="float32")
+        values, nothing = raw.data, np.ma.getmaskarray(raw).any(0) | np.isnan(raw.data).any(0)
+        if self.units == "8-bit":
+            return values, ~nothing
+        if self.units == "linear":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                np.log10(np.maximum(values, 0, out=values), out=values)
+            values *= 10
+        nothing |= np.isneginf(values).all(0) | ((values == 0).all(0) & (self.units == "dB"))
+        dark = (values < BORDER_DB).all(0) & ~nothing
+        if dark.any() and nothing.any():
+            solid = ndimage.minimum_filter(nothing, SOLID)
+            nothing |= dark & ndimage.maximum_filter(solid, SOLID + 2 * BORDER)
+        if self.stretch:
+            values -= self.stretch[0]
+            values *= 255 / (self.stretch[1] - self.stretch[0])
+        return values, ~nothing
+
+    def rows(self, top: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whole rows, read with their neighbourhood so that the mask does not depend on where rows are cut."""
+        above, below = min(top, BORDER + SOLID), min(self.file.height - top - height, BORDER + SOLID)
+        values, valid = self.read(Window(0, top - above, self.file.width, above + height + below))
+        return values[:, above : above + height], valid[above : above + height]
+
+
+def translate(
+    source: str | Path,
+    target: str | Path,
+    weights: str | Path,
+    *,
+    bands: Sequence[str] = (),
+    sar_units: str = "auto",
+    stretch: tuple[float, float] | None = None,
+    output: str = "8-bit",
+    uncertainty: bool = False,
+    tile_size: int = 512,
+    overlap: int = 128,
+    batch_size: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    overwrite: bool = False,
+) -> dict:
+    """Translate the SAR raster `source` with the generator of the run folder `weights` to the COG `target`.
+
+    Args:
+        bands: the file's bands in the weights' order, by name or 1-based number; default by polarisation in the band
+            names, else by position where the counts agree.
+        sar_units: what the file holds: "dB", "linear" power, "8-bit", or "auto" by its values. Linear power becomes dB.
+        stretch: dB to show as grey levels 0 and 255, for weights that were trained on 8-bit images; never a default.
+        output: "8-bit", the weights' limits on 0..255; or "reflectance", x 10000 in 16 bits, where the weights know it.
+        uncertainty: add a band: the standard deviation over four flips, each with and without a shift of `SHIFT`
+            pixels, averaged over the colours, in the output's units (the band's scale says by how much to multiply).
+        tile_size, overlap: pixels, multiples of 16; a quarter of the overlap is dropped on each side, half is blended.
+        batch_size: tiles at once; 0 takes one on a CPU and as many as the free memory holds on a GPU.
+        device: "auto", "cpu", "cuda" or "cuda:1". precision: "float32", "bfloat16", or "auto": bfloat16 on a GPU
+            that has it, where it moves the first tile by less than a grey level on average.
+
+    Returns what was done: `width`, `height`, `valid` (share), `seconds` of this call, `units`, `bands`, `batch_size`,
+    `precision` and `notes`, sentences about what was assumed. The same input gives the same file on one day and device,
+    interrupted or not. Unfinished work lies beside `target` in a folder that the same call goes on from.
+
+    Raises `InputError` before any work for input that cannot be used; and when writing fails, for instance on a full
+    disk. `target` appears only when it is whole.
+    """
+    started = time.perf_counter()
+    source, target = resolve(source), resolve(target)
+    _check(source, target, output, tile_size, overlap, stretch, overwrite)
+    network, config = load_generator(weights)
+    if output == "reflectance" and config["opt"]["units"] != "reflectance":
+        raise InputError(f"output 'reflectance' is unknown to {weights}, trained on 8-bit images: choose '8-bit'.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    stat = source.stat()
+    key = {
+        "source": [str(source), stat.st_size, stat.st_mtime_ns],
+        "code": code_fingerprint("translation", "generators"),
+    }
+    key |= {"weights": fingerprint(resolve(weights) / "generator.safetensors"), "bands": list(bands), "device": device}
+    key |= {"sar_units": sar_units, "stretch": stretch and list(stretch), "output": output, "uncertainty": uncertainty}
+    key |= {"tile_size": tile_size, "overlap": overlap, "batch_size": batch_size, "precision": precision}
+    with rasterio.Env(**ENVIRONMENT), _opened(source) as file:
+        scene = describe(file, config, bands, sar_units, stretch)
+        engine = _Engine(network, config, key, tile_size)
+        work = target.with_name(f".{target.name}.part")
+        try:
+            progress = _begin(work, key, scene, config, engine.scales)
+            _fill(work, progress, scene, engine)
+            _finish(work, target)
+        except (RasterioError, CPLE_BaseError, OSError) as error:
+            raise InputError(
+                f"'{target}' cannot be written ({error}): make room, or choose another place; the same command "
+                f"goes on from what is finished, in '{work}'."
+            ) from error
+        return {
+            "width": file.width,
+            "height": file.height,
+            "valid": progress["valid"] / (file.width * file.height),
+            "seconds": time.perf_counter() - started,
+            "units": scene.units,
+            "bands": [file.descriptions[i - 1] or str(i) for i in scene.indexes],
+            "batch_size": engine.batch_size,
+            "precision": str(engine.dtype).removeprefix("torch."),
+            "notes": list(scene.notes),
+        }
+
+
+def _check(source, target, output, tile_size, overlap, stretch, overwrite) -> None:
+    """Raise `InputError` for anything that can be told without opening the source."""
+    if not source.is_file():
+        raise InputError(f"'{source}' does not exist: give a GeoTIFF.")
+    if target.is_dir() or target == source:
+        raise InputError(f"'{target}' is {'a folder' if target.is_dir() else 'the source'}: give a file to write.")
+    if target.exists() and not overwrite:
+        raise InputError(f"'{target}' exists: give another name, or overwrite (--overwrite).")
+    folder = next((parent for parent in target.parents if parent.exists()), target.parent)
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"'{target}' cannot be written: '{folder}' is no folder that you may write to.")
+    if output not in ("8-bit", "reflectance"):
+        raise InputError(f"output '{output}' is unknown: choose '8-bit' or 'reflectance'.")
+    if tile_size % 16 or overlap % 16 or overlap <= 0 or 3 * overlap > tile_size:
+        raise InputError(
+            f"tile_size {tile_size} and overlap {overlap} must be multiples of 16, overlap at most a third of a tile."
+        )
+    if stretch and stretch[0] >= stretch[1]:
+        raise InputError(f"stretch {stretch} must be a lower and a higher number of decibels.")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+    """The raster as it is; one that has ground control points instead of a grid is warped to its UTM zone.
+
+    Nearest neighbour: it changes neither units nor speckle.
+    """
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            file = stack.enter_context(rasterio.open(path))
+        except RasterioError as error:
+            raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF ({error}).") from error
+        points, crs = file.gcps
+        if file.crs is None and points:
+            if crs is None or not crs.is_geographic:
+                raise InputError(f"'{path}' has ground control points but no longitudes: warp it with gdalwarp first.")
+            x, y = np.mean([[point.x, point.y] for point in points], 0)
+            zone = 32601 + int((x + 180) // 6) % 60 + 100 * (y < 0)
+            nodata = {"nodata": np.nan} if file.nodata is None and np.issubdtype(file.dtypes[0], np.floating) else {}
+            file = stack.enter_context(
+                WarpedVRT(file, src_crs=crs, crs=f"EPSG:{zone}", resampling=Resampling.nearest, **nodata)
+            )
+        yield file
+
+
+def describe(file, config: dict, bands: Sequence[str], sar_units: str, stretch: tuple[float, float] | None) -> Scene:
+    """Match an open raster with what a checkpoint's `config` asks for; `InputError` says why it cannot be.
+
+    Polarisations are read off band names. Units are checked against, or told by, the values of 16 windows.
+    """
+    name, wanted, notes = Path(file.name).name, config["sar"]["bands"], []
+    indexes = _choose(file, name, wanted, bands, notes)
+    raw = Scene(file, indexes, "dB", None, ())  # values as they are, but for pixels of zeros
+    values = _sample(raw, name)
+    low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
+    if sar_units == "auto":
+        whole = file.dtypes[indexes[0] - 1] == "uint8" or (low >= 0 and 100 < high <= 255 and not (values % 1).any())
+        units = "dB" if low < 0 else "8-bit" if whole else "linear"
+        if units == "linear" and middle > 10:
+            raise InputError(
+                f"'{name}' holds values around {middle:.4g}: that is no calibrated sigma0, so calibrate it first."
+            )
+        notes.append(f"Units taken as {units}: values from {low:.4g} to {high:.4g}.")
+    elif sar_units in SAR_UNITS:
+        units = sar_units
+        check_units(values, units, Path(name))
+    else:
+        raise InputError(f"sar_units '{sar_units}' is unknown: choose 'auto' or one of {', '.join(SAR_UNITS)}.")
+    trained = config["sar"]["units"]
+    if trained == "dB" and units == "8-bit":
+        raise InputError(f"'{name}' holds grey levels, and the weights ask for dB, which cannot be got back from them.")
+    if trained == "8-bit" and units != "8-bit" and not stretch:
+        raise InputError(
+            f"'{name}' is in {units}, and the weights were trained on 8-bit images: choose the decibels that become 0 "
+            "and 255 with stretch (--stretch LOW HIGH)."
+        )
+    if stretch and (trained == "dB" or units == "8-bit"):
+        raise InputError(
+            f"stretch is for weights trained on 8-bit images and a raster in dB or linear power, not for '{name}'."
+        )
+    if stretch:
+        notes.append("Decibels were stretched to grey levels: what the weights make of that was never measured.")
+    if units == "linear":
+        notes.append("Linear power was converted to dB.")
+    if file.crs is None:
+        notes.append("The raster has no coordinate reference system, and neither has the result.")
+    elif isinstance(file, WarpedVRT):
+        notes.append(f"Ground control points were followed onto a grid of {file.crs.to_string()}.")
+    scene = Scene(file, indexes, units, stretch, ())
+    low, high = np.array(config["sar"]["limits"], np.float32).T[:, :, None]
+    values = _sample(scene, name)
+    outside = ((values < low) | (values > high)).mean()
+    if outside > 0.2:
+        notes.append(f"{outside:.0%} of the values lie outside the limits that the weights were trained with.")
+    return Scene(file, indexes, units, stretch, tuple(notes))
+
+
+def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: list[str]) -> tuple[int, ...]:
+    """The 1-based bands of `file` that are `wanted`, or those that the user named in that order."""
+    names = [(text or "").strip() for text in file.descriptions]
+    shown = f"'{name}' has {file.count} band{'s' * (file.count > 1)} ({', '.join(text or 'unnamed' for text in names)})"
+    ask = f"the weights ask for {len(wanted)} ({', '.join(wanted)})"
+    if bands:
+        if len(bands) != len(wanted):
+            raise InputError(f"{len(bands)} bands are given ({', '.join(map(str, bands))}), but {ask}.")
+        lookup = {text.upper(): i for i, text in enumerate(names, 1)} | {str(i): i for i in file.indexes}
+        for band in bands:
+            if str(band).upper() not in lookup:
+                raise InputError(f"{shown}, and no band '{band}'.")
+        return tuple(lookup[str(band).upper()] for band in bands)
+    kinds = [match[1] if (match := POLARISATION.search(text.upper())) else "" for text in names]
+    if all(kinds.count(band) == 1 for band in wanted):
+        return tuple(kinds.index(band) + 1 for band in wanted)
+    polarised = all(POLARISATION.fullmatch(band) for band in wanted)
+    if file.count != len(wanted) or (polarised and any(kinds)):
+        raise InputError(f"{shown}; {ask}: choose them with bands (--bands), or take other weights.")
+    notes.append(f"Bands taken by position as {', '.join(wanted)}: their names do not say.")
+    return tuple(file.indexes)
+
+
+def _sample(scene: Scene, name: str) -> np.ndarray:
+    """Valid values (Cs, N) from 16 windows spread over the scene, or from the first rows that hold any."""
+    file, size = scene.file, 256
+    corners = [
+        [round(place * max(0, length - size)) for place in (0, 1 / 3, 2 / 3, 1)] for length in (file.height, file.width)
+    ]
+    windows = [Window(x, y, min(size, file.width), min(size, file.height)) for y in corners[0] for x in corners[1]]
+    parts = [values[:, valid & np.isfinite(values).all(0)] for values, valid in map(scene.read, windows)]
+    if any(part.size for part in parts):
+        return np.concatenate(parts, 1)
+    for top in range(0, file.height, size):
+        values, valid = scene.read(Window(0, top, file.width, min(size, file.height - top)))
+        if (valid & np.isfinite(values).all(0)).any():
+            return values[:, valid & np.isfinite(values).all(0)]
+    raise InputError(f"'{name}' holds no valid pixel: there is nothing to translate.")
+
+
+def starts(length: int, tile_size: int, overlap: int) -> list[int]:
+    """Where tiles begin along a side; the last ends with the scene and may be narrower, never less aligned."""
+    stride = tile_size - overlap
+    align = stride & -stride  # the largest power of two in it: strided networks keep their phase
+    last = max(0, -(-(length - tile_size) // align) * align)
+    return [*range(0, last, stride), last]
+
+
+def ramps(length: int, tile_size: int, begin: list[int]) -> list[Tensor]:
+    """The blending weights of tiles along a side; at each pixel they sum to one, and to exactly one tile's at edges."""
+    position = torch.arange(length, dtype=torch.float64) + 0.5
+    rises = [torch.ones_like(position)]
+    for before, start in pairwise(begin):
+        common = before + tile_size - start
+        rises.append(torch.sin(math.pi / 2 * ((position - start - common / 4) / (common / 2)).clip(0, 1)) ** 2)
+    rises.append(torch.zeros_like(position))
+    weights = [rise * (1 - following) for rise, following in pairwise(rises)]
+    return [weight[start : start + tile_size].float() for weight, start in zip(weights, begin, strict=True)]
+
+
+class _Engine:
+    """The generator on its device: tiles in the weights' units in, blended and quantised colours out."""
+
+    def __init__(self, network: nn.Module, config: dict, p: dict, size: int) -> None:
+        if p["precision"] not in ("auto", "float32", "bfloat16"):
+            raise InputError(f"precision '{p['precision']}' is unknown: choose 'auto', 'float32' or 'bfloat16'.")
+        self.device = torch.device(p["device"])
+        self.network, self.uncertainty = network.to(self.device), p["uncertainty"]
+        self.limits = torch.tensor(config["sar"]["limits"], device=self.device).T[:, :, None, None]  # 2 x (Cs, 1, 1)
+        low, high = np.array(config["opt"]["limits"]).T
+        low, high = (low, high) if p["output"] == "reflectance" else (0 * low, 255 + 0 * high)
+        step = 1e-4 if p["output"] == "reflectance" else 1.0
+        self.scales = [step] * len(low) + [step if step < 1 else 0.2] * self.uncertainty  # of the stored numbers
+        gain = np.append((high - low) / 2, (high - low).mean() / 2)[: len(self.scales)] / self.scales
+        offset = np.append((high + low) / 2, 0)[: len(self.scales)] / self.scales
+        self.gain, self.offset = (torch.tensor(x, device=self.device).float()[:, None, None] for x in (gain, offset))
+        self.dtype = torch.bfloat16 if p["precision"] == "bfloat16" else torch.float32
+        self.batch_size = p["batch_size"] or 1
+        if self.device.type == "cuda":  # speckle-like noise decides, so that an interrupted call decides the same
+            tile = torch.randn(1, len(config["sar"]["bands"]), size, size, generator=torch.Generator().manual_seed(0))
+            tile = tile.clip(-1, 1).to(self.device)
+            if p["precision"] == "auto" and torch.cuda.is_bf16_supported():
+                exact, self.dtype = self(tile), torch.bfloat16
+                if (self(tile) - exact).abs().mean() > 1 / 127.5:
+                    self.dtype = torch.float32
+            if not p["batch_size"]:
+                before = torch.cuda.memory_allocated(self.device)
+                torch.cuda.reset_peak_memory_stats(self.device)
+                self(tile)
+                needed = torch.cuda.max_memory_allocated(self.device) - before
+                self.batch_size = max(1, min(64, int(0.7 * torch.cuda.mem_get_info(self.device)[0] / needed)))
+
+    @torch.no_grad()
+    def __call__(self, sar: Tensor) -> Tensor:
+        """(B, Cs, H, W) → (B, Co, H, W) in [-1, 1], and the spread as one more channel if it is asked for."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            image = self.network(sar).float()
+            if not self.uncertainty:
+                return image
+            mean, square = torch.zeros_like(image), torch.zeros_like(image)
+            for number, (flip, shift) in enumerate(product(((), (2,), (3,), (2, 3)), (0, SHIFT)), 1):
+                moved = F.pad(sar.flip(flip), (shift, 0, shift, 0), mode="reflect")
+                other = self.network(moved).float()[..., shift:, shift:].flip(flip)
+                change = other - mean  # Welford's running variance
+                mean += change / number
+                square += change * (other - mean)
+        return torch.cat([image, (square / number).sqrt().mean(1, keepdim=True)], 1)
+
+    def row(self, values: np.ndarray, valid: np.ndarray, down: Tensor, across: list[Tensor], lefts: list[int], bar):
+        """A row of tiles, blended sideways: yields (left, colours (C, H, columns)) from left to right."""
+        low, high = self.limits
+        tail = torch.zeros(len(self.scales), len(down), 0, device=self.device)
+        last = len(lefts) - 1  # of its own width
+        for begin in [*range(0, last, self.batch_size), last]:
+            chunk = range(begin, min(begin + self.batch_size, last) if begin < last else last + 1)
+            places = {i: np.s_[:, lefts[i] : lefts[i] + len(across[i])] for i in chunk}
+            seen = [i for i, place in places.items() if valid[place].any()]  # the others cost nothing
+            if seen:
+                raw = torch.from_numpy(np.stack([values[:, *places[i]] for i in seen])).to(self.device)
+                there = torch.from_numpy(np.stack([valid[places[i]] for i in seen]))[:, None].to(self.device)
+                sar = ((raw - low) / (high - low) * 2 - 1).clip(-1, 1).masked_fill(~there, -1)  # as in training
+                images = dict(zip(seen, self(sar), strict=True))
+            for i in chunk:
+                weight = down[:, None] * across[i]
+                block = images[i] * weight if i in seen else weight.new_zeros(len(self.scales), *weight.shape)
+                block[..., : tail.shape[-1]] += tail
+                finished = lefts[i + 1] - lefts[i] if i < last else len(across[i])
+                yield lefts[i], block[..., :finished]
+                tail = block[..., finished:]
+                bar.update()
+
+    def quantise(self, x: Tensor, dtype: str) -> np.ndarray:
+        """Colours in [-1, 1] and their spread, (C, H, W), as stored."""
+        stored = (x.clip(-1, 1) * self.gain + self.offset).round_().clip_(0, np.iinfo(dtype).max)
+        return stored.to(torch.uint8 if dtype == "uint8" else torch.int32).cpu().numpy()
+
+
+def _begin(work: Path, key: dict, scene: Scene, config: dict, scales: list[float]) -> dict:
+    """The progress to go on from, and an unfinished raster that holds it: begun anew unless `key` is the same."""
+    state, file = work / "progress.json", scene.file
+    if state.is_file() and (progress := json.loads(state.read_text()))["key"] == key:
+        return progress
+    shutil.rmtree(work, ignore_errors=True)
+    names = [*config["opt"]["bands"], *["uncertainty"] * key["uncertainty"], "valid"]
+    dtype = "uint8" if key["output"] == "8-bit" else "uint16"
+    needed = 2.5 * len(names) * np.dtype(dtype).itemsize * file.width * file.height  # this, and the COG with overviews
+    parent = next(parent for parent in work.parents if parent.exists())
+    if (free := shutil.disk_usage(parent).free) < needed:
+        raise InputError(
+            f"'{parent}' has {free / 1e9:.1f} GB free, and the work needs up to {needed / 1e9:.1f}: make room."
+        )
+    work.mkdir(parents=True)
+    profile = {"driver": "GTiff", "width": file.width, "height": file.height, "count": len(names), "dtype": dtype}
+    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "IF_SAFER"}
+    with rasterio.open(work / "rows.tif", "w", **profile, crs=file.crs, transform=file.transform) as rows:
+        # Uncompressed: every block has its place once the file is closed, and a killed writer spoils no other block.
+        colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+        rows.colorinterp = (colours + [ColorInterp.undefined] * 2)[: len(names)]
+        rows.descriptions, rows.scales = names, [*scales, 1.0]
+        rows.update_tags(
+            TIFFTAG_IMAGEDESCRIPTION=f"{NOTICE}: translated by {config['generator']['name']}",
+            TIFFTAG_SOFTWARE="s2olib",
+            TIFFTAG_DATETIME=datetime.now(UTC).strftime("%Y:%m:%d 00:00:00"),
+            NOTICE=NOTICE,
+            GENERATOR=json.dumps(config["generator"]),
+            WEIGHTS_SHA256=key["weights"],
+            SOURCE=Path(key["source"][0]).name,
+            NORMALISATION=json.dumps({name: config[name] for name in ("sar", "opt")}),
+            TRANSLATION=json.dumps({name: key[name] for name in ("tile_size", "overlap", "stretch", "uncertainty")}),
+        )
+    with open(work / "rows.tif", "r+b") as stream:  # a full disk is found now, not after hours
+        os.posix_fallocate(stream.fileno(), 0, os.path.getsize(work / "rows.tif"))
+    progress = {"key": key, "rows": 0, "valid": 0}
+    with writing(state) as aside:
+        aside.write_text(json.dumps(progress))
+    return progress
+
+
+def _fill(work: Path, progress: dict, scene: Scene, engine: _Engine) -> None:
+    """Translate the rows of tiles that ``rows.tif`` lacks, noting each that is written."""
+    key, height, width = progress["key"], scene.file.height, scene.file.width
+    size, overlap = key["tile_size"], key["overlap"]
+    dtype = "uint8" if key["output"] == "8-bit" else "uint16"
+    tops, lefts = starts(height, size, overlap), starts(width, size, overlap)
+    down, across = (
+        [weight.to(engine.device) for weight in ramps(length, size, begin)]
+        for length, begin in ((height, tops), (width, lefts))
+    )
+    if progress["rows"] == len(tops):
+        return
+    first = max(0, progress["rows"] - 2)  # rows before are made again for what they hand on
+    kept = max([top + size - following for top, following in pairwise(tops)], default=0)
+    below = torch.zeros(len(engine.scales), kept, width, device=engine.device)  # what tiles hand to those below them
+    bar = tqdm(total=len(tops) * len(lefts), initial=first * len(lefts), desc="translation", unit="tile")
+    with bar, ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(scene.rows, tops[first], len(down[first]))
+        for i in range(first, len(tops)):
+            values, valid = coming.result()
+            if i + 1 < len(tops):
+                coming = reader.submit(scene.rows, tops[i + 1], len(down[i + 1]))
+            done = tops[i + 1] - tops[i] if i + 1 < len(tops) else len(down[i])
+            finished = np.empty((len(engine.scales) + 1, done, width), dtype)
+            for left, part in engine.row(values, valid, down[i], across, lefts, bar):
+                columns = slice(left, left + part.shape[2])
+                part[:, :kept] += below[:, : part.shape[1], columns]
+                finished[:-1, :, columns] = engine.quantise(part[:, :done], dtype)
+                below[:, : part.shape[1] - done, columns] = part[:, done:]
+                below[:, part.shape[1] - done :, columns] = 0
+            finished[:-1] *= valid[:done]
+            finished[-1] = 255 * valid[:done]
+            if i < progress["rows"]:
+                continue
+            with rasterio.open(work / "rows.tif", "r+") as rows:
+                rows.write(finished, window=Window(0, tops[i], width, done))
+            progress |= {"rows": i + 1, "valid": progress["valid"] + int(valid[:done].sum())}
+            with writing(work / "progress.json") as aside:
+                aside.write_text(json.dumps(progress))
+
+
+def _finish(work: Path, target: Path) -> None:
+    """Make the COG out of ``rows.tif``, whose last band becomes the mask, and put it in its place."""
+    copy(work / "rows.tif", work / "rows.vrt", driver="VRT")
+    tree = ElementTree.parse(work / "rows.vrt")
+    bands = tree.findall("VRTRasterBand")
+    valid = ElementTree.Element("VRTRasterBand", dataType="Byte")
+    valid.append(bands[-1].find("SimpleSource"))
+    tree.getroot().remove(bands[-1])
+    ElementTree.SubElement(tree.getroot(), "MaskBand").append(valid)
+    tree.write(work / "rows.vrt")
+    options = {"compress": "DEFLATE", "predictor": "YES", "overview_resampling": "AVERAGE", "bigtiff": "IF_SAFER"}
+    copy(work / "rows.vrt", work / "result.tif", driver="COG", num_threads="ALL_CPUS", **options)
+    os.replace(work / "result.tif", target)
+    shutil.rmtree(work)
+
+
+def seam_ratio(image: np.ndarray, tile_size: int, overlap: int) -> float:
+    """Mean gradient of an image (C, H, W) where tiles begin, end or change their weight over that elsewhere.
+
+    1 without seams. The worse of the two directions; a direction with one tile alone has none.
+    """
+    ratios = [1.0]
+    for axis in (1, 2):
+        begin, edges = starts(image.shape[axis], tile_size, overlap), set()
+        for before, start in pairwise(begin):
+            common = before + tile_size - start
+            edges |= {start + offset for offset in (0, common // 4, common // 2, common - common // 4, common)}
+        gradient = np.abs(np.diff(image.astype(np.float32), axis=axis)).mean((0, 3 - axis))
+        on = np.isin(np.arange(1, image.shape[axis]), sorted(edges))
+        if on.any():
+            ratios.append(float(gradient[on].mean() / gradient[~on].mean()))
+    return max(ratios[1:], default=1.0)
+
+
+def main() -> int:
+    """Command line; 0 when the target is written, 2 for input that cannot be used, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m s2olib.translation", description=__doc__.splitlines()[0])
+    parser.add_argument("source", help="GeoTIFF with the SAR bands")
+    parser.add_argument("target", help="cloud-optimized GeoTIFF to write")
+    parser.add_argument("--weights", required=True, help="folder of a run")
+    parser.add_argument("--bands", default="", help="bands in the weights' order, by name or number: VV,VH or 1,2")
+    parser.add_argument("--sar-units", default="auto", help="auto | dB | linear | 8-bit")
+    parser.add_argument("--stretch", nargs=2, type=float, metavar=("LOW", "HIGH"), help="dB that become 0 and 255")
+    parser.add_argument("--output", default="8-bit", help="8-bit | reflectance")
+    parser.add_argument("--uncertainty", action="store_true", help="add a band: spread over flips and shifts")
+    parser.add_argument("--tile-size", type=int, default=512, help="pixels")
+    parser.add_argument("--overlap", type=int, default=128, help="pixels")
+    parser.add_argument("--batch-size", type=int, default=0, help="tiles at once; 0: by the memory found")
+    parser.add_argument("--device", default="auto", help="auto | cpu | cuda")
+    parser.add_argument("--precision", default="auto", help="auto | float32 | bfloat16")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
+    given = vars(parser.parse_args())
+    given["bands"] = [band.strip() for band in given["bands"].split(",") if band.strip()]
+    try:
+        report = translate(**given)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    for note in report["notes"]:
+        print(note)
+    print("{width} x {height} pixels, {valid:.1%} valid, {seconds:.0f} s, {precision}".format(**report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,319 @@
+"""Whole scenes: tiles leave no trace, the grid and the mask are the input's, a kill costs nothing, faults say why."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.control import GroundControlPoint
+from rasterio.transform import Affine
+from rio_cogeo import cog_validate
+from safetensors.torch import save_file
+
+from s2olib import translation
+from s2olib.generators import create_generator
+from s2olib.project import InputError
+from s2olib.training import load_generator
+from s2olib.translation import seam_ratio, translate
+
+SMALL = {"tile_size": 192, "overlap": 64}
+GRID = {"crs": "EPSG:32653", "transform": Affine(10, 0, 613520, 0, -10, 4020560)}
+
+
+def make_weights(folder, network, bands=("VV", "VH"), units="dB", opt_limits=(0.0, 0.3)):
+    """A run folder with an untrained network."""
+    folder.mkdir(exist_ok=True)
+    save_file(
+        {name: value.contiguous() for name, value in network.state_dict().items()}, folder / "generator.safetensors"
+    )
+    limits = [[-25.0, 0.0], [-32.0, -5.0]] if units == "dB" else [[0.0, 255.0]]
+    config = {
+        "generator": network.config,
+        "sar": {"bands": list(bands), "units": units, "scale": 1.0, "limits": limits},
+        "opt": {
+            "bands": ["red", "green", "blue"],
+            "units": "reflectance" if units == "dB" else "8-bit",
+            "scale": 1e-4,
+            "limits": [list(opt_limits)] * 3,
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write(path, pixels, names=("VV", "VH"), **profile):
+    profile = {**GRID, "nodata": None, **profile}
+    count, height, width = pixels.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", width=width, height=height, count=count, dtype=pixels.dtype, **profile
+    ) as file:
+        file.write(pixels)
+        file.descriptions = tuple(names) if names else (None,) * count
+    return path
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """A U-Net of two levels sees 11 pixels far: less than a quarter of the overlap of `SMALL`."""
+    torch.manual_seed(0)
+    network = create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=2).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.3)
+    return network
+
+
+@pytest.fixture
+def weights(tmp_path, shallow):
+    return make_weights(tmp_path / "run", shallow)
+
+
+@pytest.fixture
+def sar():
+    """Noise in dB, 500 x 430 pixels: the last row and column of tiles are narrower."""
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(2, 500, 430)) * 4 - [[[12]], [[19]]]).astype(np.float32)
+
+
+@pytest.fixture
+def scene(tmp_path, sar):
+    return write(tmp_path / "scene.tif", sar)
+
+
+def test_tiles_give_what_the_whole_image_gives(tmp_path, shallow, sar, scene):
+    wide = make_weights(tmp_path / "wide", shallow, opt_limits=(0.0, 6.5))  # a step of 16 bits is 0.00003 of [-1, 1]
+    report = translate(scene, tmp_path / "out.tif", wide, output="reflectance", **SMALL)
+    network, config = load_generator(wide)
+    low, high = np.array(config["sar"]["limits"], np.float32).T[:, :, None, None]
+    with torch.no_grad():
+        whole = network(torch.from_numpy(np.clip((sar - low) / (high - low) * 2 - 1, -1, 1))[None])[0].numpy()
+    with rasterio.open(tmp_path / "out.tif") as file:
+        tiled = file.read() * file.scales[0] / 6.5 * 2 - 1
+    assert np.abs(tiled - whole).max() < 1e-4
+    assert (report["width"], report["height"], report["valid"]) == (430, 500, 1.0)
+
+
+@pytest.mark.parametrize("length", [1, 63, 192, 193, 320, 500, 4001])
+@pytest.mark.parametrize(("size", "overlap"), [(192, 64), (512, 128), (256, 80)])
+def test_blending_weights_sum_to_one_and_leave_margins_out(length, size, overlap):
+    begin = translation.starts(length, size, overlap)
+    weights, total = translation.ramps(length, size, begin), torch.zeros(length)
+    for i, (start, weight) in enumerate(zip(begin, weights, strict=True)):
+        total[start : start + size] += weight
+        assert i == 0 or (weight[: overlap // 4] == 0).all()
+        assert i == len(begin) - 1 or (weight[-(overlap // 4) :] == 0).all()
+        assert (weight >= 0).all()
+    torch.testing.assert_close(total, torch.ones(length))
+
+
+def test_the_result_is_a_cloud_optimized_geotiff_on_the_same_grid(tmp_path, weights, sar):
+    sar[:, :40, :300] = np.nan
+    source = write(tmp_path / "scene.tif", np.tile(sar, (1, 2, 2)), nodata=np.nan)
+    report = translate(source, tmp_path / "deep" / "out.tif", weights, **SMALL)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out.tif"]
+    assert cog_validate(tmp_path / "deep" / "out.tif", strict=True) == (True, [], [])
+    with rasterio.open(source) as given, rasterio.open(tmp_path / "deep" / "out.tif") as made:
+        assert (made.crs, made.transform, made.shape, made.count) == (given.crs, given.transform, given.shape, 3)
+        np.testing.assert_array_equal(made.dataset_mask(), given.dataset_mask())
+        assert (made.read()[:, made.dataset_mask() == 0] == 0).all()
+        assert made.overviews(1) and made.read(1, out_shape=(100, 86)).std() > 0
+        tags = made.tags()
+        assert "not an observation" in tags["TIFFTAG_IMAGEDESCRIPTION"] and len(tags["WEIGHTS_SHA256"]) == 64
+        assert json.loads(tags["NORMALISATION"])["sar"]["limits"] == [[-25.0, 0.0], [-32.0, -5.0]]
+        assert report["valid"] == pytest.approx((made.dataset_mask() > 0).mean())
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("survived", [1, 8, 11])  # calls before the kill: in the first row of tiles, in later ones
+def test_killed_and_resumed_equals_never_killed(tmp_path, weights, scene, monkeypatch, survived):
+    translate(scene, tmp_path / "whole.tif", weights, **SMALL)
+    call, calls = translation._Engine.__call__, []
+
+    def dies(self, tiles):
+        calls.append(1)
+        if len(calls) > survived:
+            raise Killed
+        return call(self, tiles)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(translation._Engine, "__call__", dies)
+        with pytest.raises(Killed):
+            translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    assert not (tmp_path / "out.tif").exists()
+    translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_finished_row_is_not_translated_again_but_other_parameters_begin_anew(tmp_path, weights, scene, monkeypatch):
+    monkeypatch.setattr(translation, "_finish", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+    with pytest.raises(InputError, match=r"no space left on device.*goes on"):
+        translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    monkeypatch.undo()
+    translated = []
+    call = translation._Engine.__call__
+    monkeypatch.setattr(translation._Engine, "__call__", lambda self, tiles: translated.append(1) or call(self, tiles))
+    work = tmp_path / ".out.tif.part"
+    kept = {path.name: path.read_bytes() for path in work.iterdir()}
+    translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    assert not translated
+    work.mkdir()
+    for name, content in kept.items():
+        (work / name).write_bytes(content)
+    translate(scene, tmp_path / "out.tif", weights, overwrite=True, tile_size=192, overlap=48)
+    assert translated
+
+
+def test_linear_power_and_other_band_orders_give_the_same_file(tmp_path, weights, sar, scene):
+    translate(scene, tmp_path / "db.tif", weights)
+    power = write(tmp_path / "power.tif", 10 ** (sar[::-1].astype(np.float64) / 10), names=("Sigma0_VH", "Sigma0_VV"))
+    report = translate(power, tmp_path / "power-out.tif", weights)
+    assert report["units"] == "linear" and report["bands"] == ["Sigma0_VV", "Sigma0_VH"]
+    numbered = write(tmp_path / "numbered.tif", sar[[1, 1, 0]], names=())
+    translate(numbered, tmp_path / "numbered-out.tif", weights, bands=("3", "1"), sar_units="dB")
+    with rasterio.open(tmp_path / "db.tif") as a, rasterio.open(tmp_path / "power-out.tif") as b:
+        assert np.abs(a.read().astype(int) - b.read()).max() <= 1
+        with rasterio.open(tmp_path / "numbered-out.tif") as c:
+            np.testing.assert_array_equal(a.read(), c.read())
+
+
+def test_border_noise_and_empty_pixels_are_masked_but_dark_water_is_not(tmp_path, weights, sar):
+    power = 10 ** (sar / 10)
+    power[:, :, :30] = 0  # not seen
+    power[:, :, 30:50] = 1e-4  # border noise: -40 dB beside it
+    power[:, 300:340, 300:340] = 1e-4  # a lake as dark, far from the border
+    power[1, 400:420, 300:340] = 0  # no echo in one band alone
+    power[:, 450, 400] = 0  # one pixel without echo in either
+    power[0, 10, 400] = np.nan
+    source = write(tmp_path / "power.tif", power)
+    translate(source, tmp_path / "out.tif", weights, sar_units="linear", **SMALL)
+    expected = np.full(power.shape[1:], 255, np.uint8)
+    expected[:, :50] = expected[450, 400] = expected[10, 400] = 0
+    with rasterio.open(tmp_path / "out.tif") as file:
+        np.testing.assert_array_equal(file.dataset_mask(), expected)
+
+
+def test_the_uncertainty_band_is_the_spread_and_changes_no_colour(tmp_path, weights, scene):
+    translate(scene, tmp_path / "plain.tif", weights, **SMALL)
+    translate(scene, tmp_path / "spread.tif", weights, uncertainty=True, **SMALL)
+    still = create_generator("unet", in_channels=2, out_channels=3, embed_dim=2, levels=2)
+    for parameter in still.parameters():
+        torch.nn.init.zeros_(parameter)  # always the same grey: no flip changes it
+    translate(scene, tmp_path / "still.tif", make_weights(tmp_path / "still", still), uncertainty=True, **SMALL)
+    files = [rasterio.open(tmp_path / f"{name}.tif") for name in ("plain", "spread", "still")]
+    plain, spread, grey = (file.read() for file in files)
+    np.testing.assert_array_equal(plain, spread[:3])
+    assert files[1].descriptions[3] == "uncertainty" and spread[3].mean() * files[1].scales[3] > 1
+    assert (grey[3] == 0).all() and cog_validate(tmp_path / "spread.tif", strict=True)[0]
+
+
+def test_ground_control_points_become_a_grid(tmp_path, weights, sar):
+    """The points span a turned rectangle; a bright pixel must land where they say that it lies."""
+    corners = [(0, 0, 136.00, 36.05), (0, 430, 136.05, 36.06), (500, 0, 135.99, 36.00), (500, 430, 136.04, 36.01)]
+    source = write(tmp_path / "raw.tif", sar, crs=None, transform=None)
+    with rasterio.open(source, "r+") as file:
+        file.gcps = ([GroundControlPoint(*corner) for corner in corners], rasterio.CRS.from_epsg(4326))
+    report = translate(source, tmp_path / "out.tif", weights, **SMALL)
+    assert any("Ground control points" in note for note in report["notes"]) and 0.5 < report["valid"] < 0.95
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.crs.to_epsg() == 32653
+        west, south, east, north = rasterio.warp.transform_bounds(file.crs, "EPSG:4326", *file.bounds)
+    assert (west, south, east, north) == pytest.approx((135.99, 36.00, 136.05, 36.06), abs=2e-3)
+
+
+def test_seams_are_measured():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(3, 1000, 1000))
+    assert seam_ratio(image, 256, 64) == pytest.approx(1, abs=0.02)
+    for start in translation.starts(1000, 256, 64)[1:]:
+        image[:, :, start:] += 1
+    assert seam_ratio(image, 256, 64) > 1.05
+
+
+GREY = {"pixels": np.arange(256, dtype=np.uint8).reshape(1, 16, 16), "names": ("VH",)}
+
+
+@pytest.mark.parametrize(
+    ("raster", "options", "says"),
+    [
+        (
+            {"pixels": np.full((1, 8, 8), -9.0, np.float32), "names": ("VV",)},
+            [],
+            "has 1 band .VV.; the weights ask for 2",
+        ),
+        ({"names": ("HH", "HV")}, [], "has 2 bands .HH, HV.; the weights ask for 2 .VV, VH."),
+        ({"names": ("a", "b")}, ["--bands", "VV,VH"], "no band 'VV'"),
+        ({}, ["--bands", "1"], "1 bands are given"),
+        ({}, ["--sar-units", "linear"], "declared 'linear' but holds values from -.*set sar_units to 'dB'"),
+        ({}, ["--sar-units", "decibel"], "'decibel' is unknown"),
+        ({"pixels": np.full((2, 8, 8), 0.1, np.float32)}, ["--sar-units", "dB"], "declared 'dB' but holds.*'linear'"),
+        ({"pixels": np.full((2, 8, 8), 400, np.uint16)}, [], "no calibrated sigma0"),
+        ({"pixels": np.full((2, 8, 8), 7, np.uint8)}, [], "grey levels"),
+        ({"pixels": np.full((2, 8, 8), np.nan, np.float32)}, [], "no valid pixel"),
+        ({"pixels": np.zeros((2, 8, 8), np.float32)}, ["--sar-units", "dB"], "no valid pixel"),
+        ({}, ["--stretch", "-25", "0"], "stretch is for weights trained on 8-bit"),
+        ({}, ["--tile-size", "100"], "multiples of 16"),
+        ({}, ["--output", "jpeg"], "'jpeg' is unknown"),
+        ({}, ["--precision", "float8"], "'float8' is unknown"),
+        ({}, ["--weights", "nowhere"], "nowhere/config.json does not exist"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(
+    tmp_path, weights, sar, monkeypatch, capsys, raster, options, says
+):
+    raster = {"pixels": sar, **raster}
+    source, target = write(tmp_path / "scene.tif", **raster), tmp_path / "out.tif"
+    assert run(monkeypatch, source, target, "--weights", weights, *options) == 2
+    message = capsys.readouterr().err.strip()
+    assert re.search(says, message) and "\n" not in message
+    assert not target.exists() and not list(tmp_path.glob(".*"))
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["translation", *map(str, arguments)])
+    return translation.main()
+
+
+def test_files_that_cannot_be_read_or_written_are_refused(tmp_path, weights, scene, monkeypatch, capsys):
+    (tmp_path / "torn.tif").write_bytes(scene.read_bytes()[:100])
+    (tmp_path / "taken.tif").write_bytes(b"mine")
+    cases = {
+        (tmp_path / "none.tif", tmp_path / "out.tif"): "does not exist",
+        (tmp_path / "torn.tif", tmp_path / "out.tif"): "cannot be read as a raster",
+        (scene, tmp_path / "taken.tif"): "--overwrite",
+        (scene, scene): "is the source",
+        (scene, tmp_path): "is a folder",
+        (scene, tmp_path / "taken.tif" / "out.tif"): "no folder that you may write to",
+    }
+    for (source, target), says in cases.items():
+        assert run(monkeypatch, source, target, "--weights", weights) == 2
+        assert says in capsys.readouterr().err
+    assert (tmp_path / "taken.tif").read_bytes() == b"mine"
+    monkeypatch.setattr(translation.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    assert run(monkeypatch, scene, tmp_path / "out.tif", "--weights", weights) == 2
+    assert "make room" in capsys.readouterr().err and not (tmp_path / "out.tif").exists()
+    (weights / "generator.safetensors").write_bytes(b"no tensors")
+    assert run(monkeypatch, scene, tmp_path / "out.tif", "--weights", weights) == 2
+    assert "does not fit config.json" in capsys.readouterr().err
+
+
+def test_grey_levels_need_an_explicit_choice_where_decibels_are_given(tmp_path, sar, scene):
+    network = create_generator("unet", in_channels=1, out_channels=3, embed_dim=2, levels=2)
+    grey = make_weights(tmp_path / "grey", network, bands=("SAR",), units="8-bit", opt_limits=(0.0, 255.0))
+    one = write(tmp_path / "one.tif", sar[:1], names=("VV",))
+    with pytest.raises(InputError, match="choose the decibels"):
+        translate(one, tmp_path / "out.tif", grey)
+    with pytest.raises(InputError, match="'reflectance' is unknown"):
+        translate(one, tmp_path / "out.tif", grey, output="reflectance")
+    translate(one, tmp_path / "out.tif", grey, stretch=(-25, 0))
+    levels = write(tmp_path / "levels.tif", np.clip((sar[:1] + 25) / 25 * 255, 0, 255).round(), names=("VV",))
+    translate(levels, tmp_path / "levels-out.tif", grey)
+    with rasterio.open(tmp_path / "out.tif") as a, rasterio.open(tmp_path / "levels-out.tif") as b:
+        assert np.abs(a.read().astype(int) - b.read()).max() <= 1
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.count == 3 and json.loads(file.tags()["TRANSLATION"])["stretch"] == [-25, 0]
