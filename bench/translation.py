@@ -1,6 +1,6 @@
 """What translating whole scenes costs on this machine, and what tiles leave behind.
 
-    python bench/translation.py [--size 2048] [--large 8192] [--width 16] [--record FILE.json]
+    python bench/translation.py [--size 896] [--memory 2048 8192] [--width 24] [--record FILE.json]
 
 The scenes are noise, written to a temporary folder; the networks are untrained, of `--width`: neither changes the
 arithmetic. *Seams*: the gradient across tile edges over that nearby, and over that in the same places when tiles end
@@ -28,6 +28,7 @@ import rasterio
 import torch
 from rasterio.transform import Affine
 from rio_cogeo import cog_validate
+from safetensors.torch import save_file
 from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -35,35 +36,36 @@ from bench.networks import DEVICE, machine
 from s2olib import translation
 from s2olib.generators import create_generator
 from s2olib.project import writing
-from s2olib.training import Parameters, load_generator, save_generator
+from s2olib.training import load_generator
 
-SAR = {"bands": ["VV", "VH"], "units": "dB", "scale": 1.0}
-OPT = {"bands": ["red", "green", "blue"], "units": "reflectance", "scale": 1e-4}
-LIMITS = {"sar": [[-25, 0], [-32, -5]], "opt": [[0, 0.3]] * 3}
+SAR = {"bands": ["VV", "VH"], "units": "dB", "limits": [[-25.0, 0.0], [-32.0, -5.0]]}
+OPT = {"bands": ["red", "green", "blue"], "units": "reflectance", "limits": [[0.0, 0.3]] * 3}
 TILES = {"tile_size": 512, "overlap": 128}
 
 
 def write_scene(path: Path, size: int) -> Path:
-    """Speckle over smooth land, in dB: rows are made as they are written."""
+    """Speckle over smooth land, in dB, written by the row."""
     rng = np.random.default_rng(0)
     land = ndimage.gaussian_filter(rng.normal(size=(size // 16, size // 16)), 4) * 40
     profile = {"driver": "GTiff", "count": 2, "dtype": "float32", "width": size, "height": size, "tiled": True}
     with rasterio.open(path, "w", **profile, crs="EPSG:32653", transform=Affine(10, 0, 5e5, 0, -10, 4e6)) as file:
         file.descriptions = SAR["bands"]
-        for row in range(0, size, 256):
-            part = ndimage.zoom(land[row // 16 : row // 16 + 16], (16, 16), order=1)
+        for row in range(0, size, 64):
+            part = ndimage.zoom(land[row // 16 : row // 16 + 4], 16, order=1)
             speckle = 10 * np.log10(rng.gamma(4.4, 1 / 4.4, (2, *part.shape)))
             values = (part + speckle - [[[12]], [[19]]]).astype(np.float32)
-            file.write(values, window=rasterio.windows.Window(0, row, size, 256))
+            file.write(values, window=rasterio.windows.Window(0, row, size, 64))
     return path
 
 
 def write_weights(folder: Path, name: str, width: int) -> Path:
+    """A run's folder with an untrained generator."""
     torch.manual_seed(0)
-    parameters = Parameters("", "", generator=name, embed_dim=width, depths=(2, 2), num_heads=(2, 2))
-    network = create_generator(name, **parameters.generator_config(2, 3, 64))
-    info = {"sar": SAR, "opt": OPT, "fingerprint": ""}
-    save_generator(network, folder / name, info, LIMITS, parameters)
+    size = {"levels": 6} if name == "unet" else {"depths": (2, 2), "num_heads": (2, 2)}
+    network = create_generator(name, in_channels=2, out_channels=3, embed_dim=width, **size)
+    (folder / name).mkdir(parents=True)
+    save_file(network.state_dict(), folder / name / "generator.safetensors")
+    (folder / name / "config.json").write_text(json.dumps({"generator": network.config, "sar": SAR, "opt": OPT}))
     return folder / name
 
 
@@ -139,37 +141,43 @@ def killed_and_resumed(scene: Path, weights: Path, folder: Path) -> tuple[bool, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=2048, help="pixels of a small scene's side")
-    parser.add_argument("--large", type=int, default=8192, help="pixels of the large scene's side; 0 leaves it out")
-    parser.add_argument("--width", type=int, default=16, help="embed_dim of the generators")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=896,
+        help="pixels of the scene's side; the U-Net, many times faster, gets three times that",
+    )
+    parser.add_argument(
+        "--memory", type=int, nargs="*", default=[2048, 8192], help="sides of scenes to measure memory on"
+    )
+    parser.add_argument("--width", type=int, default=24, help="embed_dim of the generators")
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
-    result: dict = {"machine": machine(), "size": given.size, "large": given.large, "width": given.width}
+    result: dict = {"machine": machine(), "size": given.size, "width": given.width}
     print("{device}, {threads} threads, load {load:.1f}, torch {torch}\n".format(**result["machine"]))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        scene = write_scene(folder / "scene.tif", given.size)
+        sizes = {"unet": 3 * given.size, "hat": given.size, "s2oformer": given.size}
         print("| network | seams | of the same places | bare Mpx/s | within a translation | ratio | scene Mpx/s |")
         print("|---|---|---|---|---|---|---|")
-        for name in ("unet", "hat", "s2oformer"):
+        for name, size in sizes.items():
+            scene = write_scene(folder / f"scene-{name}.tif", size)
             weights = write_weights(folder, name, given.width)
             near, same = seams(scene, weights, folder)
-            rate = throughput(scene, weights, folder, given.size)
+            rate = throughput(scene, weights, folder, size)
             result[name] = {"seam_ratio": near, "same_places": same, "megapixels_per_second": rate}
             print(f"| {name} | {near:.4f} | {same:.4f} | {rate['bare']:.2f} ", end="")
             print(f"| {rate['within']:.2f} | {rate['ratio']:.2f} | {rate['scene']:.2f} |", flush=True)
         valid, errors, warnings = cog_validate(folder / "rate.tif", strict=True)
         tiny = write_weights(folder / "tiny", "unet", 2)
         result["cloud_optimized"] = valid
-        same, rows = result["resumed_is_the_same"] = killed_and_resumed(scene, tiny, folder)
+        same, rows = result["resumed_is_the_same"] = killed_and_resumed(folder / "scene-unet.tif", tiny, folder)
         print(
             f"\ncloud-optimized: {valid} {errors} {warnings}; killed at row {rows} and resumed, the same bytes: {same}"
         )
-        sizes = [(given.size, scene)]
-        if given.large:
-            sizes.append((given.large, write_scene(folder / "large.tif", given.large)))
         result["peak_mib"] = {}
-        for size, path in sizes:
+        for size in given.memory:
+            path = write_scene(folder / f"scene-{size}.tif", size)
             result["peak_mib"][size] = peak_mib(path, tiny, folder / f"peak-{size}.tif")
             print(f"peak memory, {size} x {size}: {result['peak_mib'][size]:.0f} MiB", flush=True)
     if given.record:

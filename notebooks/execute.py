@@ -6,9 +6,10 @@
 
 A profile is ``profiles/NAME.yml``, flat papermill parameters, each handed to the notebooks that declare it; a key that
 none declares is an error. ``profiles/NAME.plan.yml`` (else ``quick.plan.yml``) lists the variants that ``03_train`` is
-executed for and the regions of ``05_compare``. Executed notebooks land in ``<run_root>/notebooks``; a step whose source,
-library, parameters and earlier steps are unchanged is skipped, a failed one is kept in ``failed/``. ``--publish`` copies
-notebooks and run records to where they are committed, if anything but cost changed.
+executed for, the regions of ``05_compare`` and the scenes of ``06_translate``. Executed notebooks land in
+``<run_root>/notebooks``; a step whose source, library, parameters and earlier steps are unchanged is skipped, a failed
+one is kept in ``failed/``. ``--publish`` copies notebooks and run records to where they are committed, if anything but
+cost changed.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ def entries(stem: str, content: dict) -> list[dict]:
         return content.get("runs", [{}])
     if stem == "05_compare":
         return content.get("regions", [])
+    if stem == "06_translate":
+        return content.get("scenes", [])
     return [{}]
 
 
@@ -118,7 +121,7 @@ def suffix(stem: str, values: dict) -> str:
     if stem == TRAIN:
         main = values["tag"] == "dsd" and values["seed"] == 0
         return f"_{values['generator']}" if main else f"_{values['generator']}-{values['tag']}-s{values['seed']}"
-    return f"_{values['region']}"
+    return f"_{values['region']}" if stem == "05_compare" else f"_{Path(values['scene']).stem}"
 
 
 def check_type(key: str, value: object, default: object, profile: str) -> None:

@@ -24,6 +24,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 
 from s2olib.project import InputError, writing
 
@@ -226,14 +227,39 @@ def _draw_map(ax: Axes, index: pd.DataFrame, lon: float, lat: float, half: float
     ax.locator_params(nbins=5)
     ax.ticklabel_format(useOffset=False)
     ax.spines[:].set_visible(True)
-    length = _round_length(half * KM_PER_DEGREE * 0.6)
-    left, bottom = 0.05, 0.06
-    right = left + length / (2 * half * KM_PER_DEGREE)
-    ax.plot([left, right], [bottom] * 2, "k", lw=3, transform=ax.transAxes)
-    ax.text(left, bottom + 0.015, f"{length:g} km", transform=ax.transAxes, va="bottom")
-    arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.5}
-    ax.annotate("", (0.95, 0.96), (0.95, 0.85), xycoords="axes fraction", arrowprops=arrow)
-    ax.text(0.95, 0.84, "N", transform=ax.transAxes, ha="center", va="top")
+    _scale_and_north(ax, 2 * half * KM_PER_DEGREE)
+
+
+def scene_map(picture: np.ndarray, bounds: Sequence[float], crs: Any) -> Figure:
+    """A scene (H, W, 3 or 4 with alpha) as a map: coordinates, scale bar, north arrow; `crs` None gives pixels.
+
+    `bounds` are left, bottom, right, top in the units of `crs` (rasterio's), projected or geographic.
+    """
+    left, bottom, right, top = bounds
+    geographic, unit = crs is not None and crs.is_geographic, 1.0
+    if crs is not None and not geographic:
+        unit = 1000 / crs.linear_units_factor[1]  # a kilometre
+    narrowing = math.cos(math.radians((top + bottom) / 2)) if geographic else 1.0
+    figure, ax = plt.subplots(figsize=(WIDTH, min(9, WIDTH * abs(top - bottom) / abs(right - left) / narrowing) + 0.3))
+    ax.set_facecolor(NO_DATA_COLOUR)
+    ax.imshow(picture, extent=np.array([left, right, bottom, top]) / unit, aspect=1 / narrowing)
+    names = ("longitude (°)", "latitude (°)") if geographic else ("easting (km)", "northing (km)")
+    ax.set(xlabel=names[0] if crs else "column", ylabel=names[1] if crs else "row")
+    ax.grid(False)
+    ax.locator_params(nbins=5)
+    ax.ticklabel_format(useOffset=False, style="plain")
+    if crs is not None:
+        _scale_and_north(ax, (right - left) / unit * (KM_PER_DEGREE * narrowing if geographic else 1))
+    return figure
+
+
+def reliability(spread: np.ndarray, error: np.ndarray, groups: int = 10) -> Figure:
+    """The mean error of pixels in equal groups, sorted by their spread; both in grey levels of 255."""
+    parts = np.array_split(np.argsort(spread, axis=None), groups)
+    figure, ax = plt.subplots(figsize=(WIDTH, 2.8))
+    ax.plot([spread.flat[part].mean() for part in parts], [error.flat[part].mean() for part in parts], "o-")
+    ax.set(xlabel="spread (grey levels)", ylabel="error (grey levels)", xlim=(0, None), ylim=(0, None))
+    return figure
 
 
 def class_shares(index: pd.DataFrame) -> Figure:
@@ -457,6 +483,18 @@ def _category_legend(figure: Figure, categories: Sequence[str]) -> None:
 def _wrapped(text: str, inches: float) -> str:
     """Text broken to fit a width at 10 or 11 points."""
     return "\n".join(textwrap.wrap(text, max(8, int(inches * 12)), break_on_hyphens=False))
+
+
+def _scale_and_north(ax: Axes, km_across: float) -> None:
+    """A scale bar and a north arrow on a map that is `km_across` wide, legible on any picture."""
+    outline = [withStroke(linewidth=3, foreground="white")]
+    length = _round_length(km_across * 0.3)
+    place = {"transform": ax.transAxes, "path_effects": outline}
+    ax.plot([0.05, 0.05 + length / km_across], [0.06] * 2, "k", lw=3, **place)
+    ax.text(0.05, 0.075, f"{length:g} km", va="bottom", **place)
+    arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.5, "path_effects": outline}
+    ax.annotate("", (0.95, 0.96), (0.95, 0.85), xycoords="axes fraction", arrowprops=arrow)
+    ax.text(0.95, 0.84, "N", ha="center", va="top", **place)
 
 
 def _round_length(km: float) -> float:

@@ -117,6 +117,7 @@ class Scene:
     hills: float  # hills,
     town: float  # and town, of the plain
     inflow: float = 0.0  # upstream area of the river that enters, in km²
+    shape: tuple[int, int] = SHAPE  # pixels with the frame; the archive's patches need this one
 
     @property
     def crs(self) -> CRS:
@@ -241,21 +242,21 @@ def make_scene(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
     uphill_to_sun = east * np.sin(SUN_AZIMUTH) - south * np.cos(SUN_AZIMUTH)
     direct = (1 - uphill_to_sun / np.tan(elevation)) / np.sqrt(1 + south**2 + east**2)
     light = (0.2 + 0.8 * np.clip(direct, 0, 2.5)) * gain
-    optical = np.empty((len(BANDS), *SHAPE), np.uint16)
+    optical = np.empty((len(BANDS), *scene.shape), np.uint16)
     for band, (blur, through, air) in enumerate(zip(BLUR, TRANSMISSION, PATH, strict=True)):
         surface = (ends[cover, 0, band] * (1 - mix) + ends[cover, 1, band] * mix) * light
         seen = ndimage.gaussian_filter(surface.astype(np.float32), blur) * through + air
-        noise = rng.standard_normal(SHAPE, np.float32) * (6 if blur < 3 else 0)
+        noise = rng.standard_normal(scene.shape, np.float32) * (6 if blur < 3 else 0)
         optical[band] = np.clip(np.rint(seen * 10000 + noise), 1, 10000)
 
     # SAR: a slope that faces the radar packs more ground into a cell of the ellipsoid (foreshortening).
     tilt = np.clip(np.arctan(east * np.sin(LOOK_AZIMUTH) - south * np.cos(LOOK_AZIMUTH)), -1.0, INCIDENCE - 0.12)
     geometry = np.sin(INCIDENCE) / np.sin(INCIDENCE - tilt) * np.cos(INCIDENCE - tilt) / np.cos(INCIDENCE)
-    sar = np.empty((2, *SHAPE), np.float32)
+    sar = np.empty((2, *scene.shape), np.float32)
     for channel in range(2):
         power = (powers[cover, 0, channel] * (1 - mix) + powers[cover, 1, channel] * mix) * land["echo"]
         power = ndimage.gaussian_filter((power * np.clip(geometry, 0.1, 8)).astype(np.float32), 0.7)
-        sar[channel] = 10 * np.log10(power * speckle(rng, SHAPE) + 10**-3.4)
+        sar[channel] = 10 * np.log10(power * speckle(rng, scene.shape) + 10**-3.4)
     sar = np.rint(sar * 128) / 128  # 0.008 dB: far below speckle, and the files compress
     return {"s1": sar, "s2": optical, "lc": _modis(land["codes"]), "codes": land["codes"]}
 
@@ -285,11 +286,11 @@ def land_cover(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
     height, hilly, sea, river, bank = _terrain(scene, rng)
     slope = ndimage.gaussian_filter(np.hypot(*np.gradient(height, PIXEL)), 1.5)
     inland = ndimage.distance_transform_edt(~sea)
-    row, col = np.indices(SHAPE, np.float32)
-    patchy, rough, fine = (fractal(rng, SHAPE, scale, 3.6) for scale in (160, 60, 25))
+    row, col = np.indices(scene.shape, np.float32)
+    patchy, rough, fine = (fractal(rng, scene.shape, scale, 3.6) for scale in (160, 60, 25))
 
     # The plain: districts, each with a lattice of fields of its own.
-    seeds = rng.random((14, 2)) * SHAPE
+    seeds = rng.random((14, 2)) * scene.shape
     distance = [np.hypot(row - y + 6 * rough, col - x + 6 * fine) for y, x in seeds]
     district = np.argmin(distance, axis=0)
     turn = np.radians(rng.normal(0, 14, len(seeds)) + scene.seaward)
@@ -306,9 +307,9 @@ def land_cover(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
     # The forest: slopes, and groves on the plain; its kind by warmth, height and stand.
     forest = (slope + 0.03 * fine > 0.13) | (hilly > 0.25) | (rough + 0.6 * fine > 2.1)
     cold = (scene.lat - 36.5) / 5 + (height - 150) / 350
-    stand, _, _ = lattice(row + 8 * fine, col + 8 * rough, np.full(SHAPE, 0.6), 26, 22, district * 0, rng)
+    stand, _, _ = lattice(row + 8 * fine, col + 8 * rough, np.full(scene.shape, 0.6), 26, 22, district * 0, rng)
     kinds = [0.5 + 0.5 * cold, -0.9 + 1.1 * cold, 0.35 - 0.9 * cold, 0.3 + 1.6 * (stand - 0.5)]
-    kinds = [score + 0.75 * fractal(rng, SHAPE, 60, 3.2) for score in kinds]
+    kinds = [score + 0.75 * fractal(rng, scene.shape, 60, 3.2) for score in kinds]
     trees = np.argmax(kinds, axis=0) + DBF
     edge = ndimage.distance_transform_edt(forest)
     trees = np.where((edge < 9 + 4 * rough) & (patchy + fine > 0.7) & (scene.lat < 39), BAMBOO, trees)
@@ -320,12 +321,12 @@ def land_cover(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
     # Towns: blocks around centres on the plain, thinner outwards, and villages.
     plain = ~forest & ~sea & (bank > 2)
     spots = np.flatnonzero(ndimage.binary_erosion(plain, iterations=6))
-    centres = np.array(np.unravel_index(rng.choice(spots, 5), SHAPE)).T
+    centres = np.array(np.unravel_index(rng.choice(spots, 5), scene.shape)).T
     dense = 0.1 * patchy + 0.07 * rough
     for weight, (y, x) in zip((1.0, 0.6, 0.45, 0.35, 0.3), centres, strict=True):
         dense += weight * np.exp(-np.hypot(row - y, col - x) / (150 * weight))
     block, y, x = lattice(row, col, turn[district], 9, 8, district, rng)
-    at_centre = dense[np.clip(y, 0, SHAPE[0] - 1), np.clip(x, 0, SHAPE[1] - 1)] + 0.12 * (block - 0.5)
+    at_centre = dense[np.clip(y, 0, scene.shape[0] - 1), np.clip(x, 0, scene.shape[1] - 1)] + 0.12 * (block - 0.5)
     town = plain & (at_centre > np.quantile(at_centre[plain], 1 - scene.town)) & (block < 0.93)
     codes = np.where(town | (plain & (block > 0.985)), BUILT, codes)
 
@@ -381,7 +382,7 @@ def lattice(
 
 def _terrain(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Height in metres, how hilly (0..1), the sea and rivers (bool), and the distance in pixels to a river's bank."""
-    shape = (SHAPE[0] // COARSE, SHAPE[1] // COARSE)
+    shape = (scene.shape[0] // COARSE, scene.shape[1] // COARSE)
     azimuth = np.radians(scene.seaward)
     row, col = np.indices(shape) / shape[1] - 0.5
     seaward = col * np.sin(azimuth) - row * np.cos(azimuth) + 0.10 * fractal(rng, shape, 60, 3.6)
@@ -409,16 +410,16 @@ def _terrain(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     def enlarge(field: np.ndarray, order: int = 3) -> np.ndarray:
         return ndimage.zoom(field, COARSE, order=order, mode="nearest", grid_mode=True)
 
-    fine = fractal(rng, SHAPE, 30, 3.0)
+    fine = fractal(rng, scene.shape, 30, 3.0)
     hilly = np.clip(enlarge(ndimage.gaussian_filter(hilly, 1.0), 1), 0, 1)
-    sea = enlarge(seaward) + 0.003 * fine > level if scene.sea else np.zeros(SHAPE, bool)
+    sea = enlarge(seaward) + 0.003 * fine > level if scene.sea else np.zeros(scene.shape, bool)
     height = enlarge(ndimage.gaussian_filter(height, 0.6)) + 4 * hilly * fine
     height = np.where(sea, 0, np.maximum(height, 0.5))
 
     # Rivers: smoothed lines down the drainage, as wide as the square root of what they drain.
     cells = np.array([cell for cell in order if flow[cell] > 900 and parent[cell] >= 0])
-    wide = np.ones(SHAPE, np.float32)
-    line = np.ones(SHAPE, bool)
+    wide = np.ones(scene.shape, np.float32)
+    line = np.ones(scene.shape, bool)
     if cells.size:
         place = (np.array(np.unravel_index(np.arange(flow.size), shape)).T + 0.5) * COARSE
         place += rng.normal(0, 1.2, place.shape)
@@ -427,11 +428,11 @@ def _terrain(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
             place = (place + place[reach]) / 2
         for part in np.linspace(0, 1, 10):
             y, x = (place[cells] * (1 - part) + place[down[cells]] * part).astype(int).T
-            inside = (y >= 0) & (x >= 0) & (y < SHAPE[0]) & (x < SHAPE[1])
+            inside = (y >= 0) & (x >= 0) & (y < scene.shape[0]) & (x < scene.shape[1])
             line[y[inside], x[inside]] = False
             wide[y[inside], x[inside]] = 1.0 + 0.018 * np.sqrt(flow[cells[inside]])
     away, (y, x) = ndimage.distance_transform_edt(line, return_indices=True)
-    bank = away - wide[y, x] / 2 if cells.size else np.full(SHAPE, 1e3)
+    bank = away - wide[y, x] / 2 if cells.size else np.full(scene.shape, 1e3)
     return height, hilly, sea, (bank <= 0) & ~sea, np.where(sea, 1e3, bank)
 
 
@@ -461,7 +462,7 @@ def _covers(scene: Scene, land: dict[str, np.ndarray], rng: np.random.Generator)
     """Per pixel: the cover's place in `COVERS`, the share of its second material, and a factor of brightness."""
     names = list(COVERS)
     codes, district, parcel = land["codes"], land["district"], land["parcel"]
-    row, col = np.indices(SHAPE, np.float32)
+    row, col = np.indices(scene.shape, np.float32)
     cover = np.array([0, *(names.index(name) for name in OF_CODE.values())])[codes]
     cover = np.where(land["coast"] > 0, names.index("sea"), cover)
     sandy = (codes == BARE) & (ndimage.distance_transform_edt(codes != WATER) < 9)
@@ -476,7 +477,7 @@ def _covers(scene: Scene, land: dict[str, np.ndarray], rng: np.random.Generator)
     house = np.where((parcel > 0.45) & (parcel < 0.5), names.index("hall"), house)
     cover = np.where(codes == BUILT, np.where(street, names.index("road"), house), cover)
 
-    texture, pixel = fractal(rng, SHAPE, 20, 1.6), rng.standard_normal(SHAPE, np.float32)
+    texture, pixel = fractal(rng, scene.shape, 20, 1.6), rng.standard_normal(scene.shape, np.float32)
     farmed = (codes == PADDY) | (codes == CROP)
     mix = np.clip(0.35 + 0.17 * texture + 0.07 * pixel, 0, 1)  # canopies, meadows
     mix = np.where(farmed, np.clip(0.75 * (parcel * 977 % 1) ** 1.5 + 0.06 * texture, 0, 1), mix)
