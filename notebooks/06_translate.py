@@ -65,8 +65,9 @@ folder.mkdir(parents=True, exist_ok=True)
 # %% tags=["nbval-check-output"]
 if not scene:
     place = next(place for place in embedded.scenes() if place.name == "Mikuni")
-    land = embedded.make_scene(replace(place, shape=(1664, 1664)))
-    sar, opt = land["s1"], land["s2"][[3, 2, 1]] / 10000
+    land = embedded.make_scene(replace(place, shape=(1680, 1680)))
+    inner = np.s_[:, embedded.FRAME : -embedded.FRAME, embedded.FRAME : -embedded.FRAME]
+    sar, opt = land["s1"][inner], land["s2"][[3, 2, 1]][inner] / 10000
     sar[:, :200, :300] = np.nan  # what no pass has seen must stay empty
     profile = {"driver": "GTiff", "count": 2, "height": 1664, "width": 1664, "dtype": "float32", "nodata": np.nan}
     with rasterio.open(folder / "synthetic.tif", "w", **profile, crs=place.crs, transform=place.transform) as file:

@@ -12,18 +12,14 @@ what made it. It is generated from SAR and no observation.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
 import os
-import re
 import shutil
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise, product
 from pathlib import Path
@@ -33,72 +29,23 @@ import numpy as np
 import rasterio
 import torch
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
 from rasterio.shutil import copy
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
-from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from s2olib.data.rasters import SAR_UNITS, check_units
+from s2olib.data.sar import Scene, describe, opened
 from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, writing
 from s2olib.training import load_generator
 
-BORDER_DB, BORDER, SOLID = (
-    -30,
-    64,
-    9,
-)  # border noise: darker in every band, this near to no data of this extent (pixels)
-POLARISATION = re.compile(r"(?<![A-Z])(VV|VH|HH|HV)(?![A-Z])")
 BLOCK = 128  # pixels of the unfinished raster's blocks
 NOTICE = "Generated from SAR, not an observation"
 PERIOD = 64  # pixels: the phases of a U-Net of six levels, and of every window
 SHIFT = 4  # pixels: half a window of the transformers, an odd phase of the U-Net's deeper levels
 ENVIRONMENT = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # MB: not a share of the machine
-
-
-@dataclass(frozen=True)
-class Scene:
-    """An open SAR raster and how its values become those that a generator was trained on."""
-
-    file: rasterio.DatasetReader
-    indexes: tuple[int, ...]  # 1-based bands in the weights' order
-    units: str  # of the file: dB, linear or 8-bit
-    stretch: tuple[float, float] | None  # dB that become grey levels 0 and 255
-    notes: tuple[str, ...]
-
-    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Values (Cs, H, W) float32 in the weights' units and valid (H, W); invalid values are undefined.
-
-        No data is what the file declares, NaN, what is without echo (zero power) in every band, zero in every band of a
-        dB raster, and border noise. Zero power in one band alone is as dark as can be, and valid.
-        """
-        raw = self.file.read(self.indexes, window=window, masked=True, out_dtype="float32")
-        values, nothing = raw.data, np.ma.getmaskarray(raw).any(0) | np.isnan(raw.data).any(0)
-        if self.units == "8-bit":
-            return values, ~nothing
-        if self.units == "linear":
-            with np.errstate(divide="ignore", invalid="ignore"):
-                np.log10(np.maximum(values, 0, out=values), out=values)
-            values *= 10
-        nothing |= np.isneginf(values).all(0) | ((values == 0).all(0) & (self.units == "dB"))
-        dark = (values < BORDER_DB).all(0) & ~nothing
-        if dark.any() and nothing.any():
-            solid = ndimage.minimum_filter(nothing, SOLID)
-            nothing |= dark & ndimage.maximum_filter(solid, SOLID + 2 * BORDER)
-        if self.stretch:
-            values -= self.stretch[0]
-            values *= 255 / (self.stretch[1] - self.stretch[0])
-        return values, ~nothing
-
-    def rows(self, top: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """Whole rows, read with their neighbourhood so that the mask does not depend on where rows are cut."""
-        above, below = min(top, BORDER + SOLID), min(self.file.height - top - height, BORDER + SOLID)
-        values, valid = self.read(Window(0, top - above, self.file.width, above + height + below))
-        return values[:, above : above + height], valid[above : above + height]
 
 
 def translate(
@@ -142,21 +89,29 @@ def translate(
     """
     started = time.perf_counter()
     source, target = resolve(source), resolve(target)
-    _check(source, target, output, tile_size, overlap, stretch, overwrite)
+    _check(source, target, output, tile_size, overlap, batch_size, stretch, overwrite)
     network, config = load_generator(weights)
     if output == "reflectance" and config["opt"]["units"] != "reflectance":
         raise InputError(f"output 'reflectance' is unknown to {weights}, trained on 8-bit images: choose '8-bit'.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    stat = source.stat()
-    key = {
-        "source": [str(source), stat.st_size, stat.st_mtime_ns],
-        "code": code_fingerprint("translation", "generators"),
+    state = source.stat()
+    key = {  # unfinished work goes on only with the same
+        "source": [str(source), state.st_size, state.st_mtime_ns],
+        "weights": fingerprint(resolve(weights) / "generator.safetensors"),
+        "code": code_fingerprint("translation", "data/sar", "generators"),
+        "bands": [str(band) for band in bands],
+        "sar_units": sar_units,
+        "stretch": stretch and list(stretch),
+        "output": output,
+        "uncertainty": uncertainty,
+        "tile_size": tile_size,
+        "overlap": overlap,
+        "batch_size": batch_size,
+        "device": device,
+        "precision": precision,
     }
-    key |= {"weights": fingerprint(resolve(weights) / "generator.safetensors"), "bands": list(bands), "device": device}
-    key |= {"sar_units": sar_units, "stretch": stretch and list(stretch), "output": output, "uncertainty": uncertainty}
-    key |= {"tile_size": tile_size, "overlap": overlap, "batch_size": batch_size, "precision": precision}
-    with rasterio.Env(**ENVIRONMENT), _opened(source) as file:
+    with rasterio.Env(**ENVIRONMENT), opened(source) as file:
         scene = describe(file, config, bands, sar_units, stretch)
         engine = _Engine(network, config, key, tile_size)
         work = target.with_name(f".{target.name}.part")
@@ -164,6 +119,10 @@ def translate(
             progress = _begin(work, key, scene, config, engine.scales)
             _fill(work, progress, scene, engine)
             _finish(work, target)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"The GPU's memory does not hold {engine.batch_size} tiles of {tile_size} pixels: take less."
+            ) from error
         except (RasterioError, CPLE_BaseError, OSError) as error:
             raise InputError(
                 f"'{target}' cannot be written ({error}): make room, or choose another place; the same command "
@@ -182,7 +141,7 @@ def translate(
         }
 
 
-def _check(source, target, output, tile_size, overlap, stretch, overwrite) -> None:
+def _check(source: Path, target: Path, output: str, tile_size, overlap, batch_size, stretch, overwrite: bool) -> None:
     """Raise `InputError` for anything that can be told without opening the source."""
     if not source.is_file():
         raise InputError(f"'{source}' does not exist: give a GeoTIFF.")
@@ -199,125 +158,10 @@ def _check(source, target, output, tile_size, overlap, stretch, overwrite) -> No
         raise InputError(
             f"tile_size {tile_size} and overlap {overlap} must be multiples of 16, overlap at most a third of a tile."
         )
+    if batch_size < 0:
+        raise InputError(f"batch_size is {batch_size}: give a number of tiles, or 0 to have it found.")
     if stretch and stretch[0] >= stretch[1]:
         raise InputError(f"stretch {stretch} must be a lower and a higher number of decibels.")
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
-    """The raster as it is; one that has ground control points instead of a grid is warped to its UTM zone.
-
-    Nearest neighbour: it changes neither units nor speckle.
-    """
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            file = stack.enter_context(rasterio.open(path))
-        except RasterioError as error:
-            raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF ({error}).") from error
-        points, crs = file.gcps
-        if file.crs is None and points:
-            if crs is None or not crs.is_geographic:
-                raise InputError(f"'{path}' has ground control points but no longitudes: warp it with gdalwarp first.")
-            x, y = np.mean([[point.x, point.y] for point in points], 0)
-            zone = 32601 + int((x + 180) // 6) % 60 + 100 * (y < 0)
-            nodata = {"nodata": np.nan} if file.nodata is None and np.issubdtype(file.dtypes[0], np.floating) else {}
-            file = stack.enter_context(
-                WarpedVRT(file, src_crs=crs, crs=f"EPSG:{zone}", resampling=Resampling.nearest, **nodata)
-            )
-        yield file
-
-
-def describe(file, config: dict, bands: Sequence[str], sar_units: str, stretch: tuple[float, float] | None) -> Scene:
-    """Match an open raster with what a checkpoint's `config` asks for; `InputError` says why it cannot be.
-
-    Polarisations are read off band names. Units are checked against, or told by, the values of 16 windows.
-    """
-    name, wanted, notes = Path(file.name).name, config["sar"]["bands"], []
-    indexes = _choose(file, name, wanted, bands, notes)
-    raw = Scene(file, indexes, "dB", None, ())  # values as they are, but for pixels of zeros
-    values = _sample(raw, name)
-    low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
-    if sar_units == "auto":
-        whole = file.dtypes[indexes[0] - 1] == "uint8" or (low >= 0 and 100 < high <= 255 and not (values % 1).any())
-        units = "dB" if low < 0 else "8-bit" if whole else "linear"
-        if units == "linear" and middle > 10:
-            raise InputError(
-                f"'{name}' holds values around {middle:.4g}: that is no calibrated sigma0, so calibrate it first."
-            )
-        notes.append(f"Units taken as {units}: values from {low:.4g} to {high:.4g}.")
-    elif sar_units in SAR_UNITS:
-        units = sar_units
-        check_units(values, units, Path(name))
-    else:
-        raise InputError(f"sar_units '{sar_units}' is unknown: choose 'auto' or one of {', '.join(SAR_UNITS)}.")
-    trained = config["sar"]["units"]
-    if trained == "dB" and units == "8-bit":
-        raise InputError(f"'{name}' holds grey levels, and the weights ask for dB, which cannot be got back from them.")
-    if trained == "8-bit" and units != "8-bit" and not stretch:
-        raise InputError(
-            f"'{name}' is in {units}, and the weights were trained on 8-bit images: choose the decibels that become 0 "
-            "and 255 with stretch (--stretch LOW HIGH)."
-        )
-    if stretch and (trained == "dB" or units == "8-bit"):
-        raise InputError(
-            f"stretch is for weights trained on 8-bit images and a raster in dB or linear power, not for '{name}'."
-        )
-    if stretch:
-        notes.append("Decibels were stretched to grey levels: what the weights make of that was never measured.")
-    if units == "linear":
-        notes.append("Linear power was converted to dB.")
-    if file.crs is None:
-        notes.append("The raster has no coordinate reference system, and neither has the result.")
-    elif isinstance(file, WarpedVRT):
-        notes.append(f"Ground control points were followed onto a grid of {file.crs.to_string()}.")
-    scene = Scene(file, indexes, units, stretch, ())
-    low, high = np.array(config["sar"]["limits"], np.float32).T[:, :, None]
-    values = _sample(scene, name)
-    outside = ((values < low) | (values > high)).mean()
-    if outside > 0.2:
-        notes.append(f"{outside:.0%} of the values lie outside the limits that the weights were trained with.")
-    return Scene(file, indexes, units, stretch, tuple(notes))
-
-
-def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: list[str]) -> tuple[int, ...]:
-    """The 1-based bands of `file` that are `wanted`, or those that the user named in that order."""
-    names = [(text or "").strip() for text in file.descriptions]
-    shown = f"'{name}' has {file.count} band{'s' * (file.count > 1)} ({', '.join(text or 'unnamed' for text in names)})"
-    ask = f"the weights ask for {len(wanted)} ({', '.join(wanted)})"
-    if bands:
-        if len(bands) != len(wanted):
-            raise InputError(f"{len(bands)} bands are given ({', '.join(map(str, bands))}), but {ask}.")
-        lookup = {text.upper(): i for i, text in enumerate(names, 1)} | {str(i): i for i in file.indexes}
-        for band in bands:
-            if str(band).upper() not in lookup:
-                raise InputError(f"{shown}, and no band '{band}'.")
-        return tuple(lookup[str(band).upper()] for band in bands)
-    kinds = [match[1] if (match := POLARISATION.search(text.upper())) else "" for text in names]
-    if all(kinds.count(band) == 1 for band in wanted):
-        return tuple(kinds.index(band) + 1 for band in wanted)
-    polarised = all(POLARISATION.fullmatch(band) for band in wanted)
-    if file.count != len(wanted) or (polarised and any(kinds)):
-        raise InputError(f"{shown}; {ask}: choose them with bands (--bands), or take other weights.")
-    notes.append(f"Bands taken by position as {', '.join(wanted)}: their names do not say.")
-    return tuple(file.indexes)
-
-
-def _sample(scene: Scene, name: str) -> np.ndarray:
-    """Valid values (Cs, N) from 16 windows spread over the scene, or from the first rows that hold any."""
-    file, size = scene.file, 256
-    corners = [
-        [round(place * max(0, length - size)) for place in (0, 1 / 3, 2 / 3, 1)] for length in (file.height, file.width)
-    ]
-    windows = [Window(x, y, min(size, file.width), min(size, file.height)) for y in corners[0] for x in corners[1]]
-    parts = [values[:, valid & np.isfinite(values).all(0)] for values, valid in map(scene.read, windows)]
-    if any(part.size for part in parts):
-        return np.concatenate(parts, 1)
-    for top in range(0, file.height, size):
-        values, valid = scene.read(Window(0, top, file.width, min(size, file.height - top)))
-        if (valid & np.isfinite(values).all(0)).any():
-            return values[:, valid & np.isfinite(values).all(0)]
-    raise InputError(f"'{name}' holds no valid pixel: there is nothing to translate.")
 
 
 def starts(length: int, tile_size: int, overlap: int) -> list[int]:
@@ -346,8 +190,12 @@ class _Engine:
     def __init__(self, network: nn.Module, config: dict, p: dict, size: int) -> None:
         if p["precision"] not in ("auto", "float32", "bfloat16"):
             raise InputError(f"precision '{p['precision']}' is unknown: choose 'auto', 'float32' or 'bfloat16'.")
-        self.device = torch.device(p["device"])
-        self.network, self.uncertainty = network.to(self.device), p["uncertainty"]
+        try:
+            self.device = torch.device(p["device"])
+            self.network = network.to(self.device)
+        except (AssertionError, RuntimeError) as error:  # torch says both of a device that is not there
+            raise InputError(f"device '{p['device']}' cannot be used here: choose 'cpu' ({error}).") from error
+        self.uncertainty = p["uncertainty"]
         self.limits = torch.tensor(config["sar"]["limits"], device=self.device).T[:, :, None, None]  # 2 x (Cs, 1, 1)
         low, high = np.array(config["opt"]["limits"]).T
         low, high = (low, high) if p["output"] == "reflectance" else (0 * low, 255 + 0 * high)

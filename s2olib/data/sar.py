@@ -1,0 +1,193 @@
+"""A SAR raster of any kind as a generator asks for it: which bands, in which units, and where there is data.
+
+What can be told from the file is told from it and said; what cannot is refused with the reason, before any work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+from scipy import ndimage
+
+from s2olib.data.rasters import SAR_UNITS, check_units
+from s2olib.project import InputError
+
+BORDER_DB, BORDER, SOLID = (
+    -30,
+    64,
+    9,
+)  # border noise: darker in every band, this near to no data of this extent (pixels)
+POLARISATION = re.compile(r"(?<![A-Z])(VV|VH|HH|HV)(?![A-Z])")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An open SAR raster and how its values become those that a generator was trained on."""
+
+    file: rasterio.DatasetReader
+    indexes: tuple[int, ...]  # 1-based bands in the weights' order
+    units: str  # of the file: dB, linear or 8-bit
+    stretch: tuple[float, float] | None  # dB that become grey levels 0 and 255
+    notes: tuple[str, ...]
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Values (Cs, H, W) float32 in the weights' units and valid (H, W); invalid values are undefined.
+
+        No data is what the file declares, NaN, what is without echo (zero power) in every band, zero in every band of a
+        dB raster, and border noise. Zero power in one band alone is as dark as can be, and valid.
+        """
+        raw = self.file.read(self.indexes, window=window, masked=True, out_dtype="float32")
+        values, nothing = raw.data, np.ma.getmaskarray(raw).any(0) | np.isnan(raw.data).any(0)
+        if self.units == "8-bit":
+            return values, ~nothing
+        if self.units == "linear":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                np.log10(np.maximum(values, 0, out=values), out=values)
+            values *= 10
+        nothing |= np.isneginf(values).all(0) | ((values == 0).all(0) & (self.units == "dB"))
+        dark = (values < BORDER_DB).all(0) & ~nothing
+        if dark.any() and nothing.any():
+            solid = ndimage.minimum_filter(nothing, SOLID)
+            nothing |= dark & ndimage.maximum_filter(solid, SOLID + 2 * BORDER)
+        if self.stretch:
+            values -= self.stretch[0]
+            values *= 255 / (self.stretch[1] - self.stretch[0])
+        return values, ~nothing
+
+    def rows(self, top: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whole rows, read with their neighbourhood so that the mask does not depend on where rows are cut."""
+        above, below = min(top, BORDER + SOLID), min(self.file.height - top - height, BORDER + SOLID)
+        values, valid = self.read(Window(0, top - above, self.file.width, above + height + below))
+        return values[:, above : above + height], valid[above : above + height]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+    """The raster as it is; one that has ground control points instead of a grid is warped to its UTM zone.
+
+    Nearest neighbour: it changes neither units nor speckle.
+    """
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            file = stack.enter_context(rasterio.open(path))
+        except RasterioError as error:
+            raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF ({error}).") from error
+        points, crs = file.gcps
+        if file.crs is None and points:
+            if crs is None or not crs.is_geographic:
+                raise InputError(f"'{path}' has ground control points but no longitudes: warp it with gdalwarp first.")
+            x, y = np.mean([[point.x, point.y] for point in points], 0)
+            zone = 32601 + int((x + 180) // 6) % 60 + 100 * (y < 0)
+            nodata = {"nodata": np.nan} if file.nodata is None and np.issubdtype(file.dtypes[0], np.floating) else {}
+            file = stack.enter_context(
+                WarpedVRT(file, src_crs=crs, crs=f"EPSG:{zone}", resampling=Resampling.nearest, **nodata)
+            )
+        yield file
+
+
+def describe(
+    file: rasterio.DatasetReader,
+    config: dict,
+    bands: Sequence[str] = (),
+    sar_units: str = "auto",
+    stretch: tuple[float, float] | None = None,
+) -> Scene:
+    """Match an open raster with what a checkpoint's `config` asks for; `InputError` says why it cannot be.
+
+    Polarisations are read off band names; units are told by, or checked against, the values of 16 windows.
+    """
+    name, trained, notes = Path(file.name).name, config["sar"]["units"], []
+    indexes = _choose(file, name, config["sar"]["bands"], bands, notes)
+    scene = Scene(file, indexes, "dB", None, ())  # which leaves values as they are
+    values = _sample(scene, name)
+    low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
+    units = sar_units
+    if sar_units == "auto":
+        whole = file.dtypes[indexes[0] - 1] == "uint8" or (low >= 0 and 100 < high <= 255 and not (values % 1).any())
+        units = "dB" if low < 0 else "8-bit" if whole else "linear"
+        notes.append(f"Units taken as {units}: values from {low:.4g} to {high:.4g}.")
+    elif sar_units not in SAR_UNITS:
+        raise InputError(f"sar_units '{sar_units}' is unknown: choose 'auto' or one of {', '.join(SAR_UNITS)}.")
+    check_units(values, units, Path(name))
+    if units != "8-bit" and not -60 < middle < 10:
+        raise InputError(
+            f"'{name}' holds values around {middle:.4g}: that is no sigma0, so calibrate or rescale it first."
+        )
+    if trained == "dB" and units == "8-bit":
+        raise InputError(f"'{name}' holds grey levels, and the weights ask for dB, which cannot be got back from them.")
+    if trained == "8-bit" and units != "8-bit" and not stretch:
+        raise InputError(
+            f"'{name}' is in {units}, and the weights were trained on 8-bit images: choose the decibels that become 0 "
+            "and 255 with stretch (--stretch LOW HIGH)."
+        )
+    if stretch and (trained == "dB" or units == "8-bit"):
+        raise InputError(f"stretch is for decibels and weights trained on 8-bit images, not for '{name}' with these.")
+    if units == "linear":
+        notes.append("Linear power was converted to dB.")
+    if stretch:
+        notes.append("Decibels were stretched to grey levels: what the weights make of that was never measured.")
+    if file.crs is None:
+        notes.append("The raster has no coordinate reference system, and neither has the result.")
+    elif isinstance(file, WarpedVRT):
+        notes.append(f"Ground control points were followed onto a grid of {file.crs.to_string()}.")
+    scene = replace(scene, units=units, stretch=stretch)
+    low, high = np.array(config["sar"]["limits"], np.float32).T[:, :, None]
+    values = _sample(scene, name)
+    outside = ((values < low) | (values > high)).mean()
+    if outside > 0.2:
+        notes.append(f"{outside:.0%} of the values lie outside the limits that the weights were trained with.")
+    return replace(scene, notes=tuple(notes))
+
+
+def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: list[str]) -> tuple[int, ...]:
+    """The 1-based bands of `file` that are `wanted`, or those that the user named in that order."""
+    names = [(text or "").strip() for text in file.descriptions]
+    shown = f"'{name}' has {file.count} band{'s' * (file.count > 1)} ({', '.join(text or 'unnamed' for text in names)})"
+    ask = f"the weights ask for {len(wanted)} ({', '.join(wanted)})"
+    if bands:
+        if len(bands) != len(wanted):
+            raise InputError(f"{len(bands)} bands are given ({', '.join(map(str, bands))}), but {ask}.")
+        lookup = {text.upper(): i for i, text in enumerate(names, 1)} | {str(i): i for i in file.indexes}
+        for band in bands:
+            if str(band).upper() not in lookup:
+                raise InputError(f"{shown}, and no band '{band}'.")
+        return tuple(lookup[str(band).upper()] for band in bands)
+    kinds = [match[1] if (match := POLARISATION.search(text.upper())) else "" for text in names]
+    if all(kinds.count(band) == 1 for band in wanted):
+        return tuple(kinds.index(band) + 1 for band in wanted)
+    polarised = all(POLARISATION.fullmatch(band) for band in wanted)
+    if file.count != len(wanted) or (polarised and any(kinds)):
+        raise InputError(f"{shown}; {ask}: choose them with bands (--bands), or take other weights.")
+    notes.append(f"Bands taken by position as {', '.join(wanted)}: their names do not say.")
+    return tuple(file.indexes)
+
+
+def _sample(scene: Scene, name: str) -> np.ndarray:
+    """Finite valid values (Cs, N) from 16 windows spread over the scene, or from the first rows that hold any."""
+    height, width, size = scene.file.height, scene.file.width, 256
+
+    def valid_values(window: Window) -> np.ndarray:
+        values, valid = scene.read(window)
+        return values[:, valid & np.isfinite(values).all(0)]
+
+    places = [(y, x) for y in (0, 1 / 3, 2 / 3, 1) for x in (0, 1 / 3, 2 / 3, 1)]
+    corners = [(round(y * max(0, height - size)), round(x * max(0, width - size))) for y, x in places]
+    found = [valid_values(Window(x, y, min(size, width - x), min(size, height - y))) for y, x in corners]
+    if any(values.size for values in found):
+        return np.concatenate(found, 1)
+    for top in range(0, height, size):
+        if (values := valid_values(Window(0, top, width, min(size, height - top)))).size:
+            return values
+    raise InputError(f"'{name}' holds no valid pixel: there is nothing to translate.")
