@@ -186,6 +186,7 @@ def test_border_noise_and_empty_pixels_are_masked_but_dark_water_is_not(tmp_path
     power = 10 ** (sar / 10)
     power[:, :, :30] = 0  # not seen
     power[:, :, 30:50] = 1e-4  # border noise: -40 dB beside it
+    power[:, 200, 60] = 1e-4  # one dark pixel near it
     power[:, 300:340, 300:340] = 1e-4  # a lake as dark, far from the border
     power[1, 400:420, 300:340] = 0  # no echo in one band alone
     power[:, 450, 400] = 0  # one pixel without echo in either

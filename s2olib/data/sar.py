@@ -57,9 +57,9 @@ class Scene:
             values *= 10
         nothing |= np.isneginf(values).all(0) | ((values == 0).all(0) & (self.units == "dB"))
         dark = (values < BORDER_DB).all(0) & ~nothing
-        if dark.any() and nothing.any():
-            solid = ndimage.minimum_filter(nothing, SOLID)
-            nothing |= dark & ndimage.maximum_filter(solid, SOLID + 2 * BORDER)
+        if dark.any() and nothing.any():  # calm water is as dark here and there, but neither solid nor at the border
+            near = ndimage.maximum_filter(ndimage.minimum_filter(nothing, SOLID), SOLID + 2 * BORDER)
+            nothing |= dark & near & (ndimage.uniform_filter(np.float32(dark | nothing), SOLID) > 0.5)
         if self.stretch:
             values -= self.stretch[0]
             values *= 255 / (self.stretch[1] - self.stretch[0])
