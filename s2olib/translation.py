@@ -277,7 +277,7 @@ def _begin(work: Path, key: dict, scene: Scene, config: dict, scales: list[float
     parent = next(parent for parent in work.parents if parent.exists())
     if (free := shutil.disk_usage(parent).free) < needed:
         raise InputError(
-            f"'{parent}' has {free / 1e9:.1f} GB free, and the work needs up to {needed / 1e9:.1f}: make room."
+            f"'{parent}' has {free / 1e6:,.0f} MB free, and the work needs up to {needed / 1e6:,.0f}: make room."
         )
     work.mkdir(parents=True)
     profile = {"driver": "GTiff", "width": file.width, "height": file.height, "count": len(names), "dtype": dtype}
