@@ -45,7 +45,7 @@ BLOCK = 128  # pixels of the unfinished raster's blocks
 NOTICE = "Generated from SAR, not an observation"
 PERIOD = 64  # pixels: the phases of a U-Net of six levels, and of every window
 SHIFT = 4  # pixels: half a window of the transformers, an odd phase of the U-Net's deeper levels
-ENVIRONMENT = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # MB: not a share of the machine
+CACHE = 64  # MB of GDAL's blocks; by default a twentieth of the machine's memory
 
 
 def translate(
@@ -78,7 +78,7 @@ def translate(
         tile_size, overlap: pixels, multiples of 16; a quarter of the overlap is dropped on each side, half is blended.
         batch_size: tiles at once; 0 takes one on a CPU and as many as the free memory holds on a GPU.
         device: "auto", "cpu", "cuda" or "cuda:1". precision: "float32", "bfloat16", or "auto": bfloat16 on a GPU
-            that has it, where it moves the first tile by less than a grey level on average.
+            that has it, where it moves the image of noise by less than a grey level on average.
 
     Returns what was done: `width`, `height`, `valid` (share), `seconds` of this call, `units`, `bands`, `batch_size`,
     `precision` and `notes`, sentences about what was assumed. The same input gives the same file on one day and device,
@@ -111,7 +111,7 @@ def translate(
         "device": device,
         "precision": precision,
     }
-    with rasterio.Env(**ENVIRONMENT), opened(source) as file:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), opened(source) as file:
         scene = describe(file, config, bands, sar_units, stretch)
         engine = _Engine(network, config, key, tile_size)
         work = target.with_name(f".{target.name}.part")

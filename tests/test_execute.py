@@ -27,6 +27,14 @@ def test_every_profile_has_a_plan(profile):
     assert len(set(names)) == len(names)
 
 
+def test_scenes_are_translated_where_a_plan_names_them(monkeypatch):
+    assert execute.plan("quick", {})[-1].name == "06_translate"
+    assert "06_translate" not in [step.name for step in execute.plan("ombria", {})]
+    monkeypatch.setattr(execute, "entries", lambda stem, _: [{"scene": "data/noto.tif"}] if stem[:2] == "06" else [{}])
+    step = execute.plan("quick", {"tile_size": 256})[-1]
+    assert step.name == "06_translate_noto" and step.parameters == {"scene": "data/noto.tif", "tile_size": 256}
+
+
 @pytest.mark.parametrize(
     ("profile", "overrides", "says"),
     [

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rasterio.crs import CRS
 
 mpl.use("Agg")
 from s2olib import figures
@@ -213,3 +214,20 @@ def test_map_shows_land_and_the_surroundings_of_the_places():
     (west, east), (south, north) = near.get_xlim(), near.get_ylim()
     assert west < 136.15 < 136.3 < east and south < 36.2 < 36.3 < north and north - south < 1
     assert len(figures.split_map(index()).axes) == 1
+
+
+def test_a_scene_is_drawn_to_scale_in_the_units_of_its_grid():
+    picture = np.full((40, 80, 4), 200, np.uint8)
+    utm = figures.scene_map(picture, (600_000, 4_000_000, 608_000, 4_004_000), CRS.from_epsg(32653)).axes[0]
+    assert utm.get_xlim() == (600, 608) and utm.get_ylim() == (4000, 4004) and "km" in utm.get_xlabel()
+    assert "2 km" in [text.get_text() for text in utm.texts]
+    degrees = figures.scene_map(picture, (136, 60, 136.8, 60.4), CRS.from_epsg(4326)).axes[0]
+    assert degrees.get_aspect() == pytest.approx(1 / np.cos(np.radians(60.2))) and "longitude" in degrees.get_xlabel()
+    assert figures.scene_map(picture, (0, 40, 80, 0), None).axes[0].get_xlabel() == "column"
+
+
+def test_error_is_averaged_over_pixels_of_like_spread():
+    spread = np.random.default_rng(0).permutation(1000).astype(float).reshape(20, 50)
+    line = figures.reliability(spread, 2 * spread, groups=5).axes[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), 2 * line.get_xdata())
+    assert (np.diff(line.get_xdata()) > 0).all() and len(line.get_xdata()) == 5

@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import torch
 from rasterio.control import GroundControlPoint
+from rasterio.shutil import copy
 from rasterio.transform import Affine
 from rio_cogeo import cog_validate
 from safetensors.torch import save_file
@@ -285,10 +286,13 @@ def run(monkeypatch, *arguments):
 
 def test_files_that_cannot_be_read_or_written_are_refused(tmp_path, weights, scene, monkeypatch, capsys):
     (tmp_path / "torn.tif").write_bytes(scene.read_bytes()[:100])
+    copy(scene, tmp_path / "short.tif", driver="COG", compress="NONE")  # its directory comes first
+    (tmp_path / "short.tif").write_bytes((tmp_path / "short.tif").read_bytes()[:400_000])
     (tmp_path / "taken.tif").write_bytes(b"mine")
     cases = {
         (tmp_path / "none.tif", tmp_path / "out.tif"): "does not exist",
         (tmp_path / "torn.tif", tmp_path / "out.tif"): "cannot be read as a raster",
+        (tmp_path / "short.tif", tmp_path / "out.tif"): "cannot be read to its end",
         (scene, tmp_path / "taken.tif"): "--overwrite",
         (scene, scene): "is the source",
         (scene, tmp_path): "is a folder",

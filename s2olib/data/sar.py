@@ -45,9 +45,13 @@ class Scene:
         """Values (Cs, H, W) float32 in the weights' units and valid (H, W); invalid values are undefined.
 
         No data is what the file declares, NaN, what is without echo (zero power) in every band, zero in every band of a
-        dB raster, and border noise. Zero power in one band alone is as dark as can be, and valid.
+        dB raster, and border noise. Zero power in one band alone is as dark as can be, and valid. Raises `InputError`
+        for a damaged file.
         """
-        raw = self.file.read(self.indexes, window=window, masked=True, out_dtype="float32")
+        try:
+            raw = self.file.read(self.indexes, window=window, masked=True, out_dtype="float32")
+        except RasterioError as error:
+            raise InputError(f"'{self.file.name}' cannot be read to its end: fetch it again ({error}).") from error
         values, nothing = raw.data, np.ma.getmaskarray(raw).any(0) | np.isnan(raw.data).any(0)
         if self.units == "8-bit":
             return values, ~nothing
