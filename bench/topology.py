@@ -5,7 +5,7 @@ groups of the same width; they differ in where the groups sit, how scales join, 
 adds. Each is trained with L1 on the same crops in the same order for each seed; the test split is never opened. One
 JSON file per run makes the whole thing resumable:
 
-    python bench/topology.py data/ombria-20m book/results/topology --steps 500 --seeds 0 1 2
+    python bench/topology.py data/ombria-20m book/results/topology --steps 300 --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -208,6 +208,7 @@ def run(dataset_root: Path, name: str, seed: int, *, steps: int, crop: int, batc
     conditions = {"steps": steps, "crop": crop, "batch": batch, "learning_rate": learning_rate}
     return {
         "name": name,
+        "wiring": asdict(CANDIDATES[name]) if name in CANDIDATES else None,
         "seed": seed,
         "conditions": conditions,
         "data": data.info["fingerprint"],
@@ -232,13 +233,13 @@ def score(network: nn.Module, validation: Triplets) -> dict:
 
 
 def main() -> None:
-    """Run what is missing and print the table."""
+    """Run what is missing and print each result."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("dataset_root", type=resolve)
     parser.add_argument("results", type=resolve)
     parser.add_argument("--names", nargs="+", default=[*CANDIDATES, "chosen", "hat", "unet"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

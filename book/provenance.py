@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import results_table
+import topology
 from PIL import Image
 
 from s2olib import figures, records
@@ -216,6 +217,7 @@ def write(root: Path) -> None:
         + "\n",
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
+        "topology.md": topology.render(results / "topology" / "ombria-20m"),
     }
     for name, runs in profiles.items():
         texts |= {f"runs/{name}-{run}.md": run_page(name, run, record) for run, record in runs.items()}
