@@ -9,7 +9,7 @@ layers and channels-last convolutions follow each other without a copy; attentio
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -138,8 +138,9 @@ class HAB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(x)
-        x = x + self.drop_path(self.attention(y)) + self.conv_scale * self.conv(y)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        z, gate = self.conv(y)
+        x = torch.addcmul(x + self.drop_path(self.attention(y)), z, gate, value=self.conv_scale)
+        return x + self.drop_path(perceive(self.mlp, self.norm2, x))
 
 
 class WindowAttention(nn.Module):
@@ -155,24 +156,29 @@ class WindowAttention(nn.Module):
         self.bias = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
 
     def forward(self, y: Tensor) -> Tensor:
-        batch, height, width, _ = y.shape
+        _, height, width, _ = y.shape
         size, shift = self.window_size, self.shift
         bias = position_bias(self.bias, size, size)  # (heads, T, T)
-        if shift:
-            y = y.roll((-shift, -shift), (1, 2))
-            mask = shift_mask(height, width, size, shift, y.device)  # (windows, 1, T, T)
-            bias = (bias + mask).repeat(batch, 1, 1, 1)
-        else:
-            bias = bias[None]
-        windows = "b (h i) (w j) (s m d) -> s (b h w) m (i j) d"
-        q, k, v = rearrange(self.qkv(y), windows, s=3, m=self.num_heads, i=size, j=size)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        y = self.proj(join_windows(y, height, width))
-        return y.roll((shift, shift), (1, 2)) if shift else y
+        if not shift:
+            return in_strips(lambda y: self.attend(y, bias[None]), size, y)
+        mask = shift_mask(height, width, size, shift, y.device)  # (1, H/size, W/size, 1, T, T)
+        y = in_strips(lambda y, mask: self.attend(y, (bias + mask).flatten(0, 2)), size, y.roll(-shift, 1), mask)
+        return y.roll(shift, 1)
+
+    def attend(self, y: Tensor, bias: Tensor) -> Tensor:
+        """Attention within the windows of (B, H, W, C); `bias` is (1 or windows of an image, heads, T, T)."""
+        batch, height, width, _ = y.shape
+        y = y.roll(-self.shift, 2) if self.shift else y
+        y = rearrange(y, "b (h i) (w j) c -> (b h w) (i j) c", i=self.window_size, j=self.window_size)
+        q, k, v = rearrange(linear(self.qkv, y), "n t (s m d) -> s n m t d", s=3, m=self.num_heads)
+        if len(bias) > 1:
+            bias = bias.repeat(batch, 1, 1, 1)
+        y = join_windows(linear(self.proj, attention(q, k, v, bias)), height, width)
+        return y.roll(self.shift, 2) if self.shift else y
 
 
 class CAB(nn.Module):
-    """Channel attention block: two 3x3 convolutions through fewer channels, then squeeze and excitation."""
+    """Channel attention block: two 3x3 convolutions through fewer channels, and the weight of each by its mean."""
 
     def __init__(self, dim: int, compress_ratio: int, squeeze_factor: int) -> None:
         super().__init__()
@@ -181,10 +187,10 @@ class CAB(nn.Module):
         self.squeeze = nn.Linear(dim, max(1, dim // squeeze_factor))
         self.excite = nn.Linear(max(1, dim // squeeze_factor), dim)
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y = convolve(self.conv2, F.gelu(convolve(self.conv1, y)))
         gate = self.excite(F.relu(self.squeeze(y.mean((1, 2), keepdim=True)))).sigmoid()  # (B, 1, 1, C)
-        return y * gate
+        return y, gate
 
 
 class OCAB(nn.Module):
@@ -203,31 +209,84 @@ class OCAB(nn.Module):
         self.mlp = Mlp(dim, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        _, height, width, dim = x.shape
-        size, wide, heads = self.window_size, self.overlap_size, self.num_heads
-        q, kv = self.qkv(self.norm1(x)).split((dim, 2 * dim), -1)
+        qkv = in_strips(lambda x: linear(self.qkv, self.norm1(x)), 1, x)
+        bias = position_bias(self.bias, self.window_size, self.overlap_size)[None]  # (1, heads, T, wide²)
+        q, kv = qkv.split((x.shape[-1], 2 * x.shape[-1]), -1)
+        kv = overlapping_windows(kv, self.window_size, self.overlap_size)
+        x = x + in_strips(lambda q, kv: self.attend(q, kv, bias), self.window_size, q, kv)
+        return x + perceive(self.mlp, self.norm2, x)
+
+    def attend(self, q: Tensor, kv: Tensor, bias: Tensor) -> Tensor:
+        """Attention of the windows of q (B, H, W, C) to those in kv (B, H/size, W/size, 2C, wide, wide)."""
+        _, height, width, _ = q.shape
+        size, heads = self.window_size, self.num_heads
         q = rearrange(q, "b (h i) (w j) (m d) -> (b h w) m (i j) d", m=heads, i=size, j=size)
-        k, v = rearrange(overlapping_windows(kv, size, wide), "b h w i j (s m d) -> s (b h w) m (i j) d", s=2, m=heads)
-        bias = position_bias(self.bias, size, wide)[None].to(q.dtype)  # (1, heads, size², wide²)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = x + self.proj(join_windows(y, height, width))
-        return x + self.mlp(self.norm2(x))
+        kv = rearrange(kv, "b h w c i j -> (b h w) (i j) c")
+        k, v = rearrange(kv, "n t (s m d) -> s n m t d", s=2, m=heads)
+        return join_windows(linear(self.proj, attention(q, k, v, bias)), height, width)
+
+
+STRIP = 2**19  # elements; with what is computed from them they fit a processor's cache
+
+
+def in_strips(function: Callable[..., Tensor], size: int, x: Tensor, *beside: Tensor) -> Tensor:
+    """`function` of `x` (B, H, W, C), on a CPU in strips of rows, so that wide maps in between stay in its cache.
+
+    Strips are as high as a multiple of `size`. `beside` (B or 1, H / size, …) are cut as `x` is.
+    """
+    batch, height, width, dim = x.shape
+    rows = size * max(1, STRIP // (size * width * dim))
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or rows >= batch * height:
+        return function(x, *beside)
+    images = max(1, rows // height)
+    parts = zip(
+        x.split(images), *(b.split(images) if len(b) > 1 else [b] * -(-batch // images) for b in beside), strict=True
+    )
+    return torch.cat(
+        [
+            function(*strip)
+            for part, *others in parts
+            for strip in zip(part.split(rows, 1), *(o.split(max(1, rows // size), 1) for o in others), strict=True)
+        ],
+        0 if rows >= height else 1,
+    ).view(batch, height, width, -1)
+
+
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """`layer` of (..., T, C), on a CPU as a 1x1 convolution: oneDNN's is up to twice as fast as MKL's matrix product."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return layer(x)
+    images = x.flatten(0, -3).unsqueeze(2).permute(0, 3, 1, 2)  # (N, C, T, 1), channels last
+    return F.conv2d(images, layer.weight[:, :, None, None], layer.bias).permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+def perceive(mlp: Mlp, norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """`mlp` of the normalised (B, H, W, C)."""
+    return in_strips(lambda x: linear(mlp.fc2, mlp.act(linear(mlp.fc1, norm(x)))), 1, x)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d + bias) v for (N, heads, T, d), (N, T, heads·d).
+
+    PyTorch's fused kernel, except for training on a CPU: that kernel has no gradient for a bias there.
+    """
+    if q.device.type == "cpu" and torch.is_grad_enabled():
+        y = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1) + bias).softmax(-1).to(v.dtype) @ v
+    else:
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    return y.transpose(1, 2).flatten(2)
 
 
 def overlapping_windows(x: Tensor, size: int, wide: int) -> Tensor:
-    """(B, H, W, C) → a view (B, H/size, W/size, wide, wide, C): windows share pixels, zeros lie beyond the border."""
-    batch, height, width, channels = x.shape
+    """(B, H, W, C) → a view (B, H/size, W/size, C, wide, wide): windows share pixels, zeros lie beyond the border."""
     border = (wide - size) // 2
-    x = F.pad(x, (0, 0, border, border, border, border)).contiguous()
-    image, row, column, channel = x.stride()
-    shape = (batch, height // size, width // size, wide, wide, channels)
-    return x.as_strided(shape, (image, size * row, size * column, row, column, channel))
+    return F.pad(x, (0, 0, border, border, border, border)).unfold(1, wide, size).unfold(2, wide, size)
 
 
 def join_windows(y: Tensor, height: int, width: int) -> Tensor:
-    """Attention's result (B·windows, heads, size², d) → (B, height, width, C)."""
-    size = math.isqrt(y.shape[2])
-    return rearrange(y, "(b h w) m (i j) d -> b (h i) (w j) (m d)", h=height // size, w=width // size, i=size)
+    """Windows (B·windows, size², C) → (B, height, width, C)."""
+    size = math.isqrt(y.shape[1])
+    return rearrange(y, "(b h w) (i j) c -> b (h i) (w j) c", h=height // size, w=width // size, i=size)
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -275,11 +334,11 @@ def position_index(size: int, wide: int, device: torch.device) -> Tensor:
 def shift_mask(height: int, width: int, size: int, shift: int, device: torch.device) -> Tensor:
     """0 between pixels that are neighbours in the image, `MASKED` where the cyclic shift joined opposite sides.
 
-    (windows, 1, size², size²) for windows of a (height, width) map rolled by −`shift`.
+    (1, height/size, width/size, 1, size², size²) for windows of a (height, width) map rolled by −`shift`.
     """
     edges_down = [(i >= height - size) + (i >= height - shift) for i in range(height)]
     edges_right = [(j >= width - size) + (j >= width - shift) for j in range(width)]
     down, right = (torch.tensor(edges, device="cpu") for edges in (edges_down, edges_right))
     region = 3 * down[:, None] + right  # (H, W): Swin's nine regions
-    region = rearrange(region, "(h i) (w j) -> (h w) (i j)", i=size, j=size)
-    return ((region[:, :, None] != region[:, None, :]) * MASKED)[:, None].to(device)
+    region = rearrange(region, "(h i) (w j) -> 1 h w 1 (i j)", i=size, j=size)
+    return ((region[..., :, None] != region[..., None, :]) * MASKED).to(device)
