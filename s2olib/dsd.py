@@ -1,13 +1,14 @@
-"""The Deep Semantic Discriminator: a dual-modal SNUNet that names the land cover of a SAR-optical pair.
+"""The Deep Semantic Discriminator: a dual-modal segmentation network that names the land cover of a SAR-optical pair.
 
-After SNUNet-CD (Fang et al., GRSL 2022): UNet++ with a dense decoder and an ensemble channel attention head. The
-change-detection original passes only one image to its deepest node; here each modality has an encoder of its own and
-the two are fused at every scale, the deepest included, because the generator's feature loss is measured there and
-would be blind to the optical image otherwise.
+The talk's is SNUNet-CD (Fang et al., GRSL 2022): UNet++ with a dense decoder and an ensemble channel attention head.
+The change-detection original passes only one image to its deepest node; here each modality has an encoder of its own
+and the two are fused at every scale, the deepest included, because the generator's feature loss is measured there and
+would be blind to the optical image otherwise. Any encoder of timm can take the place of SNUNet's.
 """
 
 from __future__ import annotations
 
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,12 +20,23 @@ SCALES = 5  # full size, 1/2, 1/4, 1/8, 1/16
 
 
 class DSD(nn.Module):
-    """(sar (B, Cs, H, W), opt (B, Co, H, W)) → (logits (B, num_classes, H, W), deepest (B, 16·width, H/16, W/16)).
+    """(sar (B, Cs, H, W), opt (B, Co, H, W)) → (logits (B, num_classes, H, W), deepest (B, D, H/m, W/m)).
 
-    The inputs are padded by their mirror image to multiples of 16, at least 32, and the logits cropped.
+    With `encoder` "snunet", D is 16·width and m is 16. Otherwise `encoder` names a timm model with ``features_only``,
+    e.g. "resnet18" or "swin_tiny_patch4_window7_224": D and m are those of its last feature map, `width` is the
+    decoder's, and `pretrained` fetches timm's weights (by default nothing is fetched). The inputs are padded by their
+    mirror image to multiples of m, at least 2m, and the logits cropped.
     """
 
-    def __init__(self, sar_channels: int = 2, opt_channels: int = 3, num_classes: int = 4, width: int = 32) -> None:
+    def __init__(
+        self,
+        sar_channels: int = 2,
+        opt_channels: int = 3,
+        num_classes: int = 4,
+        width: int = 32,
+        encoder: str = "snunet",
+        pretrained: bool = False,
+    ) -> None:
         super().__init__()
         given = {
             "sar_channels": sar_channels,
@@ -35,43 +47,35 @@ class DSD(nn.Module):
         for name, value in given.items():
             if value < 1:
                 raise InputError(f"{name} is {value}: a DSD needs at least 1.")
-        self.config = given
-        widths = [width * 2**scale for scale in range(SCALES)]
-        self.sar_encoder = Encoder(sar_channels, widths)
-        self.opt_encoder = Encoder(opt_channels, widths)
+        self.config = given | {"encoder": encoder}
+        if encoder == "snunet":
+            widths, self.multiple = [width * 2**scale for scale in range(SCALES)], 2 ** (SCALES - 1)
+            self.sar_encoder, self.opt_encoder = Encoder(sar_channels, widths), Encoder(opt_channels, widths)
+        else:
+            self.sar_encoder = TimmEncoder(encoder, sar_channels, pretrained)
+            self.opt_encoder = TimmEncoder(encoder, opt_channels, pretrained)
+            widths, self.multiple = self.sar_encoder.widths, self.sar_encoder.multiple
+        self.deepest_channels = widths[-1]
         self.fuse = nn.ModuleList(Block(2 * c, c) for c in widths)
-        # Node (scale, j) of UNet++ sees the j earlier nodes of its scale and the one below, brought up.
-        self.up, self.node = nn.ModuleDict(), nn.ModuleDict()
-        for j in range(1, SCALES):
-            for scale in range(SCALES - j):
-                self.up[f"{scale}_{j}"] = nn.ConvTranspose2d(widths[scale + 1], widths[scale + 1], 2, 2)
-                self.node[f"{scale}_{j}"] = Block(j * widths[scale] + widths[scale + 1], widths[scale])
-        self.attend_all = ChannelAttention((SCALES - 1) * width, 16)
-        self.attend_each = ChannelAttention(width, 4)
-        self.classify = nn.Conv2d((SCALES - 1) * width, num_classes, 1)
+        self.decoder = (DenseDecoder if encoder == "snunet" else SumDecoder)(widths, width, num_classes)
 
     def forward(self, sar: Tensor, opt: Tensor) -> tuple[Tensor, Tensor]:
         height, width = sar.shape[-2:]
         fused = self._encode(sar, opt)
-        rows = [[x] for x in fused]  # rows[scale][j]
-        for j in range(1, SCALES):
-            for scale in range(SCALES - j):
-                below = self.up[f"{scale}_{j}"](rows[scale + 1][j - 1])
-                rows[scale].append(self.node[f"{scale}_{j}"](torch.cat([*rows[scale], below], 1)))
-        nodes = rows[0][1:]  # four full-size maps of different depth
-        each = self.attend_each(torch.stack(nodes).sum(0)).repeat(1, len(nodes), 1, 1)
-        every = torch.cat(nodes, 1)  # (B, 4·width, H, W)
-        logits = self.classify(self.attend_all(every) * (every + each))
+        logits = self.decoder(fused)
+        scale = self.multiple * fused[-1].shape[-1] // logits.shape[-1]
+        if scale > 1:
+            logits = F.interpolate(logits, scale_factor=scale, mode="bilinear")
         return logits[..., :height, :width], fused[-1]
 
     def deepest(self, sar: Tensor, opt: Tensor) -> Tensor:
-        """The deepest fused map alone, (B, 16·width, H/16, W/16): encoders run, the decoder does not."""
+        """The deepest fused map alone, (B, D, H/m, W/m): encoders run, the decoder does not."""
         return self._encode(sar, opt, deepest_only=True)[-1]
 
     def _encode(self, sar: Tensor, opt: Tensor, deepest_only: bool = False) -> list[Tensor]:
         if sar.shape[-2:] != opt.shape[-2:] or len(sar) != len(opt):
             raise InputError(f"sar {tuple(sar.shape)} and opt {tuple(opt.shape)} are not the same patches: align them.")
-        sar, opt = pad_to_multiple(sar, 16, 32), pad_to_multiple(opt, 16, 32)
+        sar, opt = (pad_to_multiple(image, self.multiple, 2 * self.multiple) for image in (sar, opt))
         scales = zip(self.fuse, self.sar_encoder(sar), self.opt_encoder(opt), strict=True)
         return [fuse(torch.cat([s, o], 1)) for fuse, s, o in list(scales)[-1 if deepest_only else 0 :]]
 
@@ -88,6 +92,77 @@ class Encoder(nn.Module):
         for block in self.blocks:
             maps.append(block(F.max_pool2d(maps[-1], 2) if maps else x))
         return maps
+
+
+class TimmEncoder(nn.Module):
+    """Feature maps (B, C, H, W) of one modality from the timm model `name`."""
+
+    def __init__(self, name: str, channels: int, pretrained: bool) -> None:
+        super().__init__()
+        try:
+            try:  # transformers that are made for one size of image take others with this
+                self.model = timm.create_model(
+                    name, pretrained, in_chans=channels, features_only=True, dynamic_img_size=True
+                )
+            except TypeError:
+                self.model = timm.create_model(name, pretrained, in_chans=channels, features_only=True)
+        except (RuntimeError, AttributeError, ValueError, NotImplementedError) as error:
+            raise InputError(
+                f"dsd_encoder {name!r} is neither 'snunet' nor a timm model with feature maps ({error})."
+            ) from None
+        self.name, self.widths = name, self.model.feature_info.channels()
+        self.multiple = max(self.model.feature_info.reduction())
+        self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        try:
+            maps = self.model(x)
+        except AssertionError as error:
+            raise InputError(
+                f"dsd_encoder {self.name!r} takes no images of {tuple(x.shape[-2:])} pixels ({error})."
+            ) from None
+        return [m.movedim(-1, 1) for m in maps] if self.channels_last else maps
+
+
+class DenseDecoder(nn.Module):
+    """UNet++ with SNUNet's ensemble channel attention: fused maps of five scales → logits of the first one's size."""
+
+    def __init__(self, widths: list[int], width: int, num_classes: int) -> None:
+        super().__init__()
+        # Node (scale, j) of UNet++ sees the j earlier nodes of its scale and the one below, brought up.
+        self.up, self.node = nn.ModuleDict(), nn.ModuleDict()
+        for j in range(1, SCALES):
+            for scale in range(SCALES - j):
+                self.up[f"{scale}_{j}"] = nn.ConvTranspose2d(widths[scale + 1], widths[scale + 1], 2, 2)
+                self.node[f"{scale}_{j}"] = Block(j * widths[scale] + widths[scale + 1], widths[scale])
+        self.attend_all = ChannelAttention((SCALES - 1) * width, 16)
+        self.attend_each = ChannelAttention(width, 4)
+        self.classify = nn.Conv2d((SCALES - 1) * width, num_classes, 1)
+
+    def forward(self, fused: list[Tensor]) -> Tensor:
+        rows = [[x] for x in fused]  # rows[scale][j]
+        for j in range(1, SCALES):
+            for scale in range(SCALES - j):
+                below = self.up[f"{scale}_{j}"](rows[scale + 1][j - 1])
+                rows[scale].append(self.node[f"{scale}_{j}"](torch.cat([*rows[scale], below], 1)))
+        nodes = rows[0][1:]  # four full-size maps of different depth
+        each = self.attend_each(torch.stack(nodes).sum(0)).repeat(1, len(nodes), 1, 1)
+        every = torch.cat(nodes, 1)  # (B, 4·width, H, W)
+        return self.classify(self.attend_all(every) * (every + each))
+
+
+class SumDecoder(nn.Module):
+    """Fused maps of any scales, each brought to `width` channels and the first one's size, summed → logits there."""
+
+    def __init__(self, widths: list[int], width: int, num_classes: int) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(nn.Conv2d(c, width, 1) for c in widths)
+        self.classify = nn.Sequential(Block(width, width), nn.Conv2d(width, num_classes, 1))
+
+    def forward(self, fused: list[Tensor]) -> Tensor:
+        size = fused[0].shape[-2:]
+        maps = [F.interpolate(r(x), size, mode="bilinear") for r, x in zip(self.reduce, fused, strict=True)]
+        return self.classify(torch.stack(maps).sum(0))
 
 
 class Block(nn.Module):

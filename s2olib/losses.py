@@ -55,9 +55,8 @@ class FeatureLoss(nn.Module):
         super().__init__()
         self._dsd = [dsd]  # in a list: the DSD is no part of this module's state
         self.momentum = momentum
-        channels = 16 * dsd.config["width"]
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("mean", torch.zeros(dsd.deepest_channels))
+        self.register_buffer("variance", torch.ones(dsd.deepest_channels))
         self.register_buffer("updates", torch.tensor(0))
 
     def forward(self, sar: Tensor, real: Tensor, fake: Tensor) -> Tensor:

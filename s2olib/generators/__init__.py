@@ -2,6 +2,8 @@
 
 >>> model = create_generator("s2oformer", in_channels=2, out_channels=3, embed_dim=16, depths=(2, 2), num_heads=(2, 2))
 >>> again = create_generator(**model.config)
+>>> model.save_pretrained("folder")
+>>> again = Generator.from_pretrained("folder")
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from s2olib.generators.hat import HAT, load_reference_weights
 from s2olib.generators.padding import pad_to_multiple
+from s2olib.generators.pretrained import Generator
 from s2olib.generators.s2oformer import S2OFormer
 from s2olib.generators.unet import UNet
 from s2olib.project import InputError
 
 __all__ = [
     "HAT",
+    "Generator",
     "S2OFormer",
     "UNet",
     "complexity",
@@ -32,7 +36,7 @@ __all__ = [
     "pad_to_multiple",
 ]
 
-_GENERATORS: dict[str, type[nn.Module]] = {"unet": UNet, "hat": HAT, "s2oformer": S2OFormer}
+_GENERATORS: dict[str, type[Generator]] = {"unet": UNet, "hat": HAT, "s2oformer": S2OFormer}
 
 
 def generator_names() -> list[str]:
@@ -40,7 +44,7 @@ def generator_names() -> list[str]:
     return list(_GENERATORS)
 
 
-def create_generator(name: str, *, in_channels: int, out_channels: int, **config: Any) -> nn.Module:
+def create_generator(name: str, *, in_channels: int, out_channels: int, **config: Any) -> Generator:
     """Build a generator; what `config` leaves out is that network's published default.
 
     The model's ``config`` is a dictionary of plain numbers and lists that builds it again:
@@ -54,11 +58,7 @@ def create_generator(name: str, *, in_channels: int, out_channels: int, **config
         if key not in known:
             raise InputError(f"generator '{name}' has no parameter '{key}': it takes {', '.join(known)}.")
         _check_value(key, value, known[key].annotation)
-    complete = {key: parameter.default for key, parameter in known.items()} | config
-    model = _GENERATORS[name](**complete)
-    plain = {key: list(value) if isinstance(value, Sequence) else value for key, value in complete.items()}
-    model.config = {"name": name, **plain}
-    return model
+    return _GENERATORS[name](**config)
 
 
 def complexity(model: nn.Module, *shapes: Sequence[int]) -> tuple[int, int]:

@@ -15,11 +15,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from s2olib.generators.padding import pad_to_multiple
+from s2olib.generators.pretrained import Generator
 from s2olib.generators.rhag import RHAG, check_groups, convolve, drop_path_rates, initialise
 from s2olib.project import InputError
 
 
-class HAT(nn.Module):
+class HAT(Generator):
     """SAR (B, in_channels, H, W) → image (B, out_channels, H, W), both scaled to [-1, 1]; the output is not clipped.
 
     Any size works: the input is padded to windows by its mirror image and the result cropped. With `checkpointing`, a

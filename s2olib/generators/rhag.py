@@ -232,28 +232,28 @@ STRIP = 2**19  # elements; with what is computed from them they fit a processor'
 def in_strips(function: Callable[..., Tensor], size: int, x: Tensor, *beside: Tensor) -> Tensor:
     """`function` of `x` (B, H, W, C), on a CPU in strips of rows, so that wide maps in between stay in its cache.
 
-    Strips are as high as a multiple of `size`. `beside` (B or 1, H / size, …) are cut as `x` is.
+    Strips are as high as a multiple of `size`. `beside` (B or 1, H / size, …) are cut as `x` is. Where `function` is
+    being compiled, the compiler does this better.
     """
     batch, height, width, dim = x.shape
     rows = size * max(1, STRIP // (size * width * dim))
     if x.device.type != "cpu" or torch.compiler.is_compiling() or rows >= batch * height:
         return function(x, *beside)
-    images = max(1, rows // height)
-    parts = zip(
-        x.split(images), *(b.split(images) if len(b) > 1 else [b] * -(-batch // images) for b in beside), strict=True
-    )
-    return torch.cat(
-        [
-            function(*strip)
-            for part, *others in parts
-            for strip in zip(part.split(rows, 1), *(o.split(max(1, rows // size), 1) for o in others), strict=True)
-        ],
-        0 if rows >= height else 1,
-    ).view(batch, height, width, -1)
+    images = max(1, rows // height)  # whole images in a strip, where they are small
+    cuts = [b.split(images) if len(b) > 1 else [b] * -(-batch // images) for b in beside]
+    strips = []
+    for part, *others in zip(x.split(images), *cuts, strict=True):
+        others = [other.split(max(1, rows // size), 1) for other in others]
+        strips += [function(*strip) for strip in zip(part.split(rows, 1), *others, strict=True)]
+    return torch.cat(strips, 0 if rows >= height else 1).view(batch, height, width, -1)
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """`layer` of (..., T, C), on a CPU as a 1x1 convolution: oneDNN's is up to twice as fast as MKL's matrix product."""
+    """`layer` of (N, ..., T, C), on a CPU as a 1x1 convolution.
+
+    oneDNN's convolution is up to twice as fast there as the matrix product of MKL, whose best code is kept for the
+    processors of its own maker.
+    """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return layer(x)
     images = x.flatten(0, -3).unsqueeze(2).permute(0, 3, 1, 2)  # (N, C, T, 1), channels last

@@ -15,11 +15,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from s2olib.generators.padding import pad_to_multiple
+from s2olib.generators.pretrained import Generator
 from s2olib.generators.rhag import RHAG, check_groups, drop_path_rates, initialise
 from s2olib.project import InputError
 
 
-class S2OFormer(nn.Module):
+class S2OFormer(Generator):
     """SAR (B, in_channels, H, W) → image (B, out_channels, H, W), both scaled to [-1, 1]; the output is not clipped.
 
     `depths` and `num_heads` have one entry per group in order of execution. Group i of n works at 1 / 2**min(i + 1,

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from s2olib.generators.padding import pad_to_multiple
+from s2olib.generators.pretrained import Generator
 from s2olib.project import InputError
 
 
-class UNet(nn.Module):
+class UNet(Generator):
     """SAR (B, in_channels, H, W) → image (B, out_channels, H, W) in (-1, 1) by tanh.
 
     `levels` strided convolutions of `embed_dim` times 1, 2, 4, 8, 8, … channels and as many transposed ones, joined by

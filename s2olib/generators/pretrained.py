@@ -1,0 +1,85 @@
+"""What every generator has beside its layers: its configuration, a check of its input, and the hub's way to keep it.
+
+A saved generator is a folder, or a repository of the Hugging Face Hub, with ``generator.safetensors`` and a
+``config.json`` whose entry "generator" builds the network again. A training run's folder is one too; it says more in
+``config.json`` (bands, units, limits), which is kept as `about` and saved again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from s2olib.project import InputError, writing
+
+WEIGHTS = "generator.safetensors"
+
+
+class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license="mit", tags=["sar", "remote-sensing"]):
+    """A network from SAR (B, in_channels, H, W) to an image, with ``save_pretrained``, ``push_to_hub`` and
+
+    ``Generator.from_pretrained(folder_or_repository)``, which returns whichever network was saved, in eval mode.
+    Raises `InputError` for input with other channels and, in eval mode, for input that is not finite; in training,
+    where looking would make a GPU wait, the loss tells.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.about: dict[str, Any] = {}
+        self.register_forward_pre_hook(_check_input)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Plain numbers and lists that build this network again: ``create_generator(**config)``."""
+        arguments = self._hub_mixin_config.items()
+        plain = {key: list(value) if isinstance(value, Sequence) else value for key, value in arguments}
+        return {"name": type(self).__name__.lower(), **plain}
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        with writing(save_directory / WEIGHTS) as aside:
+            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, aside)
+        with writing(save_directory / "config.json") as aside:
+            aside.write_text(json.dumps(self.about | {"generator": self.config}, indent=1) + "\n")
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        config: dict[str, Any] | None = None,
+        map_location: str = "cpu",
+        **download: Any,
+    ) -> Generator:
+        from s2olib.generators import create_generator  # which imports this module
+
+        if config is None or "generator" not in config:
+            raise InputError(f"{model_id} has no config.json of a generator: name a folder or repository that has one.")
+        model = create_generator(**config["generator"])
+        if not isinstance(model, cls):
+            raise InputError(f"{model_id} holds a {type(model).__name__}, not a {cls.__name__}: load it as that.")
+        folder = Path(model_id)
+        path = folder / WEIGHTS if folder.is_dir() else hf_hub_download(model_id, WEIGHTS, **download)
+        try:
+            model.load_state_dict(load_file(path, device=map_location))
+        except Exception as error:  # safetensors and torch raise several kinds for a missing, corrupt or foreign file
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path} does not fit its config.json: {reason}") from None
+        model.about = config
+        return model.eval()
+
+
+def _check_input(model: Generator, given: tuple[Tensor]) -> None:
+    (sar,), channels = given, model._hub_mixin_config["in_channels"]
+    if sar.ndim != 4 or sar.shape[1] != channels:
+        raise InputError(f"sar has shape {tuple(sar.shape)}: this generator takes (B, {channels}, H, W).")
+    if model.training or torch.compiler.is_compiling() or sar.is_meta:
+        return
+    if not sar.isfinite().all():
+        raise InputError("sar holds values that are not finite: fill what has no data before a generator sees it.")
