@@ -1,11 +1,12 @@
 """What the networks cost on this machine: time per patch and per GMAC, peak memory, and HAT against plain formulas.
 
-    python bench/networks.py [--size 256] [--width 96] [--pairs 5] [--record FILE.json]
+    python bench/networks.py [--size 256] [--width 96] [--pairs 5] [--networks plain,hat] [--record FILE.json]
 
-Every number is a median over `--pairs` repetitions after one to warm up. HAT and its plain transcription take turns,
+Every number is a median over `--pairs` repetitions after one to warm up. Two networks that are compared take turns,
 and the ratio is the median of the pairs' ratios, so that a drifting machine does not decide it. Peak memory is
-that of a process of its own: the resident set's growth on a CPU, the allocator's maximum on a GPU. Other work on the
-machine slows everything down: the load is printed.
+that of a process of its own, of its first step: the resident set's growth on a CPU, the allocator's maximum on a GPU.
+Other work on the machine slows everything down: the load is printed, and ratios of processor time stand beside those of
+time. "plain" is HAT's published formulas with HAT's weights.
 """
 
 from __future__ import annotations
@@ -28,21 +29,37 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.plain_hat import plain_hat
 from s2olib.dsd import DSD
-from s2olib.generators import complexity, create_generator
+from s2olib.generators import HAT, complexity, create_generator
 from s2olib.patchgan import PatchGAN
 from s2olib.project import writing
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 STATUS = Path("/proc/self/status")  # Linux
-NETWORKS = ("unet", "hat", "s2oformer", "dsd", "patchgan")
+NETWORKS = ("plain", "hat", "hat-checkpointing", "s2oformer", "unet", "dsd", "patchgan")
+PAIRS = (("plain", "hat"), ("hat", "s2oformer"))
+
+
+class Plain(nn.Module):
+    """HAT's weights in the plain transcription of its formulas."""
+
+    def __init__(self, hat: HAT) -> None:
+        super().__init__()
+        self.hat = hat
+
+    def forward(self, sar: Tensor) -> Tensor:
+        return plain_hat(dict(self.hat.named_parameters()), self.hat.config, sar)[0]
 
 
 def network(name: str, width: int) -> nn.Module:
     """One of `NETWORKS` in the talk's configuration; `width` is HAT's and S2OFormer's embed_dim."""
     if name in ("dsd", "patchgan"):
         return DSD() if name == "dsd" else PatchGAN()
+    if name == "plain":
+        return Plain(network("hat", width))
+    kind, _, option = name.partition("-")
     talk = {"embed_dim": width, "depths": [4] * 4, "num_heads": [4] * 4, "window_size": 8, "drop_path_rate": 0.0}
-    return create_generator(name, in_channels=2, out_channels=3, **({} if name == "unet" else talk))
+    config = {} if kind == "unet" else talk | {"checkpointing": option == "checkpointing"}
+    return create_generator(kind, in_channels=2, out_channels=3, **config)
 
 
 def inputs(name: str, size: int) -> list[Tensor]:
@@ -50,12 +67,13 @@ def inputs(name: str, size: int) -> list[Tensor]:
     return [torch.randn(1, count, size, size, device=DEVICE) for count in channels]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """(time, processor time) of `work`."""
+    start, used = time.perf_counter(), time.process_time()
     work()
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - used
 
 
 def forward(model: Callable, given: list[Tensor]) -> None:
@@ -79,27 +97,25 @@ def measure(name: str, width: int, size: int, repeats: int, training: bool) -> d
     )
     before = start_peak()
     work(model, given)
-    times = [seconds(lambda: work(model, given)) for _ in range(repeats)]
-    return {"seconds": statistics.median(times), "peak_mib": peak() - before}
+    top = peak() - before
+    times = [seconds(lambda: work(model, given))[0] for _ in range(repeats)]
+    return {"seconds": statistics.median(times), "peak_mib": top}
 
 
-def against_plain(width: int, size: int, pairs: int, training: bool) -> dict[str, float]:
-    """HAT and its plain transcription with the same weights, taking turns."""
+def compare(slower: str, faster: str, width: int, size: int, pairs: int, training: bool) -> dict[str, float]:
+    """Two of `NETWORKS` taking turns: how many times faster the second is, by time and by processor time."""
     torch.manual_seed(0)
-    model, given = network("hat", width).train(training), inputs("hat", size)  # the transcription runs on a CPU only
-    weights, work = dict(model.named_parameters()), step if training else forward
-
-    def plain(sar: Tensor) -> Tensor:
-        return plain_hat(weights, model.config, sar)[0]
-
-    work(plain, given), work(model, given)
-    times = [(seconds(lambda: work(plain, given)), seconds(lambda: work(model, given))) for _ in range(pairs)]
-    slow, fast = zip(*times, strict=True)
-    return {
-        "plain_seconds": statistics.median(slow),
-        "seconds": statistics.median(fast),
-        "times_faster": statistics.median(a / b for a, b in times),
-    }
+    models = [network(name, width).to(DEVICE).train(training) for name in (slower, faster)]
+    work = step if training else forward
+    given, times = inputs(slower, size), []
+    for _ in range(pairs + 1):
+        times.append([seconds(lambda model=model: work(model, given)) for model in models])
+        for model in models:
+            model.zero_grad()
+    ratios = [[a / b for a, b in zip(*pair, strict=True)] for pair in times[1:]]
+    return dict(
+        zip(("times_faster", "times_less_processor"), map(statistics.median, zip(*ratios, strict=True)), strict=True)
+    )
 
 
 def convolution_rate(width: int, size: int, repeats: int) -> float:
@@ -109,7 +125,7 @@ def convolution_rate(width: int, size: int, repeats: int) -> float:
     shape = (1, width, size, size)
     x = torch.randn(shape, device=DEVICE).to(memory_format=torch.channels_last)
     forward(stack, [x])
-    times = [seconds(lambda: forward(stack, [x])) for _ in range(repeats)]
+    times = [seconds(lambda: forward(stack, [x]))[0] for _ in range(repeats)]
     return complexity(stack, shape)[1] / 1e9 / statistics.median(times)
 
 
@@ -153,6 +169,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="pixels of a patch's side")
     parser.add_argument("--width", type=int, default=96, help="embed_dim of HAT and S2OFormer")
     parser.add_argument("--pairs", type=int, default=5, help="repetitions of every measurement")
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="which, of " + ",".join(NETWORKS))
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
     result: dict = {"machine": machine(), "size": given.size, "width": given.width, "pairs": given.pairs}
@@ -164,8 +181,9 @@ def main() -> None:
         "| network | M parameters | GMAC | ms a patch | s per GMAC | of convolutions' rate | MiB | training: ms | MiB |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    result["networks"] = {}
-    for name in NETWORKS:
+    result["networks"], result["compared"] = {}, {}
+    chosen = given.networks.split(",")
+    for name in chosen:
         shapes = [tuple(x.shape) for x in inputs(name, given.size)]
         parameters, macs = complexity(network(name, given.width), *shapes)
         row: dict = {"parameters": parameters, "macs": macs}
@@ -180,15 +198,15 @@ def main() -> None:
             f"| {run['seconds'] / gmac:.4f} | {gmac / run['seconds'] / rate:.0%} | {run['peak_mib']:.0f} "
             f"| {1000 * train['seconds']:.0f} | {train['peak_mib']:.0f} |"
         )
-    if DEVICE.type == "cpu":
-        result["hat_against_plain"] = {}
-        for training in (False, True):
-            row = against_plain(given.width, given.size, given.pairs, training)
-            result["hat_against_plain"]["training" if training else "inference"] = row
-            print(
-                f"\nHAT, {'training' if training else 'inference'}: plain formulas {row['plain_seconds']:.2f} s, "
-                f"ours {row['seconds']:.2f} s, {row['times_faster']:.2f} times faster"
-            )
+    for slower, faster in PAIRS:
+        if {slower, faster} <= set(chosen):
+            for mode in ("inference", "training"):
+                row = compare(slower, faster, given.width, given.size, given.pairs, mode == "training")
+                result["compared"][f"{faster} against {slower}, {mode}"] = row
+                print(
+                    f"\n{faster} against {slower}, {mode}: {row['times_faster']:.2f} times faster, "
+                    f"{row['times_less_processor']:.2f} times by processor time"
+                )
     if given.record:
         with writing(given.record) as path:
             path.write_text(json.dumps(result, indent=1) + "\n")

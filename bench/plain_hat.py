@@ -21,7 +21,7 @@ Weights = Mapping[str, Tensor]
 def plain_hat(weights: Weights, config: Mapping[str, Any], sar: Tensor) -> tuple[Tensor, list[Tensor]]:
     """(image (B, out, H, W), the output of each group (B, H·W, C)); H and W must be multiples of the window."""
     size = (sar.shape[2], sar.shape[3])
-    mask = _mask(*size, config["window_size"])
+    mask = _mask(*size, config["window_size"]).to(sar.device)
     shallow = _conv(weights, "stem", sar)
     x = _norm(weights, "norm_in", shallow.flatten(2).transpose(1, 2))  # (B, L, C)
     groups = []

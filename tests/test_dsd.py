@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from s2olib.dsd import DSD
+from s2olib.losses import FeatureLoss
 from s2olib.patchgan import PatchGAN
 from s2olib.project import InputError
 
@@ -36,6 +37,19 @@ def test_deepest_is_the_same_map_without_the_decoder():
     sar, opt = torch.randn(2, 1, 40, 32), torch.randn(2, 3, 40, 32)
     with torch.no_grad():
         torch.testing.assert_close(dsd.deepest(sar, opt), dsd(sar, opt)[1])
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
+def test_any_timm_encoder_serves_and_its_deepest_map_sees_both_images(encoder):
+    dsd = small(encoder=encoder)
+    sar, opt = (torch.randn(1, c, 34, 66, requires_grad=True) for c in (1, 3))
+    logits, deepest = dsd(sar, opt)
+    assert logits.shape == (1, 4, 34, 66)
+    assert deepest.shape == (1, dsd.deepest_channels, 2, 3)
+    for gradient in torch.autograd.grad(deepest.square().sum(), (sar, opt)):
+        assert gradient.abs().max() > 1e-5
+    judge = FeatureLoss(dsd)
+    assert judge(sar.detach(), opt.detach(), torch.zeros_like(opt)) > 0
 
 
 def test_every_parameter_gets_a_gradient():
@@ -71,6 +85,10 @@ def test_patches_of_a_batch_do_not_see_each_other_in_evaluation():
 def test_faults_are_named():
     with pytest.raises(InputError, match="num_classes is 0"):
         small(num_classes=0)
+    with pytest.raises(InputError, match="'nonsense' is neither 'snunet' nor a timm model"):
+        small(encoder="nonsense")
+    with pytest.raises(InputError, match="takes no images of"):
+        small(encoder="maxvit_rmlp_pico_rw_256")(torch.randn(1, 1, 64, 64), torch.randn(1, 3, 64, 64))
     with pytest.raises(InputError, match="not the same patches"):
         small()(torch.randn(1, 1, 32, 32), torch.randn(1, 3, 32, 64))
     with pytest.raises(InputError, match="at least 32"):

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from s2olib.generators import complexity, create_generator, generator_names, load_reference_weights, pad_to_multiple
+from s2olib.generators import (
+    HAT,
+    Generator,
+    complexity,
+    create_generator,
+    generator_names,
+    load_reference_weights,
+    pad_to_multiple,
+    rhag,
+)
 from s2olib.generators.rhag import RHAG
 from s2olib.project import InputError
 
@@ -75,6 +84,31 @@ def test_hat_gradients_agree_with_the_plain_formulas(golden, plain):
     )
     for (name, _), a, b in zip(model.named_parameters(), ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("window_size", "overlap_ratio", "heads"), [(2, 1.0, 1), (4, 0.0, 8), (5, 0.4, 2), (6, 0.34, 4), (7, 2.0, 2)]
+)
+def test_any_legal_window_overlap_and_heads_agree_with_the_plain_formulas(plain, window_size, overlap_ratio, heads):
+    legal = {"window_size": window_size, "overlap_ratio": overlap_ratio, "num_heads": [heads] * 2, "mlp_ratio": 1.5}
+    model = small("hat", **legal, compress_ratio=2, conv_scale=0.5).eval()
+    sar = torch.randn(1, 2, 3 * window_size, 2 * window_size)
+    with torch.no_grad():
+        torch.testing.assert_close(model(sar), plain(model.state_dict(), model.config, sar)[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("strip", [1, 8 * 12 * 8, 2 * 16 * 12 * 8])  # a row of windows, some rows, two images
+def test_strips_change_neither_output_nor_gradients(monkeypatch, strip):
+    sar, results = torch.randn(3, 2, 16, 12), []
+    for elements in (2**30, strip):
+        monkeypatch.setattr(rhag, "STRIP", elements)
+        model = small("hat")
+        image = model(sar)
+        image.square().sum().backward()
+        with torch.no_grad():
+            results.append([image.detach(), model(sar), *(p.grad for p in model.parameters())])
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-4)
 
 
 PUBLISHED = {
@@ -173,13 +207,26 @@ def test_images_of_a_batch_do_not_see_each_other(name):
 
 
 @pytest.mark.parametrize("name", generator_names())
-def test_bf16_autocast_stays_finite_and_near(name):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_stays_finite_and_near(name, dtype):
     model, sar = small(name).eval(), torch.randn(2, 2, 32, 32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    sar[0] = 1.0  # nothing to see
+    with torch.autocast("cpu", dtype=dtype):
         half = model(sar)
     half.float().square().sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
     assert (half.float() - model(sar)).abs().max() < 0.1
+    with torch.autocast("cpu", dtype=dtype), torch.inference_mode():
+        torch.testing.assert_close(model(sar).float(), half.float(), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_blocks_compile_as_one_graph(training):
+    torch.manual_seed(0)
+    group, x = RHAG(8, 2, 2, window_size=4).train(training), torch.randn(1, 12, 8, 8)
+    with torch.set_grad_enabled(training):
+        compiled = torch.compile(group, backend="aot_eager", fullgraph=True)  # raises where the graph would break
+        torch.testing.assert_close(compiled(x), group(x), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["hat", "s2oformer"])
@@ -225,6 +272,43 @@ def test_config_survives_json_and_rebuilds_the_model(name):
     again = create_generator(**json.loads(json.dumps(model.config)))
     again.load_state_dict(model.state_dict())
     assert again.config == model.config
+
+
+@pytest.mark.parametrize("name", generator_names())
+def test_a_saved_generator_comes_back_by_the_hubs_way(name, tmp_path):
+    model, sar = small(name).eval(), torch.randn(1, 2, 16, 16)
+    model.about = {"sar": {"units": "dB"}}
+    model.save_pretrained(tmp_path)
+    assert {"config.json", "generator.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    again = Generator.from_pretrained(tmp_path)
+    assert type(again) is type(model)
+    assert again.config == model.config
+    assert again.about["sar"] == {"units": "dB"}
+    with torch.no_grad():
+        torch.testing.assert_close(again(sar), model(sar))
+
+
+def test_faults_of_saved_generators_are_named(tmp_path):
+    small("unet").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="holds a UNet, not a HAT"):
+        HAT.from_pretrained(tmp_path)
+    weights = tmp_path / "generator.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match="does not fit"):
+        Generator.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no config\.json of a generator"):
+        Generator.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", generator_names())
+def test_input_that_no_generator_takes_is_named(name):
+    model, sar = small(name).eval(), torch.zeros(1, 2, 16, 16)
+    with pytest.raises(InputError, match=r"\(1, 3, 16, 16\): this generator takes \(B, 2, H, W\)"):
+        model(torch.zeros(1, 3, 16, 16))
+    sar[0, 1, 3, 5] = torch.nan
+    with pytest.raises(InputError, match="not finite"):
+        model(sar)
 
 
 def test_padding_mirrors_as_often_as_needed():
