@@ -7,7 +7,7 @@ adversarial loss is pix2pix's (Isola et al., CVPR 2017), the others are choices 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from s2olib.dsd import DSD
@@ -85,10 +85,14 @@ class FeatureLoss(nn.Module):
     def _update(self, target: Tensor) -> None:
         rate = max(self.momentum, 1 / (int(self.updates) + 1))  # a plain average at first
         self.updates += 1
-        step = target.mean((0, 2, 3)) - self.mean
-        self.mean += rate * step
-        around = (target - self.mean.view(1, -1, 1, 1)).square().mean((0, 2, 3))
-        self.variance.lerp_(around, rate)
+        centred = target - self.mean.view(1, -1, 1, 1)
+        moments = torch.stack([centred.mean((0, 2, 3)), centred.square().mean((0, 2, 3))])
+        if distributed.is_available() and distributed.is_initialized():  # each process holds a part of the batch
+            distributed.all_reduce(moments)
+            moments /= distributed.get_world_size()
+        step = rate * moments[0]
+        self.mean += step
+        self.variance.lerp_(moments[1] - 2 * step * moments[0] + step.square(), rate)  # around the mean as it is now
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -153,7 +153,9 @@ def patch_metrics(
     rows = []
     for i in range(len(real)):  # one image fits a processor's cache, a batch does not: three times faster
         one = slice(i, i + 1)
-        rows.append(_row(to_8bit(fake[one]), to_8bit(real[one]), colour, None if lulc is None else lulc[one], categories))
+        rows.append(
+            _row(to_8bit(fake[one]), to_8bit(real[one]), colour, None if lulc is None else lulc[one], categories)
+        )
     return rows
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,6 +39,7 @@ REQUIRED = {
     "evaluation": dict,
     "cost": dict,
 }
+PLACE = ("id", "scene", "group", "season", "row", "col")  # columns of patches.csv that are not metrics
 VOLATILE = ("cost", "hardware", "libraries")
 
 
@@ -52,7 +54,7 @@ def summarise(patches: pd.DataFrame) -> dict[str, dict]:
     Skill is pooled, 1 − ΣMSE / ΣMSE(mean colour): the mean over patches would be ruled by those of a single colour.
     """
     clusters = blocks(patches)
-    names = [name for name in patches if name not in ("id", "scene", "group", "row", "col", "mse_mean_colour")]
+    names = [name for name in patches if name not in (*PLACE, "mse_mean_colour")]
     summary = {}
     for name in names:
         weights = patches["mse_mean_colour"] if name == "skill" else None
@@ -113,7 +115,13 @@ def read_patches(run: str | Path) -> pd.DataFrame:
     path = Path(run) / "patches.csv"
     if not path.is_file():
         raise InputError(f"{path} does not exist: execute the run again.")
-    return pd.read_csv(path, dtype={"id": str, "scene": str, "group": str})
+    return pd.read_csv(path, dtype={"id": str, "scene": str, "group": str, "season": str})
+
+
+def log_reading(run_root: Path, reader: str) -> None:
+    """Note in ``test_readings.csv`` that the test split was read, when, and for whom."""
+    with open(run_root / "test_readings.csv", "a") as log:
+        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')},{reader}\n")
 
 
 def find(run_root: str | Path) -> dict[str, dict]:

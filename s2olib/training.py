@@ -1,36 +1,46 @@
-"""Training and evaluation of one variant: a generator under structural and semantic supervision, in one readable loop.
+"""Training of one variant: a generator under structural and semantic supervision, in one readable loop.
 
 After the talk (generator + Deep Semantic Discriminator), with pix2pix's PatchGAN as an option (Isola et al. 2017). One
 step is: the DSD learns to segment a real SAR-optical pair; then, frozen, it tells the generator how far its image is
-from the real one in the deepest feature map. Land cover is needed for the first half alone: `evaluate` never reads it
-but to report per category. Lightning Fabric places things on CPU or GPU and sets the precision; nothing else is hidden.
+from the real one in the deepest feature map. Land cover is needed for the first half alone. Lightning Fabric places
+things on one device or several (DDP) and sets the precision; nothing else is hidden.
+
+    python -m s2olib.training RUNS.yml                              # a queue of runs, on a machine without jupyter
+    torchrun --nnodes 2 --nproc-per-node 4 -m s2olib.training RUNS.yml
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-import os
 import resource
+import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import lightning_fabric as fabric_
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+import yaml
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
-from s2olib import records
-from s2olib.baselines import MeanColour
+from s2olib import checkpoints, records
+from s2olib.checkpoints import load_generator, save_generator
+from s2olib.data.labels import LabelledTriplets
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
+from s2olib.evaluation import evaluate
 from s2olib.generators import complexity, create_generator
 from s2olib.losses import (
     FeatureLoss,
@@ -41,12 +51,16 @@ from s2olib.losses import (
     segmentation_loss,
     ssim_loss,
 )
-from s2olib.metrics import patch_metrics, psnr, to_8bit
+from s2olib.metrics import psnr, to_8bit
 from s2olib.patchgan import PatchGAN
-from s2olib.project import InputError, code_fingerprint, resolve, writing
+from s2olib.project import InputError, code_fingerprint, resolve
+
+__all__ = ["Parameters", "evaluate", "load_generator", "train"]
 
 GIB = 2**30
-CODE = ("training", "generators", "dsd", "losses", "patchgan", "metrics", "data/triplets", "data/landcover")
+CODE = ("training", "evaluation", "generators", "dsd", "losses", "patchgan", "metrics", "baselines")
+CODE += ("data/triplets", "data/labels", "data/landcover")
+DSD_SCHEDULES = ("joint", "warm-up", "frozen", "random")
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,14 @@ class Parameters:
     """Everything that determines a run; the names are those of the notebook ``03_train``.
 
     `betas` are Adam's published ones, which the talk does not state. `crop_size` None trains on whole patches. A weight
-    of 0 leaves a loss, and the network behind it, out.
+    of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a step, over all devices and parts.
+
+    `dsd_schedule`: in "joint" the DSD learns in every epoch and judges in every epoch; with "warm-up" it judges only
+    after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others; "random" never learns.
+    `label_merge`, `label_size_m` and `label_permutation` are those of `LabelledTriplets`.
+
+    `resident` keeps the training split on the device; `checkpoint_minutes` is the most that a kill can cost (0: one
+    step). Neither changes the result.
     """
 
     dataset_root: str
@@ -79,13 +100,23 @@ class Parameters:
     gan_weight: float = 0.0
     ssim_weight: float = 0.0
     dsd_width: int = 32
+    dsd_schedule: str = "joint"
+    dsd_warmup: int = 1
+    label_merge: str = ""
+    label_size_m: float = 0.0
+    label_permutation: bool = False
     precision: str = "32-true"
     checkpointing: bool = False
+    devices: int = 1
+    num_nodes: int = 1
     device: str = "auto"
     num_workers: int = 0
+    resident: bool = False
+    checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "embed_dim", "learning_rate"):
+        positive = ("epochs", "batch_size", "accumulate", "embed_dim", "learning_rate", "devices", "num_nodes")
+        for name in positive:
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be positive.")
         for name in ("l1_weight", "dsd_weight", "gan_weight", "ssim_weight"):
@@ -93,10 +124,17 @@ class Parameters:
                 raise InputError(f"{name} is {getattr(self, name)}: a loss weight is 0 (left out) or positive.")
         if self.l1_weight + self.dsd_weight + self.gan_weight + self.ssim_weight == 0:
             raise InputError("l1_weight, dsd_weight, gan_weight and ssim_weight are all 0: nothing would be learned.")
-        if self.batch_size % self.accumulate:
-            raise InputError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}.")
+        parts = self.accumulate * self.devices * self.num_nodes
+        if self.batch_size % parts:
+            raise InputError(
+                f"accumulate x devices x num_nodes = {parts} does not divide batch_size {self.batch_size}."
+            )
         if self.schedule not in ("constant", "cosine"):
             raise InputError(f"schedule is {self.schedule!r}: it must be 'constant' or 'cosine'.")
+        if self.dsd_schedule not in DSD_SCHEDULES:
+            raise InputError(f"dsd_schedule is {self.dsd_schedule!r}: it must be one of {', '.join(DSD_SCHEDULES)}.")
+        if self.dsd_schedule in ("warm-up", "frozen") and not 0 < self.dsd_warmup < self.epochs:
+            raise InputError(f"dsd_warmup is {self.dsd_warmup}: it must be at least 1 and less than epochs.")
 
     @property
     def run(self) -> Path:
@@ -104,8 +142,8 @@ class Parameters:
         return resolve(self.run_root) / records.run_name(self.generator, self.tag, self.seed)
 
     def lasting(self) -> dict:
-        """The parameters that change the result: not where files are, nor which device does the work."""
-        where = ("dataset_root", "run_root", "device", "num_workers")
+        """The parameters that change the result: not where files are, which device works, nor how it is fed."""
+        where = ("dataset_root", "run_root", "device", "num_workers", "resident", "checkpoint_minutes")
         return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key not in where}))
 
     def generator_config(self, sar_channels: int, opt_channels: int, size: int) -> dict:
@@ -116,191 +154,271 @@ class Parameters:
         transformer = ("depths", "num_heads", "window_size", "mlp_ratio", "checkpointing")
         return channels | {name: getattr(self, name) for name in transformer}
 
+    def training_data(self) -> LabelledTriplets:
+        """The training split as this run sees it."""
+        labels = {name: getattr(self, name) for name in ("label_merge", "label_size_m", "label_permutation")}
+        return LabelledTriplets(self.dataset_root, "train", crop_size=self.crop_size, seed=self.seed, **labels)
 
-def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float = 40.0) -> dict:
-    """What a run will cost, before it starts: samples, FLOPs, memory and hours.
 
-    FLOPs count forward and backward as three times the forward MACs (four with activation checkpointing) for the
-    generator, the DSD's own step and the passes of real and fake images through it. `tflops` is what the device is
-    assumed to sustain: 78 is a quarter of an A100's bf16 peak. Memory is what autograd keeps at the networks' forward
-    passes plus weights and Adam's moments; `accumulate` is the least that fits `memory_gib`.
+class EpochOrder(Sampler[list[int]]):
+    """Batches of a permutation of the items, from seed and epoch alone, begun at `start`: one process's part of each.
+
+    Together the processes' parts are the batch that one process alone would see. Items that fill no batch are left out
+    of the epoch: a last batch of one would break BatchNorm.
     """
-    data = Triplets(resolve(parameters.dataset_root), "train", crop_size=parameters.crop_size)
-    size = parameters.crop_size or data.info["patch_size"]
-    config = parameters.generator_config(data.sar_channels, data.opt_channels, size)
-    with torch.device("meta"):
-        generator = create_generator(parameters.generator, **config)
-        dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 1), parameters.dsd_width)
-    sar, opt = (1, data.sar_channels, size, size), (1, data.opt_channels, size, size)
-    weights, macs = complexity(generator, sar)
-    recomputed = parameters.checkpointing and parameters.generator != "unet"
-    flops = 2 * macs * (4 if recomputed else 3)
-    half = 2 if parameters.precision.startswith("bf16") or parameters.precision.startswith("16") else 4
-    kept = _saved_elements(generator, sar)
-    if recomputed:  # one block at a time is computed again, beside what lies between the blocks
-        plain = create_generator(parameters.generator, **config | {"checkpointing": False}).to("meta")
-        kept += _saved_elements(plain, sar) // (sum(parameters.depths) + len(parameters.depths))
-    if parameters.dsd_weight:
-        dsd_weights, dsd_macs = complexity(dsd, sar, opt)
-        weights += dsd_weights
-        flops += 2 * dsd_macs * (3 + 1 + 2)  # its own step; the real image forward; the fake one forward and back
-        kept += _saved_elements(dsd, sar, opt)
-    steps = max(1, len(data) // parameters.batch_size) * parameters.epochs
-    samples = steps * parameters.batch_size
-    fixed = weights * 4 * 4 / GIB  # weights, gradients and two moments in float32
-    per_sample = kept * half / GIB
-    fits = max(1, int((memory_gib - fixed) / per_sample))
-    divisors = [n for n in range(1, parameters.batch_size + 1) if parameters.batch_size % n == 0]
-    accumulate = next((n for n in divisors if parameters.batch_size // n <= fits), parameters.batch_size)
-    return {
-        "samples": samples,
-        "steps": steps,
-        "generator_gmac": macs / 1e9,
-        "petaflop": flops * samples / 1e15,
-        "memory_gib": fixed + per_sample * parameters.batch_size / parameters.accumulate,
-        "hours": flops * samples / (tflops * 1e12) / 3600,
-        "accumulate": accumulate,
-    }
 
-
-def _saved_elements(network: nn.Module, *shapes: tuple[int, ...]) -> int:
-    """Elements that autograd keeps of a forward pass, counted on the meta device, where nothing is computed."""
-    kept: dict[int, Tensor] = {}  # held, so that no identity is used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[id(tensor)] = tensor
-        return tensor
-
-    inputs = [torch.empty(shape, device="meta", requires_grad=True) for shape in shapes]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        network.to("meta")(*inputs)
-    weights = {id(parameter) for parameter in network.parameters()}
-    return sum(tensor.numel() for key, tensor in kept.items() if key not in weights)
-
-
-class EpochOrder(Sampler[int]):
-    """A permutation of the items for each epoch, from seed and epoch alone: a resumed run sees the same order."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.world_size, self.epoch, self.start = rank, world_size, 0, 0
 
     def __len__(self) -> int:
-        return self.length
+        return self.length // self.batch_size
 
-    def __iter__(self):
-        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.length).tolist())
+    def __iter__(self) -> Iterator[list[int]]:
+        items = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        batches = items[: len(self) * self.batch_size].reshape(len(self), self.world_size, -1)
+        return iter(batches[self.start :, self.rank].tolist())
+
+
+class Resident:
+    """A training split held on the device, cropped there: the batches of a `DataLoader`, without reading or scaling."""
+
+    def __init__(self, data: Triplets, order: EpochOrder, device: torch.device) -> None:
+        self.data, self.order = data, order
+        whole = copy.copy(data)
+        whole.crop_size = None
+        items = [whole[i] for i in tqdm(range(len(whole)), desc="training split to the device", leave=False)]
+        names = [name for name in items[0] if name != "item"]
+        self.maps = {name: torch.stack([item.pop(name) for item in items]).to(device) for name in names}
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for items in self.order:
+            windows = [(i, ..., *self.data.window(i)) for i in items]
+            yield {"item": torch.tensor(items)} | {
+                name: torch.stack([values[window] for window in windows]) for name, values in self.maps.items()
+            }
+
+
+@dataclass
+class Progress:
+    """Where a run stands: `step` steps of `epoch` are done, their losses summed in `totals`."""
+
+    epoch: int = 0
+    step: int = 0
+    totals: dict[str, float] = field(default_factory=dict)
+    curves: list[dict] = field(default_factory=list)
+    best_epoch: int = -1
+    best_psnr: float = -math.inf
+    seconds: float = 0.0
 
 
 def train(parameters: Parameters) -> Path:
     """Train one variant, evaluate its best epoch on the test split once, and leave its record; return the run's folder.
 
-    A finished run with the same parameters, data and code is returned at once. An interrupted one goes on after its
-    last full epoch with the same result, bit for bit on a CPU, as if it had never stopped. A run of the same name with
-    other parameters, data or code is moved to ``<run_root>/superseded``, never overwritten.
+    A finished run with the same parameters, data and code is returned at once. One killed at any moment goes on after
+    its last checkpoint with the same result, bit for bit on a CPU, as if it had never stopped. A run of the same name
+    with other parameters, data or code is moved to ``<run_root>/superseded``, never overwritten.
 
-    Raises `InputError` before any work for a dataset or parameter that cannot be used, and when the loss is no longer
-    finite, naming the step and the patches.
+    With several devices this starts one process each (forked from a notebook, else spawned: a script needs its
+    ``if __name__ == "__main__"``); under torchrun or Slurm every process calls this function. The result is that of one
+    process but for what a batch shares: BatchNorm and the dice loss see a process's part, and running statistics are
+    averaged after each step.
+
+    Raises `InputError` before any work for a dataset or parameter that cannot be used, and when a loss or weight is no
+    longer finite, naming the step and the patches.
     """
-    root, run = resolve(parameters.dataset_root), parameters.run
-    data = Triplets(root, "train", crop_size=parameters.crop_size, seed=parameters.seed)
-    validation = Triplets(root, "validation")
+    data = parameters.training_data()
     if len(data) < parameters.batch_size:
-        raise InputError(f"batch_size {parameters.batch_size} is more than the {len(data)} training patches of {root}.")
-    if not len(validation):
-        raise InputError(f"{root}/validation holds no patches: the best epoch cannot be chosen.")
+        raise InputError(
+            f"batch_size {parameters.batch_size} is more than the {len(data)} training patches of {data.folder}."
+        )
+    for split, purpose in (("validation", "the best epoch cannot be chosen"), ("test", "nothing can be measured")):
+        if not len(Triplets(parameters.dataset_root, split)):
+            raise InputError(f"{data.folder.parent}/{split} holds no patches: {purpose}.")
     if parameters.dsd_weight and not data.has_lulc:
-        raise InputError(f"{root}/train has no lulc.npy: the DSD learns from it, so set dsd_weight to 0.")
+        raise InputError(f"{data.folder} has no lulc.npy: the DSD learns from it, so set dsd_weight to 0.")
     key = {"parameters": parameters.lasting(), "data": data.info["fingerprint"], "code": code_fingerprint(*CODE)}
-    if _belongs(run, key) and (run / "record.json").is_file():
-        return run
-
+    if checkpoints.finished(parameters.run, key):
+        return parameters.run
+    strategy: str | DDPStrategy = "auto"
+    if parameters.devices * parameters.num_nodes > 1:
+        outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()  # the processes are there already
+        start = "popen" if outside else "fork" if hasattr(sys, "ps1") else "spawn"
+        strategy = DDPStrategy(start_method=start, broadcast_buffers=False)
     fabric = fabric_.Fabric(
         accelerator="auto" if parameters.device == "auto" else parameters.device.split(":")[0],
-        devices=1,
+        strategy=strategy,
+        devices=parameters.devices,
+        num_nodes=parameters.num_nodes,
         precision=parameters.precision,
     )
-    fabric_.seed_everything(parameters.seed, verbose=False)
-    started, before = time.time(), 0.0
-    networks = _Networks(parameters, data, fabric)
-    order = EpochOrder(len(data), parameters.seed)
-    loader = DataLoader(
-        data, parameters.batch_size, sampler=order, num_workers=parameters.num_workers, drop_last=True
-    )  # a last batch of one would break BatchNorm
-    curves: list[dict] = []
-    best = {"epoch": -1, "psnr": -math.inf}
-    if (run / "last.ckpt").is_file():
-        state = torch.load(run / "last.ckpt", map_location=fabric.device, weights_only=False)
-        networks.load(state["networks"])
-        curves, best, before = state["curves"], state["best"], state["seconds"]
-        torch.set_rng_state(state["rng"].cpu())
-        if fabric.device.type == "cuda":
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda_rng"]])
+    fabric.launch(partial(_train, parameters=parameters, key=key))
+    return parameters.run
 
-    bar = tqdm(total=len(loader) * parameters.epochs, initial=len(loader) * len(curves), desc=run.name, unit="step")
-    for epoch in range(len(curves), parameters.epochs):
-        order.epoch = epoch
-        data.set_epoch(epoch)
-        networks.set_learning_rate(epoch)
-        totals: dict[str, float] = {}
+
+def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
+    """What each process does: the loop."""
+    run, main = parameters.run, fabric.is_global_zero
+    if main:
+        checkpoints.begin(run, key)
+    fabric.barrier()
+    fabric_.seed_everything(parameters.seed, verbose=False)
+    data = parameters.training_data()
+    validation = LabelledTriplets(parameters.dataset_root, "validation", label_merge=parameters.label_merge)
+    networks = _Networks(parameters, data, fabric)
+    order = EpochOrder(len(data), parameters.batch_size, parameters.seed, fabric.global_rank, fabric.world_size)
+    loader = Resident(data, order, fabric.device) if parameters.resident else _loader(data, order, parameters, fabric)
+    expected = _rehearse(networks, data, order, run)
+
+    progress = Progress()
+    fabric_.seed_everything(parameters.seed + fabric.global_rank, verbose=False)  # dropout differs between processes
+    if (run / "last.ckpt").is_file():
+        state = checkpoints.load(run / "last.ckpt", key, fabric.device)
+        networks.load(state["networks"])
+        progress = Progress(**state["progress"])
+        checkpoints.set_random_state(state["random"][fabric.global_rank])
+    clock = checked = time.monotonic()
+
+    def checkpoint() -> None:
+        nonlocal clock, checked
+        now = time.monotonic()
+        progress.seconds += now - clock
+        clock = checked = now
+        state = {"key": key, "networks": networks.state(), "progress": vars(progress)}
+        state["random"] = _gathered(fabric, checkpoints.random_state())
+        if main:
+            checkpoints.save(run / "last.ckpt", state)
+
+    total, done = len(order) * parameters.epochs, progress.epoch * len(order) + progress.step
+    board = SummaryWriter(run / "tensorboard", purge_step=done) if main else None
+    bar = tqdm(total=total, initial=done, desc=run.name, unit="step", disable=not main)
+    while progress.epoch < parameters.epochs:
+        order.epoch, order.start = progress.epoch, progress.step
+        data.set_epoch(progress.epoch)
+        networks.begin_epoch(progress.epoch)
         for batch in loader:
             losses = networks.step(batch)
-            if not all(math.isfinite(value) for value in losses.values()):
-                ids = ", ".join(data.index["id"].iloc[batch["item"].tolist()].astype(str))
-                raise InputError(
-                    f"{run.name}: the loss is not finite in epoch {epoch} ({losses}) on patches {ids}; "
-                    "lower learning_rate, or look at these patches. The last good checkpoint is kept."
-                )
+            if not all(map(math.isfinite, losses.values())):
+                raise _not_finite(run, progress, f"the loss is not finite ({losses})", data, batch)
+            progress.step += 1
             for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + value / len(loader)
+                progress.totals[name] = progress.totals.get(name, 0.0) + value / len(order)
+                if main and progress.step % 10 == 0:
+                    board.add_scalar(f"step/{name}", value, progress.epoch * len(order) + progress.step)
             bar.update()
-        row = {"epoch": epoch, **totals, **networks.validate(validation)}
-        curves.append(row)
-        bar.set_postfix_str(f"validation {row['validation_psnr']:.2f} dB")
-        if row["validation_psnr"] > best["psnr"]:
-            best = {"epoch": epoch, "psnr": row["validation_psnr"]}
-            networks.best = {name: value.detach().cpu().clone() for name, value in networks.bare.state_dict().items()}
-        state = {
-            "networks": networks.state(),
-            "curves": curves,
-            "best": best,
-            "seconds": before + time.time() - started,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if fabric.device.type == "cuda" else [],
-        }
-        with writing(run / "last.ckpt") as aside:
-            torch.save(state, aside)
+            if fabric.broadcast(time.monotonic() - checked >= 60 * parameters.checkpoint_minutes):
+                if not networks.finite():
+                    raise _not_finite(run, progress, "a weight is not finite", data, batch)
+                checkpoint()
+        if not networks.finite():
+            raise _not_finite(run, progress, "a weight is not finite", data, batch)
+        if main:  # the other processes wait at the next step
+            row = {"epoch": progress.epoch, **progress.totals, **networks.validate(validation)}
+            progress.curves.append(row)
+            bar.set_postfix_str(f"validation {row['validation_psnr']:.2f} dB")
+            for name in row:
+                board.add_scalar(f"epoch/{name}", row[name], progress.epoch)
+            board.add_image("SAR, optical, generated", networks.samples(validation), progress.epoch)
+            if row["validation_psnr"] > progress.best_psnr:
+                progress.best_epoch, progress.best_psnr = progress.epoch, row["validation_psnr"]
+                networks.best = {k: value.detach().cpu().clone() for k, value in networks.bare.state_dict().items()}
+        progress.epoch, progress.step, progress.totals = progress.epoch + 1, 0, {}
+        checkpoint()
     bar.close()
+    if main:
+        board.close()
+        networks.bare.load_state_dict(networks.best)
+        _finish(networks, parameters, progress, data, expected)
 
-    networks.bare.load_state_dict(networks.best)
+
+def _loader(data: Triplets, order: EpochOrder, parameters: Parameters, fabric: fabric_.Fabric) -> DataLoader:
+    """Batches read by workers; their own random source, so that starting them does not move torch's."""
+    workers = {"num_workers": parameters.num_workers, "persistent_workers": parameters.num_workers > 0}
+    pinned = fabric.device.type == "cuda"
+    return DataLoader(data, batch_sampler=order, generator=torch.Generator(), pin_memory=pinned, **workers)
+
+
+def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path) -> float:
+    """Say what the run will take, before its first step: seconds of all steps, from two steps that are then undone.
+
+    Raises `InputError` if a step does not fit the device's memory or the checkpoints do not fit the disk.
+    """
+    before = copy.deepcopy(networks.state())
+    needed = 2 * sum(value.numel() * 4 for module in networks.modules.values() for value in module.parameters()) * 4
+    if shutil.disk_usage(run).free < needed:
+        raise InputError(
+            f"{run} needs {needed / 2**20:.0f} MiB for checkpoints, more than its disk has free: make room."
+        )
+    batch = default_collate([data[i] for i in next(iter(order))])
+    networks.begin_epoch(networks.parameters.epochs - 1)  # where every schedule has every network at work
+    try:
+        networks.step(batch)
+        started = time.monotonic()
+        networks.step(batch)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"a step of batch_size {networks.parameters.batch_size} does not fit the device's memory: raise "
+            "accumulate, or set checkpointing."
+        ) from None
+    seconds = (time.monotonic() - started) * len(order) * networks.parameters.epochs
+    networks.load(before)
+    if networks.fabric.is_global_zero:
+        print(
+            f"{run.name}: {len(order) * networks.parameters.epochs:,} steps, about {seconds / 60:.1f} minutes without "
+            f"validation, {_peak_memory(networks.fabric.device):.2f} GiB",
+            file=sys.stderr,
+        )
+    return seconds
+
+
+def _not_finite(run: Path, progress: Progress, what: str, data: Triplets, batch: dict) -> InputError:
+    ids = ", ".join(data.index["id"].iloc[batch["item"].tolist()].astype(str))
+    return InputError(
+        f"{run.name}: {what} in epoch {progress.epoch}, step {progress.step}, on patches {ids}; lower learning_rate, "
+        "or look at these patches. The last good checkpoint is kept."
+    )
+
+
+def _gathered(fabric: fabric_.Fabric, value: dict) -> list[dict]:
+    """`value` of every process, in the order of their ranks."""
+    values = [value] * fabric.world_size
+    if fabric.world_size > 1:
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def _finish(networks: _Networks, parameters: Parameters, progress: Progress, data: Triplets, expected: float) -> None:
+    """Weights, the one reading of the test split, and the record."""
+    run, device = parameters.run, networks.fabric.device
     save_generator(networks.bare, run, data.info, data.limits, parameters)
-    seconds = before + time.time() - started
-    patches = evaluate(networks.bare, root, "test", fabric.device)
-    _log_reading(run)
-    weights, macs = complexity(networks.bare, (1, data.sar_channels, *[data.info["patch_size"]] * 2))
-    size = parameters.crop_size or data.info["patch_size"]
+    patches = evaluate(networks.bare, parameters.dataset_root, "test", device)
+    records.log_reading(run.parent, run.name)
+    patch_size = data.info["patch_size"]
+    weights, macs = complexity(networks.bare, (1, data.sar_channels, patch_size, patch_size))
+    samples = len(data) // parameters.batch_size * parameters.batch_size * parameters.epochs
     record = {
         "generator": parameters.generator,
         "tag": parameters.tag,
         "seed": parameters.seed,
         "parameters": parameters.lasting(),
         "dataset": describe(data),
-        "complexity": {"parameters": weights, "macs": macs, "patch_size": data.info["patch_size"]},
-        "hardware": records.machine(fabric.device),
-        "curves": curves,
-        "best_epoch": best["epoch"],
-        "samples_seen": len(loader) * parameters.batch_size * parameters.epochs,
+        "complexity": {"parameters": weights, "macs": macs, "patch_size": patch_size},
+        "hardware": records.machine(device) | {"devices": networks.fabric.world_size},
+        "curves": progress.curves,
+        "best_epoch": progress.best_epoch,
+        "samples_seen": samples,
         "metrics": records.summarise(patches),
         "evaluation": records.evaluation_conditions(patches, "test"),
         "cost": {
-            "train_seconds": seconds,
-            "samples_per_second": len(loader) * parameters.batch_size * parameters.epochs / seconds,
-            "peak_memory_gib": _peak_memory(fabric.device),
+            "train_seconds": progress.seconds,
+            "expected_seconds": expected,
+            "samples_per_second": samples / progress.seconds,
+            "peak_memory_gib": _peak_memory(device),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "crop_size": size,
+            "crop_size": parameters.crop_size or patch_size,
         },
     }
     records.write(run, record, patches)
-    return run
 
 
 class _Networks:
@@ -322,72 +440,101 @@ class _Networks:
         self.bare = self.modules["generator"].module
         self.feature_loss = FeatureLoss(self.modules["dsd"].module).to(fabric.device) if parameters.dsd_weight else None
         self.best: dict[str, Tensor] = {}
+        self.begin_epoch(0)
 
-    def set_learning_rate(self, epoch: int) -> None:
-        """Constant, or a half cosine from `learning_rate` to 0 over the epochs."""
-        factor = 1.0
-        if self.parameters.schedule == "cosine":
-            factor = 0.5 * (1 + math.cos(math.pi * epoch / self.parameters.epochs))
+    def begin_epoch(self, epoch: int) -> None:
+        """The learning rate (constant, or a half cosine to 0), and whether the DSD learns and judges."""
+        p = self.parameters
+        factor = 0.5 * (1 + math.cos(math.pi * epoch / p.epochs)) if p.schedule == "cosine" else 1.0
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = self.parameters.learning_rate * factor
+                group["lr"] = p.learning_rate * factor
+        warming = epoch < p.dsd_warmup
+        self.dsd_learns = p.dsd_schedule in ("joint", "warm-up") or (p.dsd_schedule == "frozen" and warming)
+        self.dsd_judges = p.dsd_schedule in ("joint", "random") or not warming
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, float]:
-        """One optimizer step of each network on a batch; the losses' values."""
-        parts = [
-            {name: value.to(self.fabric.device, non_blocking=True) for name, value in batch.items() if name != "item"}
-        ]
-        if self.parameters.accumulate > 1:
-            chunks = {name: value.chunk(self.parameters.accumulate) for name, value in parts[0].items()}
-            parts = [dict(zip(chunks, part, strict=True)) for part in zip(*chunks.values(), strict=True)]
-        totals: dict[str, float] = {}
-
-        def backward(name: str, loss: Tensor) -> None:
-            self.fabric.backward(loss / len(parts))
-            totals[name] = totals.get(name, 0.0) + loss.item() / len(parts)
-
+        """One optimizer step of each network on this process's part of a batch; the losses' values."""
+        batch = {name: value.to(self.fabric.device, non_blocking=True) for name, value in batch.items()}
+        count = self.parameters.accumulate
+        chunks = {name: value.chunk(count) for name, value in batch.items()}
+        parts = [{name: values[i] for name, values in chunks.items()} for i in range(count)]
+        self.totals: dict[str, Tensor] = {}
         for module in self.modules.values():
             module.train()
-        if "dsd" in self.modules:
+        if "dsd" in self.modules and self.dsd_learns:
             for part in parts:
                 logits, _ = self.modules["dsd"](part["sar"], part["opt"])
-                backward("segmentation", segmentation_loss(logits, part["lulc"]))
+                self._backward("segmentation", segmentation_loss(logits, part["lulc"]))
             self._update("dsd")
         fakes = []
-        if "patchgan" in self.modules:
-            for part in parts:
-                fakes.append(self.modules["generator"](part["sar"]))
-                real = self.modules["patchgan"](part["sar"], part["opt"])
-                fake = self.modules["patchgan"](part["sar"], fakes[-1].detach())
-                backward("discriminator", discriminator_loss(real, fake))
-            self._update("patchgan")
-        for i, part in enumerate(parts):
-            fake = fakes[i] if fakes else self.modules["generator"](part["sar"])
-            backward("generator", self._generator_loss(part, fake, totals, len(parts)))
+        for part in parts:
+            fakes.append(self.modules["generator"](part["sar"]))
+            self._backward("generator", self._generator_loss(part, fakes[-1]))
+            fakes[-1] = fakes[-1].detach()
         self._update("generator")
-        return totals
+        if "patchgan" in self.modules:
+            for part, made in zip(parts, fakes, strict=True):
+                real = self.modules["patchgan"](part["sar"], part["opt"])
+                fake = self.modules["patchgan"](part["sar"], made)
+                self._backward("discriminator", discriminator_loss(real, fake))
+            self._update("patchgan")
+        self._average_buffers()
+        values = torch.stack(list(self.totals.values())).tolist()  # the device is waited for once
+        return dict(zip(self.totals, values, strict=True))
 
-    def _generator_loss(self, part: dict, fake: Tensor, totals: dict, count: int) -> Tensor:
+    def _generator_loss(self, part: dict, fake: Tensor) -> Tensor:
         p = self.parameters
         terms = {"l1": (p.l1_weight, nn.functional.l1_loss(fake, part["opt"]))}
-        if p.dsd_weight:
+        if p.dsd_weight and self.dsd_judges:
             with self.fabric.autocast():
                 terms["feature"] = (p.dsd_weight, self.feature_loss(part["sar"], part["opt"], fake))
         if p.gan_weight:
-            terms["adversarial"] = (
-                p.gan_weight,
-                generator_adversarial_loss(self.modules["patchgan"](part["sar"], fake)),
-            )
+            patchgan = self.modules["patchgan"].module.requires_grad_(False)  # it judges, and learns nothing from that
+            with self.fabric.autocast():
+                logits = patchgan(part["sar"], fake)
+            patchgan.requires_grad_(True)
+            terms["adversarial"] = (p.gan_weight, generator_adversarial_loss(logits))
         if p.ssim_weight:
             terms["ssim"] = (p.ssim_weight, ssim_loss(fake, part["opt"]))
         for name, (_, loss) in terms.items():
-            totals[name] = totals.get(name, 0.0) + loss.item() / count
+            self._note(name, loss)
         return sum(weight * loss for weight, loss in terms.values() if weight)
+
+    def _backward(self, name: str, loss: Tensor) -> None:
+        self.fabric.backward(loss / self.parameters.accumulate)
+        self._note(name, loss)
+
+    def _note(self, name: str, loss: Tensor) -> None:
+        self.totals[name] = self.totals.get(name, 0.0) + loss.detach() / self.parameters.accumulate
 
     def _update(self, name: str) -> None:
         self.optimizers[name].step()
-        for optimizer in self.optimizers.values():  # a discriminator also collects gradients in the generator's step
-            optimizer.zero_grad(set_to_none=True)
+        self.optimizers[name].zero_grad(set_to_none=True)
+
+    def _average_buffers(self) -> None:
+        """Running statistics and losses become those of all processes, each of which has seen its part alone."""
+        if self.fabric.world_size == 1:
+            return
+        owners = [module.module for module in self.modules.values()] + [self.feature_loss] * bool(self.feature_loss)
+        values = [b for owner in owners for b in owner.buffers() if b.is_floating_point()] + list(self.totals.values())
+        mean = self.fabric.all_reduce(torch.cat([value.float().flatten() for value in values]), reduce_op="mean")
+        for value, average in zip(values, mean.split([value.numel() for value in values]), strict=True):
+            value.copy_(average.view_as(value))
+
+    def finite(self) -> bool:
+        """Whether every weight is a number: only then is a checkpoint worth keeping."""
+        weights = (value for module in self.modules.values() for value in module.parameters())
+        return bool(torch.stack([value.detach().isfinite().all() for value in weights]).all())
+
+    @torch.no_grad()
+    def samples(self, validation: Triplets, count: int = 4) -> Tensor:
+        """SAR (first band), optical and generated images of the first validation patches, (3, rows, columns) uint8."""
+        items = [validation[i] for i in range(min(count, len(validation)))]
+        sar, opt = (torch.stack([item[name] for item in items]).to(self.fabric.device) for name in ("sar", "opt"))
+        views = torch.stack([sar[:, :1].expand_as(opt), opt, self.bare.eval()(sar)], 1)  # (count, 3 views, 3, H, W)
+        rows = to_8bit(views).byte().permute(2, 0, 3, 1, 4)  # (3, count, H, views, W)
+        return rows.flatten(3).flatten(1, 2)
 
     @torch.no_grad()
     def validate(self, validation: Triplets) -> dict[str, float]:
@@ -433,76 +580,6 @@ class _Networks:
         self.best = state["best"]
 
 
-@torch.no_grad()
-def evaluate(
-    generator: nn.Module,
-    dataset_root: str | Path,
-    split: str,
-    device: torch.device | str = "cpu",
-    *,
-    batch_size: int = 8,
-    limits: dict | None = None,
-) -> pd.DataFrame:
-    """Metrics of every patch of a split, a row each, from the generator alone in eval mode and float32.
-
-    `generator` is a network or a fitted baseline: anything that maps SAR in [-1, 1] to optical in [-1, 1]. Land cover,
-    where there is any, adds ``psnr_<category>`` columns and changes nothing else.
-    """
-    triplets = Triplets(resolve(dataset_root), split, limits=limits)
-    if not len(triplets):
-        raise InputError(f"{dataset_root}/{split} holds no patches: there is nothing to evaluate.")
-    colour = MeanColour.fit(Triplets(resolve(dataset_root), "train", limits=limits)).colour
-    if isinstance(generator, nn.Module):
-        generator.eval().to(device)
-    rows = []
-    for batch in DataLoader(triplets, batch_size):
-        fake = generator(batch["sar"].to(device)).float()
-        rows += patch_metrics(
-            fake,
-            batch["opt"].to(device),
-            mean_colour=colour,
-            lulc=batch["lulc"].to(device) if "lulc" in batch else None,
-            categories=triplets.categories if "lulc" in batch else (),
-        )
-    names = [name for name in ("id", "scene", "group", "row", "col") if name in triplets.index]
-    return pd.concat([triplets.index[names].reset_index(drop=True), pd.DataFrame(rows)], axis=1)
-
-
-def save_generator(generator: nn.Module, folder: Path, info: dict, limits: dict, parameters: Parameters) -> None:
-    """``generator.safetensors`` and ``config.json`` (network, bands, units, limits, training parameters)."""
-    with writing(folder / "generator.safetensors") as aside:
-        save_file({name: value.contiguous() for name, value in generator.state_dict().items()}, aside)
-    config = {
-        "generator": generator.config,
-        "sar": info["sar"] | {"limits": limits["sar"]},
-        "opt": info["opt"] | {"limits": limits["opt"]},
-        "data": info["fingerprint"],
-        "code": code_fingerprint(),
-        "parameters": parameters.lasting(),
-    }
-    with writing(folder / "config.json") as aside:
-        aside.write_text(json.dumps(config, indent=1) + "\n")
-
-
-def load_generator(folder: str | Path) -> tuple[nn.Module, dict]:
-    """The generator of a run in eval mode, and its config; `InputError` for missing or foreign files."""
-    folder = resolve(folder)
-    for name in ("config.json", "generator.safetensors"):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name} does not exist: train the variant first (03_train).")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        generator = create_generator(**config["generator"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}/config.json does not describe a generator ({error}).") from None
-    try:
-        generator.load_state_dict(load_file(folder / "generator.safetensors"))
-    except Exception as error:  # safetensors and torch raise several kinds for a corrupt or foreign file
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder}/generator.safetensors does not fit config.json: {reason}") from None
-    return generator.eval(), config
-
-
 def describe(data: Triplets) -> dict:
     """What a record says of the data: enough to know what a number means."""
     info = data.info
@@ -516,29 +593,26 @@ def describe(data: Triplets) -> dict:
     }
 
 
-def _belongs(run: Path, key: dict) -> bool:
-    """Whether `run` was begun with `key`; a folder that was not is moved aside, and a new one is begun."""
-    path = run / "key.json"
-    if path.is_file() and json.loads(path.read_text()) == key:
-        return True
-    if run.exists():
-        old = run.parent / "superseded"
-        old.mkdir(exist_ok=True)
-        count = len(list(old.glob(f"{run.name}.*")))
-        os.replace(run, old / f"{run.name}.{count}")
-    with writing(path) as aside:
-        aside.write_text(json.dumps(key, indent=1) + "\n")
-    return False
-
-
-def _log_reading(run: Path) -> None:
-    """Note that the test split was read for this run."""
-    with open(run.parent / "test_readings.csv", "a") as log:
-        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')},{run.name}\n")
-
-
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
+
+
+def main() -> None:
+    """Train the runs of a YAML file, a list of mappings of `Parameters`, one after the other."""
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m s2olib.training RUNS.yml (a list of runs, each a mapping of parameters)")
+    try:
+        runs = yaml.safe_load(Path(sys.argv[1]).read_text())
+        for run in [Parameters(**entry) for entry in runs]:
+            print(train(run))
+    except (TypeError, OSError, yaml.YAMLError) as error:
+        raise SystemExit(f"{sys.argv[1]} is no list of runs: {error}") from None
+    except InputError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

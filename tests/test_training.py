@@ -3,16 +3,25 @@
 import dataclasses
 import json
 import math
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from s2olib import records, training
+from s2olib import budget, checkpoints, records, training
 from s2olib.data.triplets import Triplets
 from s2olib.generators import complexity
 from s2olib.metrics import psnr, to_8bit
 from s2olib.project import InputError
+
+KILLS = int(os.environ.get("S2OLIB_KILLS", "2"))  # more for a thorough check
 
 
 @pytest.fixture
@@ -33,32 +42,43 @@ def small(dataset, tmp_path):
     )
 
 
-class Killed(Exception):
-    pass
+def start_and_kill(parameters, seconds):
+    """Start a run in a process of its own and kill it, some seconds after its first step began."""
+    process = multiprocessing.get_context("fork").Process(target=training.train, args=(parameters,))
+    board = parameters.run / "tensorboard"
+    before = len(list(board.glob("*")))
+    process.start()
+    while process.is_alive() and len(list(board.glob("*"))) == before:
+        time.sleep(0.005)
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode < 0
 
 
-def test_killed_and_resumed_equals_never_killed(small, tmp_path, monkeypatch):
+def same(a, b):
+    """Whether two finished runs have the same weights, metrics and curves, bit for bit."""
+    first, second = (load_file(run / "generator.safetensors") for run in (a, b))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (a / "patches.csv").read_bytes() == (b / "patches.csv").read_bytes()
+    assert records.read(a)["curves"] == records.read(b)["curves"]
+    return True
+
+
+def test_killed_and_resumed_equals_never_killed(small, tmp_path):
     whole = training.train(dataclasses.replace(small, run_root=str(tmp_path / "whole")))
-    step, steps = training._Networks.step, []
-
-    def dies(self, batch):
-        steps.append(batch)
-        if len(steps) == per_epoch + 2:  # in the second epoch
-            raise Killed
-        return step(self, batch)
-
-    per_epoch = len(Triplets(small.dataset_root, "train")) // small.batch_size
-    monkeypatch.setattr(training._Networks, "step", dies)
-    with pytest.raises(Killed):
-        training.train(small)
+    small = dataclasses.replace(small, checkpoint_minutes=0)  # a checkpoint after each step: kills meet its writing too
+    generator = random.Random(0)
+    positions = []
+    for _ in range(KILLS):
+        assert start_and_kill(small, generator.uniform(0, 0.6 / KILLS**0.5))
+        if (small.run / "last.ckpt").is_file():
+            state = torch.load(small.run / "last.ckpt", weights_only=True)["progress"]
+            positions.append((state["epoch"], state["step"]))
+    assert positions == sorted(positions) and any(step for _, step in positions)  # one at least within an epoch
     assert not (small.run / "record.json").exists()
-    monkeypatch.setattr(training._Networks, "step", step)
-    resumed = training.train(small)
-
-    a, b = load_file(whole / "generator.safetensors"), load_file(resumed / "generator.safetensors")
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert (whole / "patches.csv").read_bytes() == (resumed / "patches.csv").read_bytes()
-    assert records.read(whole)["curves"] == records.read(resumed)["curves"]
+    assert same(whole, training.train(small))
+    assert not list(small.run.glob(".*.part*"))
 
 
 def test_a_finished_run_is_not_run_again_and_another_is_kept(small, monkeypatch):
@@ -85,7 +105,7 @@ def test_evaluation_without_land_cover_is_the_same(small, build_synthetic):
     without = training.evaluate(generator, root, "test")
     assert torch.equal(generator(batch), fake)
     gone = set(with_map) - set(without)
-    assert gone and all(name.startswith("psnr_") for name in gone)
+    assert gone and all(name.startswith(("psnr_", "semantic_")) for name in gone)
     assert with_map.drop(columns=list(gone)).equals(without)
     with pytest.raises(InputError, match=r"lulc\.npy"):
         training.train(dataclasses.replace(small, dataset_root=str(root), tag="again"))
@@ -121,21 +141,21 @@ def test_accumulating_gives_the_step_of_the_whole_batch(small, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_names_the_patches(small):
-    with pytest.raises(InputError, match=r"not finite in epoch 0 .* patches ROIs"):
+    with pytest.raises(InputError, match=r"not finite .* in epoch 0, step 0, on patches ROIs"):
         training.train(dataclasses.replace(small, learning_rate=1e18))
     assert not (small.run / "record.json").exists()
 
 
 def test_the_estimate_counts_what_will_be_done(small):
-    cost = training.estimate(dataclasses.replace(small, dsd_weight=0.0))
+    cost = budget.estimate(dataclasses.replace(small, dsd_weight=0.0))
     samples = len(Triplets(small.dataset_root, "train")) // 16 * 16 * 2
     generator = training.create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=5)
     assert cost["samples"] == samples
     assert cost["petaflop"] * 1e15 == pytest.approx(samples * 6 * complexity(generator, (1, 2, 32, 32))[1])
-    tight = training.estimate(small, memory_gib=cost["memory_gib"] / 3)
-    assert tight["accumulate"] > training.estimate(small)["accumulate"] == 1
+    tight = budget.estimate(small, memory_gib=cost["memory_gib"] / 3)
+    assert tight["accumulate"] > budget.estimate(small)["accumulate"] == 1
     less = [
-        training.estimate(dataclasses.replace(small, generator="hat", dsd_weight=0.0, checkpointing=on))["memory_gib"]
+        budget.estimate(dataclasses.replace(small, generator="hat", dsd_weight=0.0, checkpointing=on))["memory_gib"]
         for on in (False, True)
     ]
     assert less[1] < less[0] / 2
@@ -150,6 +170,10 @@ def test_the_estimate_counts_what_will_be_done(small):
         ({"l1_weight": -1.0}, "l1_weight"),
         ({"l1_weight": 0.0, "dsd_weight": 0.0}, "nothing would be learned"),
         ({"schedule": "linear"}, "schedule"),
+        ({"dsd_schedule": "never"}, "dsd_schedule"),
+        ({"dsd_schedule": "frozen", "dsd_warmup": 2}, "dsd_warmup"),
+        ({"devices": 3}, "devices"),
+        ({"label_merge": "five"}, "label_merge 'five' is unknown .*twelve"),
         ({"generator": "vgg"}, "vgg"),
         ({"dataset_root": "/nowhere"}, "nowhere"),
         ({"crop_size": 4096}, "crop_size"),
@@ -179,6 +203,139 @@ def test_the_learning_rate_follows_half_a_cosine(small):
     data = Triplets(small.dataset_root, "train", crop_size=32)
     fabric = training.fabric_.Fabric(accelerator="cpu", devices=1)
     networks = training._Networks(dataclasses.replace(small, schedule="cosine", epochs=10), data, fabric)
-    networks.set_learning_rate(5)
+    networks.begin_epoch(5)
     rates = [group["lr"] for optimizer in networks.optimizers.values() for group in optimizer.param_groups]
     assert all(math.isclose(rate, small.learning_rate / 2) for rate in rates)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "learns", "judges"),
+    [
+        ("joint", [True, True, True], [True, True, True]),
+        ("warm-up", [True, True, True], [False, True, True]),
+        ("frozen", [True, False, False], [False, True, True]),
+        ("random", [False, False, False], [True, True, True]),
+    ],
+)
+def test_a_dsd_learns_and_judges_as_scheduled(small, schedule, learns, judges):
+    chosen = dataclasses.replace(small, epochs=3, dsd_schedule=schedule)
+    data = chosen.training_data()
+    batch = torch.utils.data.default_collate([data[i] for i in range(4)])
+    networks = training._Networks(chosen, data, training.fabric_.Fabric(accelerator="cpu", devices=1))
+    for epoch, (learns_now, judges_now) in enumerate(zip(learns, judges, strict=True)):
+        networks.begin_epoch(epoch)
+        before = [value.clone() for value in networks.modules["dsd"].parameters()]
+        losses = networks.step(batch)
+        moved = any((a != b).any() for a, b in zip(before, networks.modules["dsd"].parameters(), strict=True))
+        assert moved == learns_now and ("feature" in losses) == judges_now
+
+
+def test_the_order_is_shared_among_processes_and_begins_anywhere():
+    alone = training.EpochOrder(50, 8, seed=3)
+    alone.epoch = 2
+    batches = list(alone)
+    parts = []
+    for rank in range(2):
+        part = training.EpochOrder(50, 8, seed=3, rank=rank, world_size=2)
+        part.epoch, part.start = 2, 4
+        parts.append(list(part))
+    assert [first + second for first, second in zip(*parts, strict=True)] == batches[4:]
+    assert len(batches) == 6 and len({item for batch in batches for item in batch}) == 48
+
+
+@pytest.mark.parametrize("change", [{"num_workers": 2}, {"resident": True}])
+def test_batches_are_the_same_however_they_are_fed(small, change):
+    def batches(parameters):
+        data = parameters.training_data()
+        order = training.EpochOrder(len(data), 8, parameters.seed)
+        fabric = training.fabric_.Fabric(accelerator="cpu", devices=1)
+        loader = (
+            training.Resident(data, order, fabric.device)
+            if parameters.resident
+            else training._loader(data, order, parameters, fabric)
+        )
+        for order.epoch in range(2):
+            data.set_epoch(order.epoch)
+            yield from loader
+
+    pairs = list(zip(batches(small), batches(dataclasses.replace(small, **change)), strict=True))
+    assert len(pairs) > 4 and not torch.equal(pairs[0][0]["sar"], pairs[-1][0]["sar"])
+    for first, second in pairs:
+        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_two_processes_learn_what_one_does(small, tmp_path, monkeypatch):
+    """A transformer without BatchNorm and a DSD whose own is frozen: nothing is left that a process's part decides.
+
+    Adam divides a gradient by its own size, so rounding moves a weight that has no influence by the learning rate: a
+    small one, and images and losses are compared.
+    """
+    chosen = dataclasses.replace(small, generator="hat", epochs=1, embed_dim=8, ssim_weight=0.5, dsd_schedule="random")
+    chosen = dataclasses.replace(chosen, learning_rate=2e-5)
+    one = training.train(dataclasses.replace(chosen, run_root=str(tmp_path / "one")))
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)  # as in a notebook: forked, which is faster than spawned
+    two = training.train(dataclasses.replace(chosen, run_root=str(tmp_path / "two"), devices=2))
+    test = Triplets(chosen.dataset_root, "test")
+    sar = torch.stack([test[i]["sar"] for i in range(4)])
+    networks = [training.load_generator(run)[0] for run in (one, two)]
+    start = training._Networks(chosen, chosen.training_data(), training.fabric_.Fabric(accelerator="cpu", devices=1))
+    with torch.no_grad():
+        images = [network(sar) for network in networks]
+        assert (images[0] - start.bare.eval()(sar)).abs().max() > 1e-3  # a hundred times what is tolerated
+    torch.testing.assert_close(*images, atol=1e-5, rtol=0)
+    curves = [records.read(run)["curves"][0] for run in (one, two)]
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+    assert records.read(two)["hardware"]["devices"] == 2
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
+    path, key = tmp_path / "last.ckpt", {"data": "a"}
+    checkpoints.save(path, {"key": key, "weights": torch.ones(10)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"last\.ckpt could not be written .*make room"):
+            checkpoints.save(path, {"key": key, "weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoints.load(path, key, torch.device("cpu"))["weights"].sum() == 10
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_another_runs_checkpoint_is_refused(small):
+    run = training.train(dataclasses.replace(small, epochs=1))
+    key = json.loads((run / "key.json").read_text())
+    for content, says in [({"key": key | {"data": "other"}}, "other parameters, data or code"), ([1], "other")]:
+        torch.save(content, run / "last.ckpt")
+        (run / "record.json").unlink(missing_ok=True)
+        with pytest.raises(InputError, match=says):
+            training.train(dataclasses.replace(small, epochs=1))
+    (run / "last.ckpt").write_bytes(b"PK damaged")
+    with pytest.raises(InputError, match=r"is no checkpoint .*delete it"):
+        training.train(dataclasses.replace(small, epochs=1))
+
+
+def test_random_states_are_all_restored():
+    state = checkpoints.random_state()
+    first = torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+    checkpoints.set_random_state(state)
+    assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == first
+
+
+def test_what_does_not_fit_the_disk_is_refused_before_work(small, monkeypatch):
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 10, 10))
+    with pytest.raises(InputError, match="MiB for checkpoints"):
+        training.train(small)
+    assert not (small.run / "last.ckpt").exists()
+
+
+def test_a_queue_of_runs(small, tmp_path, monkeypatch, capsys):
+    runs = tmp_path / "runs.yml"
+    entry = dataclasses.asdict(dataclasses.replace(small, epochs=1, dsd_weight=0.0))
+    runs.write_text(json.dumps([entry, entry | {"tag": "other"}]))
+    monkeypatch.setattr("sys.argv", ["training", str(runs)])
+    training.main()
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"unet-{tag}-s0") for tag in ("dsd", "other")]
+    runs.write_text("[{epoch: 3}]")
+    with pytest.raises(SystemExit, match=r"runs\.yml is no list of runs: .*epoch"):
+        training.main()

@@ -87,6 +87,15 @@ class Triplets(Dataset):
         """Move the random crops: their position depends on (seed, epoch, item) and on nothing else."""
         self._epoch.fill_(epoch)
 
+    def window(self, i: int) -> tuple[slice, slice]:
+        """Rows and columns of the crop that item `i` is in this epoch."""
+        size, top, left = self.info["patch_size"], 0, 0
+        if self.crop_size is not None and self.crop_size < size:
+            generator = np.random.Generator(np.random.Philox(key=[self.seed, (int(self._epoch) << 32) + i]))
+            top, left = (int(x) for x in generator.integers(0, size - self.crop_size + 1, 2))
+            size = self.crop_size
+        return slice(top, top + size), slice(left, left + size)
+
     def _patch(self, name: str, i: int, rows: slice, columns: slice) -> np.ndarray:
         if name not in self._arrays:
             self._arrays[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
@@ -100,12 +109,7 @@ class Triplets(Dataset):
 
     def __getitem__(self, i: int) -> dict:
         i = range(len(self))[i]  # negative indices count from the end; IndexError ends a plain for loop
-        size, top, left = self.info["patch_size"], 0, 0
-        if self.crop_size is not None and self.crop_size < size:
-            generator = np.random.Generator(np.random.Philox(key=[self.seed, (int(self._epoch) << 32) + i]))
-            top, left = (int(x) for x in generator.integers(0, size - self.crop_size + 1, 2))
-            size = self.crop_size
-        window = (slice(top, top + size), slice(left, left + size))
+        window = self.window(i)
         item = {"item": i, **{name: self._scaled(name, self._patch(name, i, *window)) for name in ("sar", "opt")}}
         if self.has_lulc:
             merged = merge_codes(self._patch("lulc", i, *window), self._merge)

@@ -1,0 +1,125 @@
+"""What a run keeps: checkpoints that survive a kill at any moment, and the weights that a finished run leaves.
+
+A checkpoint holds everything that decides what comes next, the random states of torch, numpy and python included, and
+is written aside and renamed. It can be read without executing code that somebody hid in it (torch's `weights_only`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from s2olib.generators import create_generator
+from s2olib.project import InputError, code_fingerprint, resolve, writing
+
+if TYPE_CHECKING:
+    from s2olib.training import Parameters
+
+
+def finished(run: Path, key: dict) -> bool:
+    """Whether `run` holds the record of a run with this `key` (parameters, data, code)."""
+    return _key_of(run) == key and (run / "record.json").is_file()
+
+
+def begin(run: Path, key: dict) -> None:
+    """Make `run` the folder of a run with `key`; another run's folder is moved to ``superseded``, never overwritten."""
+    if _key_of(run) != key:
+        if run.exists():
+            old = run.parent / "superseded"
+            old.mkdir(exist_ok=True)
+            os.replace(run, old / f"{run.name}.{len(list(old.glob(f'{run.name}.*')))}")
+        with writing(run / "key.json") as aside:
+            aside.write_text(json.dumps(key, indent=1) + "\n")
+    for left in run.glob(".*.part*"):  # by a process that was killed while it wrote
+        left.unlink()
+
+
+def save(path: Path, state: dict) -> None:
+    """Write a checkpoint; on a full disk the one before stays, and `InputError` says what to do."""
+    try:
+        with writing(path) as aside:
+            torch.save(state, aside)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+        free = shutil.disk_usage(path.parent).free / 2**20
+        raise InputError(
+            f"{path} could not be written ({str(error).splitlines()[0]}; {free:.0f} MiB are free there): make room and "
+            "run again; the checkpoint before is kept."
+        ) from None
+
+
+def load(path: Path, key: dict, device: torch.device) -> dict:
+    """Read a checkpoint of the run with `key`; `InputError` for a damaged one or another run's."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is no checkpoint ({reason}): delete it, and the run starts anew.") from None
+    if not isinstance(state, dict) or state.get("key") != key:
+        raise InputError(f"{path} is the checkpoint of a run with other parameters, data or code: delete it.")
+    return state
+
+
+def random_state() -> dict:
+    """The random states of torch, numpy and python, of plain types and tensors."""
+    name, keys, *rest = np.random.get_state()
+    state = {"torch": torch.get_rng_state(), "numpy": (name, keys.tolist(), *rest), "python": random.getstate()}
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+
+
+def set_random_state(state: dict) -> None:
+    """Go on from what `random_state` gave."""
+    torch.set_rng_state(state["torch"].cpu())
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+def save_generator(generator: nn.Module, folder: Path, info: dict, limits: dict, parameters: Parameters) -> None:
+    """``generator.safetensors`` and ``config.json`` (network, bands, units, limits, training parameters)."""
+    with writing(folder / "generator.safetensors") as aside:
+        save_file({name: value.contiguous() for name, value in generator.state_dict().items()}, aside)
+    config = {
+        "generator": generator.config,
+        "sar": info["sar"] | {"limits": limits["sar"]},
+        "opt": info["opt"] | {"limits": limits["opt"]},
+        "data": info["fingerprint"],
+        "code": code_fingerprint(),
+        "parameters": parameters.lasting(),
+    }
+    with writing(folder / "config.json") as aside:
+        aside.write_text(json.dumps(config, indent=1) + "\n")
+
+
+def load_generator(folder: str | Path) -> tuple[nn.Module, dict]:
+    """The generator of a run in eval mode, and its config; `InputError` for missing or foreign files."""
+    folder = resolve(folder)
+    for name in ("config.json", "generator.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} does not exist: train the variant first (03_train).")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        generator = create_generator(**config["generator"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}/config.json does not describe a generator ({error}).") from None
+    try:
+        generator.load_state_dict(load_file(folder / "generator.safetensors"))
+    except Exception as error:  # safetensors and torch raise several kinds for a corrupt or foreign file
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{folder}/generator.safetensors does not fit config.json: {reason}") from None
+    return generator.eval(), config
+
+
+def _key_of(run: Path) -> dict | None:
+    path = run / "key.json"
+    return json.loads(path.read_text()) if path.is_file() else None

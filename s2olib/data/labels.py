@@ -1,0 +1,73 @@
+"""Land cover made worse on purpose, for the ablations: which part of a label is worth anything to the generator?
+
+Other merges of the map's classes; the map at the resolution of a coarse product (SEN12MS's own land cover has cells of
+500 m); or the map of another patch, which keeps the classes' frequencies and destroys what they say about the place.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from s2olib.data.landcover import LEGENDS
+from s2olib.data.triplets import Triplets
+from s2olib.project import InputError
+
+
+class LabelledTriplets(Triplets):
+    """`Triplets` with other labels; without arguments its own.
+
+    Args:
+        label_merge: a merge of the legend's classes ("four", "twelve"); empty: the data set's.
+        label_size_m: side of a cell that takes its most frequent class, in metres; 0: a pixel.
+        label_permutation: whether each patch gets another patch's labels, drawn once from the seed.
+    """
+
+    def __init__(
+        self,
+        dataset_root: str | Path,
+        split: str,
+        *,
+        label_merge: str = "",
+        label_size_m: float = 0.0,
+        label_permutation: bool = False,
+        **arguments,
+    ) -> None:
+        super().__init__(dataset_root, split, **arguments)
+        if (label_merge or label_size_m or label_permutation) and not self.has_lulc:
+            raise InputError(f"{self.folder} has no lulc.npy: labels cannot be merged, coarsened or permuted.")
+        if label_merge:
+            legend = self.info["lulc"]["legend"]
+            if label_merge not in LEGENDS[legend].merges:
+                known = ", ".join(LEGENDS[legend].merges)
+                raise InputError(f"label_merge {label_merge!r} is unknown for the legend {legend}: there are {known}.")
+            self.info["lulc"]["merge"] = label_merge
+            self.categories = list(LEGENDS[legend].merges[label_merge])
+            self.num_classes = len(self.categories)
+        self.cell = 1  # pixels
+        if label_size_m:
+            if not self.info["pixel_size_m"]:
+                raise InputError(f"label_size_m is {label_size_m:g}, but {dataset_root} does not say its pixels' size.")
+            self.cell = max(1, round(label_size_m / self.info["pixel_size_m"]))
+        self.label_of = np.arange(len(self))
+        if label_permutation:  # a cycle through a random order: no patch keeps its own
+            order = np.random.default_rng(self.seed).permutation(len(self))
+            self.label_of[order] = np.roll(order, 1)
+
+    def _patch(self, name: str, i: int, rows: slice, columns: slice) -> np.ndarray:
+        if name != "lulc":
+            return super()._patch(name, i, rows, columns)
+        if self.cell == 1:
+            return super()._patch(name, self.label_of[i], rows, columns)
+        whole = super()._patch(name, self.label_of[i], slice(None), slice(None))  # a crop would cut cells
+        return most_frequent(whole, self.cell)[rows, columns]
+
+
+def most_frequent(codes: np.ndarray, cell: int) -> np.ndarray:
+    """Each `cell` x `cell` square of (H, W) filled with its most frequent code (the lowest of equals)."""
+    values = np.unique(codes)
+    down, across = (np.arange(0, length, cell) for length in codes.shape)
+    counts = [np.add.reduceat(np.add.reduceat(codes == v, down, 0, dtype=int), across, 1) for v in values]
+    winners = values[np.argmax(counts, axis=0)]
+    return winners.repeat(cell, 0).repeat(cell, 1)[: codes.shape[0], : codes.shape[1]]

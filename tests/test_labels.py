@@ -1,0 +1,55 @@
+"""Labels made worse on purpose: coarser, other merges, another patch's."""
+
+import numpy as np
+import pytest
+import torch
+
+from s2olib.data.labels import LabelledTriplets, most_frequent
+from s2olib.data.triplets import IGNORE, Triplets
+from s2olib.project import InputError
+
+
+def test_a_cell_takes_its_most_frequent_code():
+    codes = np.array([[1, 1, 2, 3], [2, 1, 2, 2], [4, 5, 7, 7], [5, 4, 7, 6]], np.uint8)
+    assert most_frequent(codes, 2).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [4, 4, 7, 7], [4, 4, 7, 7]]
+    ragged = most_frequent(codes[:3, :3], 2)  # cells cut by the border
+    assert ragged.shape == (3, 3) and ragged[2, 2] == 7 and ragged[0, 2] == 2
+
+
+def test_labels_of_500_m_hold_one_class_a_cell_and_crops_cut_nothing(dataset):
+    coarse = LabelledTriplets(dataset, "train", label_size_m=160.0)
+    lulc = coarse[0]["lulc"]
+    for row in range(0, 64, 16):
+        for column in range(0, 64, 16):
+            assert len(lulc[row : row + 16, column : column + 16].unique()) == 1
+    crop = LabelledTriplets(dataset, "train", label_size_m=160.0, crop_size=32, seed=5)
+    rows, columns = crop.window(0)
+    assert torch.equal(crop[0]["lulc"], lulc[rows, columns])
+    assert torch.equal(coarse[0]["opt"], Triplets(dataset, "train")[0]["opt"])
+
+
+def test_permuted_labels_are_all_there_and_none_at_home(dataset):
+    plain, permuted = Triplets(dataset, "train"), LabelledTriplets(dataset, "train", label_permutation=True)
+    order = permuted.label_of
+    assert sorted(order) == list(range(len(plain))) and (order != np.arange(len(plain))).all()
+    assert torch.equal(permuted[3]["lulc"], plain[int(order[3])]["lulc"])
+    assert torch.equal(permuted[3]["sar"], plain[3]["sar"])
+
+
+def test_twelve_classes_from_the_same_data(dataset):
+    four, twelve = LabelledTriplets(dataset, "train"), LabelledTriplets(dataset, "train", label_merge="twelve")
+    assert (four.num_classes, twelve.num_classes) == (4, 12) == (len(four.categories), len(twelve.categories))
+    a, b = (torch.stack([data[i]["lulc"] for i in range(8)]) for data in (four, twelve))
+    assert ((a == IGNORE) == (b == IGNORE)).all()
+    for kind in b.unique():  # each class lies within one category
+        assert len(a[b == kind].unique()) == 1
+    assert len(b.unique()) > len(a.unique())
+
+
+def test_labels_that_cannot_be_had_are_named(build_synthetic):
+    root = build_synthetic(32, 32)
+    with pytest.raises(InputError, match="label_merge 'three'"):
+        LabelledTriplets(root, "train", label_merge="three")
+    (root / "train" / "lulc.npy").unlink()
+    with pytest.raises(InputError, match=r"no lulc\.npy"):
+        LabelledTriplets(root, "train", label_permutation=True)
