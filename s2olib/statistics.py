@@ -45,7 +45,7 @@ def blocks(index: pd.DataFrame, *, size: int = BLOCK_SIZE) -> np.ndarray:
 
 
 def cluster_interval(
-    values: Sequence[float] | np.ndarray,
+    values: Sequence[float] | Sequence[Sequence[float]] | np.ndarray,
     clusters: Sequence[int] | np.ndarray,
     *,
     weights: Sequence[float] | np.ndarray | None = None,
@@ -55,22 +55,26 @@ def cluster_interval(
 ) -> tuple[float, float, float]:
     """Mean of `values` (N,) and its percentile bootstrap interval (mean, low, high), whole clusters drawn at a time.
 
-    `weights` (N,) make it a weighted mean. NaN values (a category absent from the patch) are left out. One cluster
-    alone gives a NaN interval, no values at all a NaN mean. Whether the interval speaks of other places is for
-    `interval_kind` to say.
+    Values (S, N) of S seeds are nested: each resample draws clusters, the same for all seeds, and seeds, so that the
+    interval holds the chance of training too. `weights` (N,) make it a weighted mean. NaN values (a category absent
+    from the patch) are left out. One cluster alone gives a NaN interval, no values at all a NaN mean. Whether the
+    interval speaks of other places is for `interval_kind` to say.
     """
-    values, clusters = _aligned("values", values, clusters)
-    weights = np.ones_like(values) if weights is None else np.asarray(weights, float)
-    keep = ~np.isnan(values)
-    sums, _ = _cluster_sums((values * weights)[keep], clusters[keep])
-    counts, _ = _cluster_sums(weights[keep], clusters[keep])
-    if len(sums) == 0:
+    seeds = [_aligned("values", one, clusters)[0] for one in np.atleast_2d(np.asarray(values, float))]
+    clusters = np.asarray(clusters)
+    weights = np.ones(len(clusters)) if weights is None else np.asarray(weights, float)
+    keep = ~np.isnan(seeds).any(0)
+    counts, _ = _cluster_sums(weights[keep], clusters[keep])  # (clusters,)
+    sums = np.array([_cluster_sums((one * weights)[keep], clusters[keep])[0] for one in seeds])  # (S, clusters)
+    if not len(counts):
         return (np.nan,) * 3
-    mean = float(sums.sum() / counts.sum())
-    if len(sums) == 1 or not np.isfinite(mean):
+    mean = float(sums.mean(0).sum() / counts.sum())
+    if len(counts) == 1 or not np.isfinite(mean):
         return mean, np.nan, np.nan
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    random = np.random.default_rng(seed)
+    drawn = random.integers(len(counts), size=(resamples, len(counts)))
+    drawn_seeds = random.integers(len(seeds), size=(resamples, len(seeds)))
+    means = sums[drawn_seeds[:, :, None], drawn[:, None]].mean(1).sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return mean, float(low), float(high)
 

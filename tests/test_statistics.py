@@ -48,6 +48,21 @@ def test_interval_equals_a_plain_bootstrap():
     assert cluster_interval(values, clusters, level=0.9, resamples=300, seed=7) == pytest.approx(expected)
 
 
+def test_seeds_are_nested_in_the_interval():
+    generator = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(12), 5)
+    patches = generator.normal(20, 1, 60)
+    alike, apart = [patches, patches, patches], [patches - 2, patches, patches + 2]
+    assert cluster_interval(alike, clusters) == pytest.approx(cluster_interval(patches, clusters))
+    mean, low, high = cluster_interval(apart, clusters)
+    draws = [
+        generator.choice([-2, 0, 2], 3).mean() + patches.reshape(12, 5)[generator.integers(12, size=12)].mean()
+        for _ in range(4000)
+    ]
+    assert (mean, low, high) == pytest.approx((patches.mean(), *np.percentile(draws, [2.5, 97.5])), abs=0.12)
+    assert high - low > 2 * np.diff(cluster_interval(patches, clusters)[1:])
+
+
 def test_interval_covers_and_knows_that_neighbours_are_alike():
     generator = np.random.default_rng(0)
     clusters = np.repeat(np.arange(30), 10)
