@@ -40,17 +40,26 @@ dsd_weight: float = 0.1
 gan_weight: float = 0.0
 ssim_weight: float = 0.0
 dsd_width: int = 4  # SNUNet's is 32
+dsd_schedule: str = "joint"  # joint | warm-up | frozen | random
+dsd_warmup: int = 1  # epochs
+label_merge: str = ""  # another merge of the land-cover classes, twelve
+label_size_m: float = 0.0  # metres of a land-cover cell, 500 as in a coarse product
+label_permutation: bool = False  # each patch learns with another patch's land cover
 precision: str = "32-true"  # bf16-mixed on a GPU
 checkpointing: bool = False  # less memory for one more forward pass
 device: str = "auto"
+devices: int = 1  # processes of a node, each with a device of its own
+num_nodes: int = 1
 num_workers: int = 0
+resident: bool = False  # the training split on the device
+checkpoint_minutes: float = 5.0  # the most that an interruption can cost
 dry_run: bool = False  # estimate the cost and stop
 
 # %%
 import torch
 from IPython.display import Markdown
 
-from s2olib import figures, records, training
+from s2olib import budget, figures, records, training
 from s2olib.data.triplets import Triplets
 
 figures.use_style()
@@ -65,10 +74,11 @@ parameters = training.Parameters(**given)
 #
 # Before anything starts: how many samples, how much arithmetic, how much memory, and how long that would take on one
 # A100 if it sustains a quarter of its bf16 peak. `accumulate` is the least number of parts a batch must be split into
-# to fit 40 GiB.
+# to fit 40 GiB. When training starts, two steps that are then undone tell what this machine will take; that time, and
+# the time it took, stand in the record.
 
 # %% tags=["nbval-check-output"]
-cost = training.estimate(parameters)
+cost = budget.estimate(parameters)
 rows = [
     {"quantity": "training samples", "value": f"{cost['samples']:,}"},
     {"quantity": "generator, GMAC a sample", "value": f"{cost['generator_gmac']:.3g}"},
@@ -93,7 +103,9 @@ if dry_run:
 #    + \lambda_A \mathcal L_{GAN} + \lambda_S (1 - \mathrm{SSIM}) $$
 #
 # where $s$ is the radar image, $o$ the optical one and $\tilde\phi$ the DSD's deepest map, standardised. The first term
-# is structure, the second meaning. The DSD itself learns from real pairs and land cover in the same loop. One step is:
+# is structure, the second meaning. The DSD itself learns from real pairs and land cover in the same loop. Each part can
+# be left out, and so can each ingredient of the DSD: its learning (`dsd_schedule`), the classes, resolution and place of
+# its labels. One step is:
 #
 # ```{literalinclude} /s2olib/training.py
 # :pyobject: _Networks.step

@@ -48,17 +48,20 @@ def run_name(generator: str, tag: str, seed: int) -> str:
     return f"{generator}-{tag}-s{seed}"
 
 
-def summarise(patches: pd.DataFrame) -> dict[str, dict]:
+def summarise(*seeds: pd.DataFrame) -> dict[str, dict]:
     """Mean and 95 % cluster-bootstrap interval of every metric of ``patches.csv``, ``{name: {mean, low, high}}``.
 
-    Skill is pooled, 1 − ΣMSE / ΣMSE(mean colour): the mean over patches would be ruled by those of a single colour.
+    Several frames are the same patches measured for several seeds, which are nested in the interval. Skill is pooled, 1 − ΣMSE / ΣMSE(mean colour): the mean over patches would be ruled by those of a single colour.
     """
+    patches = seeds[0]
+    if any(list(other["id"]) != list(patches["id"]) for other in seeds):
+        raise InputError("The seeds were not evaluated on the same patches: execute their runs again.")
     clusters = blocks(patches)
     names = [name for name in patches if name not in (*PLACE, "mse_mean_colour")]
     summary = {}
     for name in names:
         weights = patches["mse_mean_colour"] if name == "skill" else None
-        mean, low, high = cluster_interval(patches[name], clusters, weights=weights)
+        mean, low, high = cluster_interval([one[name] for one in seeds], clusters, weights=weights)
         summary[name] = {"mean": mean, "low": low, "high": high}
     return summary
 
