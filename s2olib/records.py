@@ -51,7 +51,8 @@ def run_name(generator: str, tag: str, seed: int) -> str:
 def summarise(*seeds: pd.DataFrame) -> dict[str, dict]:
     """Mean and 95 % cluster-bootstrap interval of every metric of ``patches.csv``, ``{name: {mean, low, high}}``.
 
-    Several frames are the same patches measured for several seeds, which are nested in the interval. Skill is pooled, 1 − ΣMSE / ΣMSE(mean colour): the mean over patches would be ruled by those of a single colour.
+    Several frames are the same patches measured for several seeds, which are nested in the interval. Skill is pooled,
+    1 − ΣMSE / ΣMSE(mean colour): the mean over patches would be ruled by those of a single colour.
     """
     patches = seeds[0]
     if any(list(other["id"]) != list(patches["id"]) for other in seeds):

@@ -42,14 +42,15 @@ def small(dataset, tmp_path):
     )
 
 
-def start_and_kill(parameters, seconds):
-    """Start a run in a process of its own and kill it, some seconds after its first step began."""
+def start_and_kill(parameters, checkpoint_count, seconds):
+    """Start a run in a process of its own; kill it some seconds after its first step or so many checkpoints."""
     process = multiprocessing.get_context("fork").Process(target=training.train, args=(parameters,))
-    board = parameters.run / "tensorboard"
-    before = len(list(board.glob("*")))
+    board, last = parameters.run / "tensorboard", parameters.run / "last.ckpt"
+    boards, seen = len(list(board.glob("*"))), {last.stat().st_mtime_ns if last.is_file() else 0}
     process.start()
-    while process.is_alive() and len(list(board.glob("*"))) == before:
-        time.sleep(0.005)
+    while process.is_alive() and (len(list(board.glob("*"))) == boards or len(seen) <= checkpoint_count):
+        seen.add(last.stat().st_mtime_ns if last.is_file() else 0)
+        time.sleep(0.002)
     process.join(seconds)
     process.kill()
     process.join()
@@ -66,12 +67,12 @@ def same(a, b):
 
 
 def test_killed_and_resumed_equals_never_killed(small, tmp_path):
+    small = dataclasses.replace(small, epochs=2 + KILLS // 4)
     whole = training.train(dataclasses.replace(small, run_root=str(tmp_path / "whole")))
     small = dataclasses.replace(small, checkpoint_minutes=0)  # a checkpoint after each step: kills meet its writing too
-    generator = random.Random(0)
-    positions = []
+    generator, positions = random.Random(0), []
     for _ in range(KILLS):
-        assert start_and_kill(small, generator.uniform(0, 0.6 / KILLS**0.5))
+        assert start_and_kill(small, generator.randint(0, 2), generator.uniform(0, 0.1))
         if (small.run / "last.ckpt").is_file():
             state = torch.load(small.run / "last.ckpt", weights_only=True)["progress"]
             positions.append((state["epoch"], state["step"]))
