@@ -46,14 +46,14 @@ assert not stale, f"{stale} were trained on other data than {dataset_root} now h
 # logged beside the runs.
 
 # %%
-patches = {}  # variant → one frame a seed
+patches = {}  # variant → seed → one frame
 for name, baseline in baselines.BASELINES.items():
-    patches[name] = [evaluation.evaluate(baseline.fit(train, seed=seed), dataset_root, "test")]
+    patches[name] = {seed: evaluation.evaluate(baseline.fit(train, seed=seed), dataset_root, "test")}
     records.log_reading(resolve(run_root), name)
 record_of = {}
 for name, record in runs.items():
     variant = f"{record['generator']}-{record['tag']}"
-    patches.setdefault(variant, []).append(records.read_patches(resolve(run_root) / name))
+    patches.setdefault(variant, {})[record["seed"]] = records.read_patches(resolve(run_root) / name)
     record_of[variant] = record
 variants = list(record_of)
 
@@ -64,7 +64,7 @@ variants = list(record_of)
 # and standard deviation.
 
 # %%
-summaries = {name: records.summarise(*frames) for name, frames in patches.items()}
+summaries = {name: records.summarise(*frames.values()) for name, frames in patches.items()}
 
 
 def cell(summary: dict | None, digits: int) -> str:
@@ -75,7 +75,7 @@ def cell(summary: dict | None, digits: int) -> str:
 
 rows = []
 for name, summary in summaries.items():
-    seeds = pd.Series([frame["psnr"].mean() for frame in patches[name]])
+    seeds = pd.Series([frame["psnr"].mean() for frame in patches[name].values()])
     rows.append({"variant": name, "PSNR (dB)": cell(summary["psnr"], 2), "SSIM": cell(summary["ssim"], 3)})
     rows[-1] |= {"skill": cell(summary["skill"], 3), "PSNR without offset": cell(summary["offset_free_psnr"], 2)}
     rows[-1] |= {
@@ -95,7 +95,7 @@ caption = (
 Markdown(figures.metric_table(rows, caption, "tab-all"))
 
 # %% mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only."}, "image": {"alt": "PSNR and intervals"}}
-kind = statistics.interval_kind(patches["mean colour"][0]["group"])
+kind = statistics.interval_kind(patches["mean colour"][seed]["group"])
 figure = figures.intervals_plot([{"name": n, "kind": kind, **s["psnr"]} for n, s in summaries.items()], "PSNR (dB)")
 
 # %% [markdown]
@@ -148,54 +148,61 @@ Markdown(figures.metric_table(rows, f"Noise and clarity, {where}{no_judge}", "ta
 # %% [markdown]
 # ## Which differences can be told apart
 #
-# For each pair of networks: the difference on the same patches (averaged over seeds), and the probability of one as
-# large if the two were the same, by flipping signs of whole clusters, corrected for the number of pairs (Holm). A
-# difference that is no larger than the spread over seeds is *not separable*; with one seed that spread is unknown, and
-# a small p-value speaks of these trained weights, not of the architectures.
+# For each pair of networks with the same losses: the difference on the same patches (averaged over the seeds that both
+# have), and the probability of one as large if the two were the same, by flipping signs of whole clusters, corrected
+# for the number of pairs (Holm). A difference that is no larger than the spread over seeds is *not separable*; with one
+# seed that spread is unknown, and a small p-value speaks of these trained weights, not of the architectures.
 
 # %%
-psnr = {name: sum(frame["psnr"] for frame in patches[name]) / len(patches[name]) for name in variants}
-pairs = [(a, b) for i, a in enumerate(variants) for b in variants[i + 1 :]]
-clusters = statistics.blocks(patches["mean colour"][0])
-p_values = [statistics.paired_permutation(psnr[a], psnr[b], clusters) for a, b in pairs]
-by_seed = {name: [frame["psnr"].mean() for frame in patches[name]] for name in variants}
-rows = [
-    {
-        "pair": f"{a} − {b}",
-        "PSNR (dB)": (psnr[a] - psnr[b]).mean(),
-        "p (Holm)": p,
-        "over seeds": statistics.separable(by_seed[a], by_seed[b]),
-    }
-    for (a, b), p in zip(pairs, statistics.holm(p_values), strict=True)
-]
-caption = f"Paired differences, {evaluation_of['clusters']} clusters."
-formats = {"PSNR (dB)": "+.2f", "p (Holm)": ".3f"}
-Markdown(
-    figures.metric_table(rows, caption, "tab-pairs", formats) if rows else "One variant alone: there are no pairs."
-)
+clusters = statistics.blocks(patches["mean colour"][seed])
+
+
+def differences(pairs: list[tuple[str, str]]) -> list[dict]:
+    """Paired differences of variants, one row each, over the seeds that both were trained with."""
+    rows = []
+    for a, b in pairs:
+        shared = sorted(set(patches[a]) & set(patches[b]))
+        row = {"variant": a, "less": b}
+        for metric, label, digits in (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 3), ("edge_correlation", "edges", 3)):
+            less = [patches[a][s][metric] - patches[b][s][metric] for s in shared]
+            row[label] = cell(
+                dict(zip(("mean", "low", "high"), statistics.cluster_interval(less, clusters), strict=True)), digits
+            )
+        first, second = (sum(patches[n][s]["psnr"] for s in shared) for n in (a, b))
+        row["p (Holm)"] = statistics.paired_permutation(first, second, clusters)
+        by_seed = [[patches[n][s]["psnr"].mean() for s in shared] for n in (a, b)]
+        rows.append(row | {"over seeds": statistics.separable(*by_seed)})
+    for row, p in zip(rows, statistics.holm([row["p (Holm)"] for row in rows]), strict=True):
+        row["p (Holm)"] = p
+    return rows
+
+
+def comparable(a: str, b: str, key: str) -> bool:
+    """Whether two variants share `key` (tag or generator) and a seed."""
+    return record_of[a][key] == record_of[b][key] and bool(set(patches[a]) & set(patches[b]))
+
+
+rows = differences([(a, b) for i, a in enumerate(variants) for b in variants[i + 1 :] if comparable(a, b, "tag")])
+caption = f"Paired differences of generators, {where}"
+form = {"p (Holm)": ".3f"}
+Markdown(figures.metric_table(rows, caption, "tab-pairs", form) if rows else "One generator alone: there are no pairs.")
 
 # %% [markdown]
 # ## What each part is worth
 #
-# Variants of one generator that differ in their losses or labels (`tag`), each less the one with everything (`dsd`):
-# paired differences with their intervals. No winner is marked.
+# Variants of one generator that differ in their losses or labels, each less the one with the DSD as it is (`dsd`).
 
 # %%
-rows = []
-for name in variants:
-    generator, tag = record_of[name]["generator"], record_of[name]["tag"]
-    whole = f"{generator}-dsd"
-    if tag == "dsd" or whole not in record_of:
-        continue
-    row = {"generator": generator, "instead of the DSD": tag}
-    for metric, label, digits in (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 3), ("edge_correlation", "edges", 3)):
-        of, less = (sum(f[metric] for f in patches[n]) / len(patches[n]) for n in (name, whole))
-        row[label] = cell(
-            dict(zip(("mean", "low", "high"), statistics.cluster_interval(of - less, clusters), strict=True)), digits
-        )
-    rows.append(row | {"over seeds": statistics.separable(by_seed[name], by_seed[whole])})
-caption = f"Difference from the variant with the DSD as it is, {where}"
-Markdown(figures.metric_table(rows, caption, "tab-ablation") if rows else "No ablation was run on these data.")
+whole = {record_of[name]["generator"]: name for name in variants if record_of[name]["tag"] == "dsd"}
+rows = differences(
+    [
+        (name, whole[record_of[name]["generator"]])
+        for name in variants
+        if record_of[name]["tag"] != "dsd" and any(comparable(name, w, "generator") for w in whole.values())
+    ]
+)
+caption = f"Paired differences from the variant with the DSD as it is, {where}"
+Markdown(figures.metric_table(rows, caption, "tab-ablation", form) if rows else "No ablation was run on these data.")
 
 # %% [markdown]
 # ## Per category
@@ -217,11 +224,11 @@ Markdown(figures.metric_table(rows, caption, "tab-categories") if categories els
 # %%
 rows = []
 for column in ("group", "season"):
-    frame = patches["mean colour"][0]
+    frame = patches["mean colour"][seed]
     for value in sorted(frame[column].dropna().unique()) if column in frame else []:
         of = (frame[column] == value).to_numpy()
         row = {"of": column.replace("group", "region"), "which": value, "patches": int(of.sum())}
-        rows.append(row | {n: sum(f["psnr"][of].mean() for f in fs) / len(fs) for n, fs in patches.items()})
+        rows.append(row | {n: sum(f["psnr"][of].mean() for f in fs.values()) / len(fs) for n, fs in patches.items()})
 Markdown(figures.metric_table(rows, "PSNR (dB) by region and season.", "tab-places"))
 
 # %% [markdown]

@@ -27,14 +27,16 @@ latitude: float = 36.30
 radius_km: float = 6.0  # no test patch within it: the page says so
 category: str = "farmland and grass"  # of which the patch holds most; empty: the median patch by PSNR
 patch_id: str = ""  # names the patch outright, for data without geography
+failures: int = 0  # show instead so many patches on which the networks do worst, wherever they are
 tag: str = "dsd"
 seed: int = 0
 
 # %%
+import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
-from s2olib import figures, records, training
+from s2olib import figures, records, statistics, training
 from s2olib.data.triplets import Triplets
 from s2olib.project import resolve
 
@@ -45,53 +47,72 @@ Markdown(f"**{title}.** {synthetic}Land cover is shown for the reader alone; no 
 
 # %% [markdown]
 # The patch is chosen by rule, before any generated image is looked at: of the test patches near the given place, the
-# one with the largest share of the named category.
+# one with the largest share of the named category. A page of failures shows the patches with the lowest skill, averaged
+# over the networks, at most one of each scene's neighbourhood of ten: where the radar image does not hold what the
+# optical one shows, or the reference is at fault.
 
 # %%
+labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
+runs = {label: resolve(run_root) / records.run_name(name, tag, seed) for name, label in labels.items()}
+runs = {label: run for label, run in runs.items() if (run / "record.json").is_file()}
 index = test.index
-if patch_id:
+if failures and runs:
+    skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1)
+    worst = skill.sort_values().index.to_series().groupby(statistics.blocks(index)[skill.sort_values().index]).first()
+    near = index.loc[skill[worst].sort_values().index[:failures]]
+elif patch_id:
     near = index[index["id"] == patch_id]
 else:
     km = 111.32 * ((index["lat"] - latitude) ** 2 + (0.807 * (index["lon"] - longitude)) ** 2) ** 0.5
     near = index[km <= radius_km]
 found = len(near) > 0
 message = f"{len(near)} test patches" if found else "**This region is not in the test split of these data.**"
-place = f"named {patch_id}" if patch_id else f"within {radius_km:g} km of {latitude} N, {longitude} E"
+place = (
+    "with the lowest skill"
+    if failures
+    else f"named {patch_id}"
+    if patch_id
+    else f"within {radius_km:g} km of {latitude} N, {longitude} E"
+)
 Markdown(f"{message} {place}.")
 
 # %% tags=["nbval-check-output"]
 share = f"share_{category}"
-chosen = None
-if found:
-    chosen = near[share].idxmax() if share in near and near[share].notna().any() else near.index[0]
-    note = f", {100 * near.loc[chosen, share]:.0f} % {category}" if share in near else ""
-    print(f"patch {index['id'].iloc[chosen]}{note}")
+chosen = []
+if failures:
+    chosen = list(near.index)
+elif found:
+    chosen = [near[share].idxmax() if share in near and near[share].notna().any() else near.index[0]]
+    note = f", {100 * near.loc[chosen[0], share]:.0f} % {category}" if share in near else ""
+    print(f"patch {index['id'].iloc[chosen[0]]}{note}")
 
-# %% mystnb={"figure": {"caption": "SAR, optical, land cover and generated images of the chosen patch, PSNR / SSIM under each."}, "image": {"alt": "SAR, optical image, land cover and the images of the generators"}}
-labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
-if found:
-    item = test[int(chosen)]
+# %% mystnb={"figure": {"caption": "SAR, optical, land cover and generated images of the chosen patches, PSNR / SSIM under each."}, "image": {"alt": "SAR, optical image, land cover and the images of the generators"}}
+pictures, captions = [], []
+networks = {label: training.load_generator(run)[0] for label, run in runs.items()}
+measured = {label: records.read_patches(run) for label, run in runs.items()}
+for position in chosen:
+    item = test[int(position)]
     views = {"SAR": figures.sar_picture(item["sar"]), "OPT": figures.opt_picture(item["opt"])}
     if "lulc" in item:
         views["LULC"] = figures.lulc_picture(item["lulc"], test.categories)
-    captions = {}
-    for name, label in labels.items():
-        run = resolve(run_root) / records.run_name(name, tag, seed)
-        if not (run / "record.json").is_file():
-            continue
-        network, _ = training.load_generator(run)
+    captions.append({})
+    for label, network in networks.items():
         with torch.no_grad():
             views[label] = figures.opt_picture(network(item["sar"][None])[0])
-        row = records.read_patches(run).iloc[int(chosen)]
-        captions[label] = f"{row['psnr']:.2f} dB / {row['ssim']:.3f}"
-    figures.save_pictures(views, resolve(run_root) / "pictures" / region)
-    figure = figures.comparison([views], [captions], categories=test.categories if "LULC" in views else ())
+        row = measured[label].iloc[int(position)]
+        captions[-1][label] = f"{row['psnr']:.2f} dB / {row['ssim']:.3f}"
+    pictures.append(views)
+if pictures:
+    legend = test.categories if "LULC" in views else ()
+    titles = index["id"].iloc[chosen].tolist() if failures else ()
+    figures.save_pictures(pictures[0], resolve(run_root) / "pictures" / region)
+    figure = figures.comparison(pictures, captions, titles=titles, categories=legend)
 
 # %% [markdown]
 # Drag the slider, or use the arrow keys: radar on the left, S2OFormer's image on the right.
 
 # %%
-if found and "S2OFormer" in views:
+if pictures and "S2OFormer" in views:
     display(HTML(figures.swipe(views["SAR"], views["S2OFormer"], "SAR", "generated by S2OFormer")))
 
 # %% [markdown]
