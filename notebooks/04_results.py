@@ -116,7 +116,10 @@ for name, record in record_of.items():
         }
     )
     rows[-1] |= {"GMAC a patch": record["complexity"]["macs"] / 1e9, "minutes": cost["train_seconds"] / 60}
-    rows[-1] |= {"expected": cost.get("expected_seconds", float("nan")) / 60, "memory (GiB)": cost["peak_memory_gib"]}
+    rows[-1] |= {
+        "expected": (cost.get("expected_seconds") or float("nan")) / 60,
+        "memory (GiB)": cost["peak_memory_gib"],
+    }
 Markdown(figures.metric_table(rows, "Budget of one seed.", "tab-cost", dict.fromkeys(["minutes", "expected"], ".1f")))
 
 # %% [markdown]

@@ -338,9 +338,10 @@ def _loader(data: Triplets, order: EpochOrder, parameters: Parameters, fabric: f
     return DataLoader(data, batch_sampler=order, generator=torch.Generator(), pin_memory=pinned, **workers)
 
 
-def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path) -> float:
+def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path) -> float | None:
     """Say what the run will take, before its first step: seconds of all steps, from two steps that are then undone.
 
+    None for a run of less than ten steps, which are sooner made than told.
     Raises `InputError` if a step does not fit the device's memory or the checkpoints do not fit the disk.
     """
     before = copy.deepcopy(networks.state())
@@ -349,6 +350,9 @@ def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path)
         raise InputError(
             f"{run} needs {needed / 2**20:.0f} MiB for checkpoints, more than its disk has free: make room."
         )
+    steps = len(order) * networks.parameters.epochs
+    if steps < 10:
+        return None
     batch = default_collate([data[i] for i in next(iter(order))])
     networks.begin_epoch(networks.parameters.epochs - 1)  # where every schedule has every network at work
     try:
@@ -360,11 +364,11 @@ def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path)
             f"a step of batch_size {networks.parameters.batch_size} does not fit the device's memory: raise "
             "accumulate, or set checkpointing."
         ) from None
-    seconds = (time.monotonic() - started) * len(order) * networks.parameters.epochs
+    seconds = (time.monotonic() - started) * steps
     networks.load(before)
     if networks.fabric.is_global_zero:
         print(
-            f"{run.name}: {len(order) * networks.parameters.epochs:,} steps, about {seconds / 60:.1f} minutes without "
+            f"{run.name}: {steps:,} steps, about {seconds / 60:.1f} minutes without "
             f"validation, {_peak_memory(networks.fabric.device):.2f} GiB",
             file=sys.stderr,
         )
@@ -387,7 +391,9 @@ def _gathered(fabric: fabric_.Fabric, value: dict) -> list[dict]:
     return values
 
 
-def _finish(networks: _Networks, parameters: Parameters, progress: Progress, data: Triplets, expected: float) -> None:
+def _finish(
+    networks: _Networks, parameters: Parameters, progress: Progress, data: Triplets, expected: float | None
+) -> None:
     """Weights, the one reading of the test split, and the record."""
     run, device = parameters.run, networks.fabric.device
     save_generator(networks.bare, run, data.info, data.limits, parameters)
