@@ -40,6 +40,7 @@ dsd_weight: float = 0.1
 gan_weight: float = 0.0
 ssim_weight: float = 0.0
 dsd_width: int = 4  # SNUNet's is 32
+dsd_encoder: str = "snunet"  # or the name of a timm encoder
 dsd_schedule: str = "joint"  # joint | warm-up | frozen | random
 dsd_warmup: int = 1  # epochs
 label_merge: str = ""  # another merge of the land-cover classes, twelve

@@ -25,7 +25,9 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
     config = parameters.generator_config(data.sar_channels, data.opt_channels, size)
     with torch.device("meta"):
         generator = create_generator(parameters.generator, **config)
-        dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 1), parameters.dsd_width)
+        dsd = DSD(
+            data.sar_channels, data.opt_channels, max(data.num_classes, 1), parameters.dsd_width, parameters.dsd_encoder
+        )
     sar, opt = (1, data.sar_channels, size, size), (1, data.opt_channels, size, size)
     weights, macs = complexity(generator, sar)
     recomputed = parameters.checkpointing and parameters.generator != "unet"

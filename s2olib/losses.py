@@ -51,7 +51,7 @@ class FeatureLoss(nn.Module):
     itself is not part of the state dictionary.
     """
 
-    def __init__(self, dsd: DSD, momentum: float = 0.01) -> None:
+    def __init__(self, dsd: DSD, momentum: float = 0.1) -> None:
         super().__init__()
         self._dsd = [dsd]  # in a list: the DSD is no part of this module's state
         self.momentum = momentum

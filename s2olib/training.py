@@ -100,6 +100,7 @@ class Parameters:
     gan_weight: float = 0.0
     ssim_weight: float = 0.0
     dsd_width: int = 32
+    dsd_encoder: str = "snunet"
     dsd_schedule: str = "joint"
     dsd_warmup: int = 1
     label_merge: str = ""
@@ -434,13 +435,16 @@ class _Networks:
         self.parameters, self.fabric = parameters, fabric
         size = parameters.crop_size or data.info["patch_size"]
         config = parameters.generator_config(data.sar_channels, data.opt_channels, size)
-        modules: dict[str, nn.Module] = {"generator": create_generator(parameters.generator, **config)}
+        makers = {"generator": lambda: create_generator(parameters.generator, **config)}
         if parameters.dsd_weight:
-            modules["dsd"] = DSD(data.sar_channels, data.opt_channels, data.num_classes, parameters.dsd_width)
+            shape = (data.sar_channels, data.opt_channels, data.num_classes, parameters.dsd_width)
+            makers["dsd"] = lambda: DSD(*shape, parameters.dsd_encoder)
         if parameters.gan_weight:
-            modules["patchgan"] = PatchGAN(data.sar_channels, data.opt_channels)
+            makers["patchgan"] = lambda: PatchGAN(data.sar_channels, data.opt_channels)
         self.modules, self.optimizers = {}, {}
-        for name, module in modules.items():
+        for name, make in makers.items():
+            torch.manual_seed(parameters.seed)  # a network begins alike, whatever stands beside it
+            module = make()
             optimizer = torch.optim.Adam(module.parameters(), parameters.learning_rate, betas=parameters.betas)
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
         self.bare = self.modules["generator"].module
