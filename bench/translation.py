@@ -34,9 +34,9 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.networks import DEVICE, machine
 from s2olib import translation
+from s2olib.checkpoints import load_generator
 from s2olib.generators import create_generator
 from s2olib.project import writing
-from s2olib.training import load_generator
 
 SAR = {"bands": ["VV", "VH"], "units": "dB", "limits": [[-25.0, 0.0], [-32.0, -5.0]]}
 OPT = {"bands": ["red", "green", "blue"], "units": "reflectance", "limits": [[0.0, 0.3]] * 3}

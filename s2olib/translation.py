@@ -37,9 +37,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from s2olib.checkpoints import load_generator
 from s2olib.data.sar import Scene, describe, opened
 from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, writing
-from s2olib.training import load_generator
 
 BLOCK = 128  # pixels of the unfinished raster's blocks
 NOTICE = "Generated from SAR, not an observation"

@@ -15,9 +15,9 @@ from rio_cogeo import cog_validate
 from safetensors.torch import save_file
 
 from s2olib import translation
+from s2olib.checkpoints import load_generator
 from s2olib.generators import create_generator
 from s2olib.project import InputError
-from s2olib.training import load_generator
 from s2olib.translation import seam_ratio, translate
 
 SMALL = {"tile_size": 192, "overlap": 64}

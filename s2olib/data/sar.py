@@ -124,11 +124,11 @@ def describe(
         notes.append(f"Units taken as {units}: values from {low:.4g} to {high:.4g}.")
     elif sar_units not in SAR_UNITS:
         raise InputError(f"sar_units '{sar_units}' is unknown: choose 'auto' or one of {', '.join(SAR_UNITS)}.")
-    check_units(values, units, Path(name))
     if units != "8-bit" and not -60 < middle < 10:
         raise InputError(
             f"'{name}' holds values around {middle:.4g}: that is no sigma0, so calibrate or rescale it first."
         )
+    check_units(values, units, Path(name))
     if trained == "dB" and units == "8-bit":
         raise InputError(f"'{name}' holds grey levels, and the weights ask for dB, which cannot be got back from them.")
     if trained == "8-bit" and units != "8-bit" and not stretch:
