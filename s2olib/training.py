@@ -342,8 +342,8 @@ def _loader(data: Triplets, order: EpochOrder, parameters: Parameters, fabric: f
 def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path) -> float | None:
     """Say what the run will take, before its first step: seconds of all steps, from two steps that are then undone.
 
-    None for a run of less than ten steps, which are sooner made than told.
-    Raises `InputError` if a step does not fit the device's memory or the checkpoints do not fit the disk.
+    None for a run of less than ten steps, which are sooner made than told. Raises `InputError` if a step does not fit
+    the device's memory or the checkpoints do not fit the disk.
     """
     before = copy.deepcopy(networks.state())
     needed = 2 * sum(value.numel() * 4 for module in networks.modules.values() for value in module.parameters()) * 4
