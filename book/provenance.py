@@ -17,6 +17,7 @@ import topology
 from PIL import Image
 
 from s2olib import figures, records
+from s2olib.data.datasheet import merges
 from s2olib.project import InputError
 
 METRICS = {  # name in a record: label, format
@@ -217,6 +218,7 @@ def write(root: Path) -> None:
         + "\n",
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
+        "merges.md": merges() + "\n",
         "topology.md": topology.render(results / "topology" / "ombria-20m"),
     }
     for name, runs in profiles.items():
