@@ -1,7 +1,5 @@
 """Legends and merges against the products' own words, and tiles onto a scene's grid."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import rasterio
@@ -9,7 +7,6 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 from test_archive import ORIGIN, tif
 
-from s2olib.data.datasheet import merges
 from s2olib.data.landcover import (
     CATEGORY_COLOURS,
     IGNORE,
@@ -127,8 +124,3 @@ def test_positions_are_those_of_a_projection_of_each_pixel():
         column, row = np.meshgrid(np.arange(4000) + 0.5, np.arange(256, 300) + 0.5)
         exact = transform(grid.crs, "EPSG:4326", x + pixel * column.ravel(), y - pixel * row.ravel())
         np.testing.assert_allclose(found.reshape(2, -1), exact, rtol=0, atol=1e-9)  # degrees: a tenth of a millimetre
-
-
-def test_the_book_prints_the_merges_as_they_are():
-    page = Path(__file__).parents[1] / "book/_generated/merges.md"
-    assert page.read_text() == merges(), "python -m s2olib.data.datasheet --merges > book/_generated/merges.md"

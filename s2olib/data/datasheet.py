@@ -2,8 +2,7 @@
 
 After Gebru et al., "Datasheets for datasets" (2021). Everything is read from dataset.json and the index files:
 
-    python -m s2olib.data.datasheet data/quick > book/_generated/datasheet_quick.md
-    python -m s2olib.data.datasheet --merges > book/_generated/merges.md
+    python -m s2olib.data.datasheet data/quick
 """
 
 from __future__ import annotations
@@ -158,9 +157,6 @@ def merges() -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Print a data set's datasheet, or the merges of all legends.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("dataset_root", nargs="?", help="a folder that build has written")
-    what.add_argument("--merges", action="store_true", help="how every legend's classes are merged")
-    given = parser.parse_args()
-    print(merges() if given.merges else datasheet(given.dataset_root), end="")
+    parser = argparse.ArgumentParser(description="Print a data set's datasheet.")
+    parser.add_argument("dataset_root", help="a folder that build has written")
+    print(datasheet(parser.parse_args().dataset_root), end="")
