@@ -272,7 +272,7 @@ def test_two_processes_learn_what_one_does(small, tmp_path, monkeypatch):
     small one, and images and losses are compared.
     """
     chosen = dataclasses.replace(small, generator="hat", epochs=1, embed_dim=8, ssim_weight=0.5, dsd_schedule="random")
-    chosen = dataclasses.replace(chosen, learning_rate=2e-5)
+    chosen = dataclasses.replace(chosen, learning_rate=5e-6)
     one = training.train(dataclasses.replace(chosen, run_root=str(tmp_path / "one")))
     monkeypatch.setattr("sys.ps1", ">>> ", raising=False)  # as in a notebook: forked, which is faster than spawned
     two = training.train(dataclasses.replace(chosen, run_root=str(tmp_path / "two"), devices=2))
@@ -282,7 +282,7 @@ def test_two_processes_learn_what_one_does(small, tmp_path, monkeypatch):
     start = training._Networks(chosen, chosen.training_data(), training.fabric_.Fabric(accelerator="cpu", devices=1))
     with torch.no_grad():
         images = [network(sar) for network in networks]
-        assert (images[0] - start.bare.eval()(sar)).abs().max() > 1e-3  # a hundred times what is tolerated
+        assert (images[0] - start.bare.eval()(sar)).abs().max() > 2e-4  # far more than what is tolerated
     torch.testing.assert_close(*images, atol=1e-5, rtol=0)
     curves = [records.read(run)["curves"][0] for run in (one, two)]
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2olib.data.landcover import LEGENDS
+from s2olib.data.landcover import LEGENDS, merge_table
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
 
@@ -43,6 +43,7 @@ class LabelledTriplets(Triplets):
                 known = ", ".join(LEGENDS[legend].merges)
                 raise InputError(f"label_merge {label_merge!r} is unknown for the legend {legend}: there are {known}.")
             self.info["lulc"]["merge"] = label_merge
+            self._merge = merge_table(legend, label_merge)
             self.categories = list(LEGENDS[legend].merges[label_merge])
             self.num_classes = len(self.categories)
         self.cell = 1  # pixels
