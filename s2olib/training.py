@@ -320,7 +320,7 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
             for name in row:
                 board.add_scalar(f"epoch/{name}", row[name], progress.epoch)
             board.add_image("SAR, optical, generated", networks.samples(validation), progress.epoch)
-            if row["validation_psnr"] > progress.best_psnr:
+            if networks.dsd_judges and row["validation_psnr"] > progress.best_psnr:  # before, it is another variant
                 progress.best_epoch, progress.best_psnr = progress.epoch, row["validation_psnr"]
                 networks.best = {k: value.detach().cpu().clone() for k, value in networks.bare.state_dict().items()}
         progress.epoch, progress.step, progress.totals = progress.epoch + 1, 0, {}

@@ -231,6 +231,13 @@ def test_a_dsd_learns_and_judges_as_scheduled(small, schedule, learns, judges):
         assert moved == learns_now and ("feature" in losses) == judges_now
 
 
+def test_the_best_epoch_is_one_that_the_dsd_has_judged(small, monkeypatch):
+    scores = iter([30.0, 20.0, 10.0])
+    monkeypatch.setattr(training._Networks, "validate", lambda self, data: {"validation_psnr": next(scores)})
+    run = training.train(dataclasses.replace(small, epochs=3, dsd_schedule="warm-up"))
+    assert records.read(run)["best_epoch"] == 1
+
+
 def test_the_order_is_shared_among_processes_and_begins_anywhere():
     alone = training.EpochOrder(50, 8, seed=3)
     alone.epoch = 2
