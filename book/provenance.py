@@ -219,8 +219,9 @@ def write(root: Path) -> None:
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
         "merges.md": merges() + "\n",
-        "topology.md": topology.render(results / "topology" / "ombria-20m"),
     }
+    if (results / "topology").is_dir():
+        texts["topology.md"] = topology.render(results / "topology" / "ombria-20m")
     for name, runs in profiles.items():
         texts |= {f"runs/{name}-{run}.md": run_page(name, run, record) for run, record in runs.items()}
     for name, text in texts.items():
