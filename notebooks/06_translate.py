@@ -87,11 +87,13 @@ with rasterio.open(source) as file:
 # instead of land; over the rest, one tile fades into the next. What each pixel's value means comes from the limits in
 # the checkpoint, never from the tile: a tile that is stretched over its own minimum and maximum would show.
 
-# %% tags=["nbval-check-output"]
+# %%
 result = resolve(target) if target else folder / f"{source.stem}-{generator}.tif"
 options = {"bands": bands, "sar_units": sar_units, "stretch": tuple(stretch) or None, "device": device}
 options |= {"output": output, "tile_size": tile_size, "overlap": overlap, "overwrite": True}
 report = translate(source, result, run, **options)
+
+# %% tags=["nbval-check-output"]
 print("\n".join(report["notes"]))
 print(f"bands {', '.join(report['bands'])}; {report['valid']:.1%} of the pixels are valid")
 
