@@ -25,7 +25,6 @@ from s2olib.project import InputError, root
 # dB and units. The same machine gives the same digits; another number of threads sums in another order, which trainings
 # of two epochs amplify to 1.4 dB: only gross breakage can be told from that.
 TOLERANCE = {"psnr": 2.0, "ssim": 0.12}
-ORDER = ("01_", "02_", "03_", "04_", "05_", "06_")
 
 
 def main() -> int:
