@@ -10,8 +10,6 @@ A record, run or field that does not exist is a warning with the page's name, wh
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from pathlib import Path
@@ -21,7 +19,6 @@ import provenance
 import results_table
 import yaml
 from docutils import nodes
-from PIL import Image
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
@@ -30,7 +27,6 @@ from s2olib import records
 from s2olib.project import InputError
 
 EXECUTED = re.compile(r"notebooks/executed/(?P<profile>[^/]+)/(?P<name>(?P<source>\d\d_[a-z]+)[^/]*)")
-LARGE = 150_000  # bytes of a PNG
 LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 
 
@@ -96,20 +92,7 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     heading, _, text = "".join(first["source"]).partition("\n")
     heading = f"# {titles(root)[docname]}" if docname in titles(root) else heading
     first["source"] = f"{heading}\n\n{' · '.join(line)}\n{text}"
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", []):
-            lighten(output.get("data", {}))
     source[0] = json.dumps(notebook)
-
-
-def lighten(data: dict[str, str]) -> None:
-    """Show a large picture of a notebook as JPEG; the notebook that can be downloaded keeps the PNG."""
-    png = base64.b64decode(data.get("image/png", ""))
-    if len(png) > LARGE:
-        stream = io.BytesIO()
-        Image.open(io.BytesIO(png)).convert("RGB").save(stream, "JPEG", quality=85)
-        del data["image/png"]
-        data["image/jpeg"] = base64.b64encode(stream.getvalue()).decode()
 
 
 def leave_out_scripts(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:

@@ -15,7 +15,9 @@ cost changed.
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
+import io
 import json
 import shutil
 import sys
@@ -29,6 +31,7 @@ import nbformat
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 from traitlets.config import Config
 
 from s2olib import records
@@ -37,6 +40,7 @@ from s2olib.project import InputError, code_fingerprint, resolve, root, writing
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 TRAIN = "03_train"
+LARGE = 150_000  # bytes of a PNG
 KERNELS = Config(
     {
         "KernelManager": {"transport": "ipc"},  # listen on a socket of this machine alone
@@ -154,7 +158,7 @@ def outputs(step: Step) -> list[Path]:
 
 
 def normalise(path: Path) -> None:
-    """Drop what differs between two equal executions: ids, time stamps, progress bars, the interpreter's patch level."""
+    """Drop what differs between two equal executions (ids, time stamps, progress bars) and lighten the pictures."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {"kernelspec": KERNEL}
     for i, cell in enumerate(notebook.cells):
@@ -163,7 +167,19 @@ def normalise(path: Path) -> None:
             cell.metadata.pop(name, None)
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+            for output in cell.outputs:
+                lighten(output.get("data", {}))
     nbformat.write(notebook, path)
+
+
+def lighten(data: dict[str, str]) -> None:
+    """Keep a large picture as JPEG: satellite images and speckle make PNGs of megabytes."""
+    png = base64.b64decode(data.get("image/png", ""))
+    if len(png) > LARGE:
+        stream = io.BytesIO()
+        Image.open(io.BytesIO(png)).convert("RGB").save(stream, "JPEG", quality=85)
+        del data["image/png"]
+        data["image/jpeg"] = base64.b64encode(stream.getvalue()).decode()
 
 
 def execute(step: Step, folder: Path) -> None:

@@ -106,7 +106,7 @@ class TimmEncoder(nn.Module):
                 )
             except TypeError:
                 self.model = timm.create_model(name, pretrained, in_chans=channels, features_only=True)
-        except (RuntimeError, AttributeError, ValueError, NotImplementedError) as error:
+        except (RuntimeError, AttributeError, ValueError) as error:
             raise InputError(
                 f"dsd_encoder {name!r} is neither 'snunet' nor a timm model with feature maps ({error})."
             ) from None

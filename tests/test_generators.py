@@ -43,6 +43,7 @@ def small(name: str, **changes):
 
 @pytest.fixture(scope="module")
 def golden():
+    """This project's HAT, eight channels wide, with its input, output and weights: what must never change."""
     return np.load(HERE / "golden" / "hat_tiny.npz")
 
 
