@@ -5,8 +5,9 @@
     python notebooks/execute.py quick --publish
 
 A profile is ``profiles/NAME.yml``, flat papermill parameters, each handed to the notebooks that declare it; a key that
-none declares is an error. ``profiles/NAME.plan.yml`` (else ``quick.plan.yml``) lists the variants that ``03_train`` is
-executed for, the regions of ``05_compare`` and the scenes of ``06_translate``. Executed notebooks land in
+none declares is an error. What it does not say is as in the profile that its key `base` names, in the end as in the
+notebooks. ``profiles/NAME.plan.yml`` (else that of its base, else ``quick.plan.yml``) lists the variants that ``03_train``
+is executed for, the regions of ``05_compare`` and the scenes of ``06_translate``. Executed notebooks land in
 ``<run_root>/notebooks``; a step whose source, library, parameters and earlier steps are unchanged is skipped, a failed
 one is kept in ``failed/``. ``--publish`` copies notebooks and run records to where they are committed, if anything but
 cost changed.
@@ -82,11 +83,21 @@ def read_yaml(path: Path, what: str) -> dict:
     return content
 
 
+def read_profile(profile: str) -> tuple[dict, Path]:
+    """A profile's parameters and its plan; what it leaves out is its `base`'s, and in the end the profile quick's."""
+    parameters = read_yaml(PROFILES / f"{profile}.yml", "profile")
+    path, base = PROFILES / f"{profile}.plan.yml", parameters.pop("base", "quick")
+    if profile == "quick":
+        return parameters, path
+    inherited, plan_of_base = read_profile(base)
+    return inherited | parameters, path if path.is_file() else plan_of_base
+
+
 def plan(profile: str, overrides: dict) -> list[Step]:
     """The steps of a profile in order, each with its own parameters, checked before anything is executed."""
-    parameters = read_yaml(PROFILES / f"{profile}.yml", "profile") | overrides
-    path = PROFILES / f"{profile}.plan.yml"
-    content = read_yaml(path if path.is_file() else PROFILES / "quick.plan.yml", "plan")
+    parameters, path = read_profile(profile)
+    parameters |= overrides
+    content = read_yaml(path, "plan")
     sources = {source.stem: source for source in sorted(SOURCES.glob("[0-9][0-9]_*.py"))}
     defaults = {stem: declared(source) for stem, source in sources.items()}
     for key, value in parameters.items():

@@ -36,6 +36,19 @@ def test_scenes_are_translated_where_a_plan_names_them(monkeypatch):
     assert step.name == "06_translate_noto" and step.parameters == {"scene": "data/noto.tif", "tile_size": 256}
 
 
+def test_a_profile_takes_the_rest_from_its_base(tmp_path, monkeypatch):
+    (tmp_path / "quick.yml").write_text("{}")
+    (tmp_path / "first.yml").write_text("{epochs: 3, tag: l1}")
+    (tmp_path / "first.plan.yml").write_text("runs: [{generator: hat}]")
+    (tmp_path / "second.yml").write_text("{base: first, epochs: 5}")
+    monkeypatch.setattr(execute, "PROFILES", tmp_path)
+    steps = {step.name: step.parameters for step in execute.plan("second", {})}
+    assert steps["03_train_hat-l1-s0"] == {"epochs": 5, "tag": "l1", "generator": "hat"}
+    (tmp_path / "third.yml").write_text("{base: fisrt}")
+    with pytest.raises(InputError, match="'fisrt' is unknown"):
+        execute.plan("third", {})
+
+
 @pytest.mark.parametrize(
     ("profile", "overrides", "says"),
     [

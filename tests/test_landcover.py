@@ -54,7 +54,10 @@ def test_unknown_legend_and_merge_are_named():
 def test_pseudo_categories_follow_the_look_of_things():
     water, desert, field, hay, fill = (5, 10, 40), (190, 130, 120), (60, 160, 30), (100, 105, 50), (0, 0, 0)
     image = np.array([water, desert, field, hay, fill], np.float32).T[:, None]  # (3, 1, 5)
-    assert pseudo_categories(image).tolist() == [[1, 2, 4, 3, 0]]
+    assert pseudo_categories(image, "pseudo-false-colour").tolist() == [[1, 2, 4, 3, 0]]
+    lake, soil, meadow, roof = (12, 20, 39), (120, 90, 80), (60, 90, 40), (200, 205, 210)
+    image = np.array([lake, soil, meadow, roof, fill], np.float32).T[:, None]
+    assert pseudo_categories(image, "pseudo-natural-colour").tolist() == [[1, 2, 4, 3, 0]]
 
 
 def _tile(path, west, north, codes, nodata=None):

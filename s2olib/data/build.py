@@ -129,8 +129,8 @@ def build(
         sar_bands: which polarisations (default: all there are); opt_bands: which three bands. Files that name their
             bands are read by name, others by position; what the bands of nameless files are is what is said here.
         legend, merge, lulc_epoch: how codes become categories (`landcover.find_legend`) and when the map was made
-            (default: what the legend says); "pseudo-false-colour" makes pseudo-categories from the optical image, for
-            training patches only; "igbp" without `lulc_root` takes the labels of 500 m that SEN12MS brings itself.
+            (default: what the legend says); "pseudo-false-colour" and "pseudo-natural-colour" make categories from the
+            optical image, for training patches only; "igbp" without `lulc_root` takes the 500 m labels of SEN12MS.
         split_file: CSV with `id,split`; id = scene or patch, split = train, validation, test or guard (not used).
             Without it, regions are drawn: `test_places` (lon, lat) and all within `buffer_m` of them are test, and
             the others come as close to `shares` (train, validation, test) as a seeded search finds. Scenes without
@@ -264,11 +264,9 @@ def _check(p: dict) -> None:
     if p["legend"]:
         merge_table(p["legend"], p["merge"])
     has_map = bool(p["lulc_root"] or p["lulc_dir"] or (p["legend"] == OWN_LAYER and p["source"] != "folder"))
-    if p["legend"] == PSEUDO and (has_map or p["opt_units"] != "8-bit"):
-        raise InputError(
-            f"legend '{PSEUDO}' is made from an 8-bit false-colour image: leave lulc_root and lulc_dir out"
-        )
-    if p["legend"] != PSEUDO and bool(p["legend"]) != has_map:
+    if p["legend"] in PSEUDO and (has_map or p["opt_units"] != "8-bit"):
+        raise InputError(f"legend '{p['legend']}' is made from an 8-bit image: leave lulc_root and lulc_dir out")
+    if p["legend"] not in PSEUDO and bool(p["legend"]) != has_map:
         raise InputError("land cover needs both a legend and lulc_root (or lulc_dir): give both or neither")
     if p["lulc_root"] and p["lulc_dir"]:
         raise InputError("lulc_root and lulc_dir are both given: land cover comes from tiles or from pairs, choose one")
@@ -347,7 +345,7 @@ def _lulc(p: dict) -> dict | None:
     return {
         "legend": p["legend"],
         "merge": p["merge"],
-        "kind": "pseudo-categories" if p["legend"] == PSEUDO else "land cover",
+        "kind": "pseudo-categories" if p["legend"] in PSEUDO else "land cover",
         "categories": _categories(p),
         "epoch": p["lulc_epoch"] or ("" if p["source"] == "embedded" else legend.epoch),
         "codes": merge_table(p["legend"], p["merge"]),
@@ -470,8 +468,8 @@ def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> 
                         if examples[verdict[0]] > EXAMPLES:
                             continue
                         split = "refused"
-                    elif rules.legend == PSEUDO and split == "train":
-                        patch["lulc"] = landcover.pseudo_categories(patch["opt"])
+                    elif rules.legend in PSEUDO and split == "train":
+                        patch["lulc"] = landcover.pseudo_categories(patch["opt"], rules.legend)
                     out[split].add(_stored(patch, rules), row + _category_shares(patch.get("lulc"), rules))
         (aside / "refused.json").write_text(json.dumps(refused))
 

@@ -144,7 +144,7 @@ def merges() -> str:
     categories = list(merge_table("hrlulc-v21.11", "four"))
     lines = [["product", "map of", *categories, "no category"], [":---"] * (len(categories) + 3)]
     for name, legend in LEGENDS.items():
-        if name != PSEUDO:
+        if name not in PSEUDO:
             table = merge_table(name, "four")
             rest = set(legend.names) - {code for codes in table.values() for code in codes}
             classes = [

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from s2olib.data.rasters import Grid
 
 IGNORE = 255  # the category of a pixel without land cover: losses and scores leave it out
-PSEUDO = "pseudo-false-colour"
+PSEUDO = {  # bands looked at for darkness, how dark is dark, how far from 0 the colour index must be
+    "pseudo-false-colour": (2, 50, 0.1),
+    "pseudo-natural-colour": (3, 40, 0.05),
+}
 OWN_LAYER = "igbp"  # the legend of the labels that SEN12MS itself brings
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
@@ -155,12 +158,15 @@ LEGENDS: dict[str, Legend] = {
         water=(17,),
         epoch="2016, at 500 m",
     ),
-    PSEUDO: Legend(
-        "colour rule on a false-colour composite (not land cover)",
-        _PSEUDO,
-        {code: CATEGORY_COLOURS[name] for code, name in _PSEUDO.items()},
-        {"four": {name: (code,) for code, name in _PSEUDO.items()}},
-    ),
+    **{
+        name: Legend(
+            f"colour rule on a {name.removeprefix('pseudo-')} image (not land cover)",
+            _PSEUDO,
+            {code: CATEGORY_COLOURS[category] for code, category in _PSEUDO.items()},
+            {"four": {category: (code,) for code, category in _PSEUDO.items()}},
+        )
+        for name in PSEUDO
+    },
 }
 
 
@@ -217,21 +223,23 @@ def merge_codes(codes: np.ndarray, table: Mapping[str, Sequence[int]]) -> np.nda
     return categories[codes]
 
 
-def pseudo_categories(opt: np.ndarray) -> np.ndarray:
-    """Four pseudo-categories of a false-colour composite (3, H, W) in 0..255, as codes (H, W) uint8.
+def pseudo_categories(opt: np.ndarray, legend: str) -> np.ndarray:
+    """Four pseudo-categories of an image (3, H, W) in 0..255 by its colour alone, as codes (H, W) uint8.
 
-    The legend is "pseudo-false-colour". The composite is OMBRIA's by its look: red = short-wave infrared, green = near
-    infrared, blue = red light. A pixel is *dark* (1) where both infrared bands stay below 50, as over water, shadow and
-    burnt ground; else *red-brown* (2) where (green − red) / (green + red), an index like NDMI, is below −0.1; *green*
-    (4) where it is above 0.1; *mixed* (3) between. Black (0, 0, 0) and not-a-number are no data (0).
+    "pseudo-false-colour" is for OMBRIA's composite, by its look short-wave infrared, near infrared and red: a pixel is
+    *dark* (1) where both infrared bands stay below 50, as over water, shadow and burnt ground; else *red-brown* (2)
+    where (second − first) / (second + first), an index like NDMI, is below −0.1; *green* (4) where it is above 0.1;
+    *mixed* (3) between. "pseudo-natural-colour" is the same of red, green and blue: dark where all three stay below 40,
+    and an index of ±0.05. Black (0, 0, 0) and not-a-number are no data (0).
 
     The rule sees colour alone: it is no land cover, and since it is made from the answer itself it may teach a
     discriminator in training but must never be an input or a score.
     """
-    red, green, blue = np.nan_to_num(opt.astype(np.float32))  # (H, W) each
-    index = (green - red) / np.maximum(green + red, 1)
-    codes = np.select([np.maximum(red, green) < 50, index < -0.1, index > 0.1], [1, 2, 4], 3)
-    return np.where((red == 0) & (green == 0) & (blue == 0), 0, codes).astype(np.uint8)
+    bands, dark, margin = PSEUDO[legend]
+    opt = np.nan_to_num(opt.astype(np.float32))
+    index = (opt[1] - opt[0]) / np.maximum(opt[1] + opt[0], 1)  # (H, W)
+    codes = np.select([opt[:bands].max(0) < dark, index < -margin, index > margin], [1, 2, 4], 3)
+    return np.where((opt == 0).all(0), 0, codes).astype(np.uint8)
 
 
 def jaxa_tile(lon: float, lat: float) -> str:
