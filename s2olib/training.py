@@ -96,7 +96,7 @@ class Parameters:
     mlp_ratio: float = 2.0
     crop_size: int | None = None
     l1_weight: float = 1.0
-    dsd_weight: float = 0.1
+    dsd_weight: float = 0.02
     gan_weight: float = 0.0
     ssim_weight: float = 0.0
     dsd_width: int = 32
