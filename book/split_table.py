@@ -1,0 +1,69 @@
+"""How much of a score is the split: the same networks tested on scenes left out, and on blocks of scenes trained on.
+
+Made from ``book/results/sen12`` and ``sen12-fold*`` (every scene tested once, by networks that never saw it) and
+``sen12-blocks`` (every scene in training too, test blocks sharing no pixel with it).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import results_table
+
+from s2olib import figures, records
+from s2olib.project import InputError
+from s2olib.statistics import blocks, cluster_interval
+
+METRICS = {"psnr": 2, "ssim": 3, "skill": 3}  # digits
+
+
+def read(folders: list[Path], run: str) -> pd.DataFrame:
+    """The test patches of one run over several folders; a patch tested twice is an error."""
+    patches = pd.concat([records.read_patches(folder / run) for folder in folders]).sort_values("id", ignore_index=True)
+    if patches["id"].duplicated().any():
+        raise InputError(f"{run}: patch {patches['id'][patches['id'].duplicated()].iloc[0]} is tested in two folds.")
+    return patches
+
+
+def cell(value: tuple[float, float, float], digits: int) -> str:
+    """``mean (low to high)``."""
+    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*value, d=digits).replace("-", "−")
+
+
+def render(results: Path) -> str:
+    """The two tables as MyST markdown: each way of splitting by itself, and both on the patches that they share."""
+    folds, inside = sorted([results / "sen12", *results.glob("sen12-fold*")]), [results / "sen12-blocks"]
+    whole, shared = [], []
+    for generator, (label, *_) in results_table.REPORTED.items():
+        run = records.run_name(generator, "dsd", 0)
+        apart, within = read(folds, run), read(inside, run)
+        for name, patches, folders in (("scenes left out", apart, folds), ("blocks", within, inside)):
+            links = ", ".join(f"{{doc}}`{f.name} <{results_table.page_of(f.name, run)}>`" for f in folders)
+            summary = records.summarise(patches)
+            scores = {
+                metric.upper() if metric != "skill" else metric: cell(tuple(summary[metric].values()), digits)
+                for metric, digits in METRICS.items()
+            }
+            row = {"generator": label, "test on": name, "patches": len(patches), "scenes": patches["group"].nunique()}
+            whole.append(row | scores | {"records": links})
+        both = apart.merge(within, on="id", suffixes=("", "_within"))
+        if len(both) < len(within):
+            raise InputError(f"{run}: the folds do not test every patch that {inside[0].name} tests.")
+        clusters = blocks(both)
+        row = {"generator": label, "patches": len(both)}
+        for metric in ("psnr", "ssim"):
+            digits, gain = METRICS[metric], both[f"{metric}_within"] - both[metric]
+            row[f"{metric.upper()}, left out"] = f"{both[metric].mean():.{digits}f}"
+            row[f"{metric.upper()}, blocks"] = f"{both[f'{metric}_within'].mean():.{digits}f}"
+            row[f"{metric.upper()}, gain"] = cell(cluster_interval(gain, clusters), digits)
+        one_colour = both["mse_mean_colour"], both["mse_mean_colour_within"]
+        left_out, within_psnr = (10 * np.log10(255**2 / mse).mean() for mse in one_colour)
+        row["mean colour, PSNR"] = f"{left_out:.2f}, {within_psnr:.2f}"
+        shared.append(row)
+    first = "SEN1-2 with scenes left out (three folds pooled) and with blocks of every scene, seed 0."
+    second = "Both on the patches that both test: what it is worth to have trained on other ground of the same scene."
+    return "\n\n".join(
+        [figures.metric_table(whole, first, "tab-split"), figures.metric_table(shared, second, "tab-split-shared"), ""]
+    )
