@@ -1,8 +1,12 @@
 """Labels made worse on purpose: coarser, other merges, another patch's."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from s2olib.data.labels import LabelledTriplets, most_frequent
 from s2olib.data.triplets import IGNORE, Triplets
@@ -46,9 +50,24 @@ def test_twelve_classes_from_the_same_data(dataset):
     assert len(b.unique()) > len(a.unique())
 
 
+def test_a_legend_of_your_own_can_be_merged_anew(build_synthetic, tmp_path):
+    root = build_synthetic(32, 32)
+    names = {code: f"class {code}" for code in range(1, 13)}
+    own = {"product": "mine", "names": names, "colours": dict.fromkeys(names, "#0072B2")}
+    own["merges"] = {"two": {"low": [1, 2, 3], "high": [*range(4, 13)]}}
+    (tmp_path / "own.yml").write_text(yaml.safe_dump(own, sort_keys=False))
+    info = json.loads((root / "dataset.json").read_text())
+    info["lulc"]["legend"] = str(tmp_path / "own.yml")
+    shutil.copytree(root, tmp_path / "set")
+    (tmp_path / "set/dataset.json").write_text(json.dumps(info))
+    data = LabelledTriplets(tmp_path / "set", "train", label_merge="two")
+    codes = np.load(root / "train/lulc.npy")[0]
+    assert data.categories == ["low", "high"] and np.array_equal(data[0]["lulc"], np.where(codes > 3, 1, 0))
+
+
 def test_labels_that_cannot_be_had_are_named(build_synthetic):
     root = build_synthetic(32, 32)
-    with pytest.raises(InputError, match="label_merge 'three'"):
+    with pytest.raises(InputError, match="no merge 'three': choose one of four, twelve"):
         LabelledTriplets(root, "train", label_merge="three")
     (root / "train" / "lulc.npy").unlink()
     with pytest.raises(InputError, match=r"no lulc\.npy"):

@@ -174,7 +174,7 @@ def test_the_estimate_counts_what_will_be_done(small):
         ({"dsd_schedule": "never"}, "dsd_schedule"),
         ({"dsd_schedule": "frozen", "dsd_warmup": 2}, "dsd_warmup"),
         ({"devices": 3}, "devices"),
-        ({"label_merge": "five"}, "label_merge 'five' is unknown .*twelve"),
+        ({"label_merge": "five"}, "no merge 'five': .*twelve"),
         ({"generator": "vgg"}, "vgg"),
         ({"dataset_root": "/nowhere"}, "nowhere"),
         ({"crop_size": 4096}, "crop_size"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2olib.data.landcover import LEGENDS, merge_table
+from s2olib.data.landcover import merge_table
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
 
@@ -38,13 +38,9 @@ class LabelledTriplets(Triplets):
         if (label_merge or label_size_m or label_permutation) and not self.has_lulc:
             raise InputError(f"{self.folder} has no lulc.npy: labels cannot be merged, coarsened or permuted.")
         if label_merge:
-            legend = self.info["lulc"]["legend"]
-            if label_merge not in LEGENDS[legend].merges:
-                known = ", ".join(LEGENDS[legend].merges)
-                raise InputError(f"label_merge {label_merge!r} is unknown for the legend {legend}: there are {known}.")
+            self._merge = merge_table(self.info["lulc"]["legend"], label_merge)
             self.info["lulc"]["merge"] = label_merge
-            self._merge = merge_table(legend, label_merge)
-            self.categories = list(LEGENDS[legend].merges[label_merge])
+            self.categories = list(self._merge)
             self.num_classes = len(self.categories)
         self.cell = 1  # pixels
         if label_size_m:
