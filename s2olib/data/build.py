@@ -217,7 +217,7 @@ def build(
     with _space_for(root) as folder, writing(root) as aside:
         _run(parts, rules, folder, executor, workers)
         try:
-            counts, judged = _join(folder, list(parts), aside, _categories(parameters), refused)
+            windows, judged = _join(folder, list(parts), aside, _categories(parameters), refused)
         except InputError:  # the parts are as they should be, but not what was meant
             shutil.rmtree(folder)
             raise
@@ -233,8 +233,8 @@ def build(
             "opt": opt,
             "lulc": _lulc(parameters),
             "dates": _dates(source, scenes),
-            "counts": counts,
-            "unique_area_km2": {name: unique_area(aside, name) for name in SPLITS},
+            "counts": {name: len(windows[name]) for name in SPLITS},
+            "unique_area_km2": {name: unique_area(windows[name]) for name in SPLITS},
             "refused": sorted(judged, key=lambda r: r["id"]),
             "inputs": inputs,
             "fingerprint": fingerprint(*(aside / name for name in SPLITS)),
@@ -475,7 +475,7 @@ def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> 
 
 
 def _join(folder: Path, parts: list[str], root: Path, categories: list[str], refused: list[dict]):
-    """Put finished parts together in order, and check the whole: patches by split, and all that was refused."""
+    """Put finished parts together in order, and check the whole: windows by split, and all that was refused."""
     kept = Counter()
     with ExitStack() as stack:
         out = {name: stack.enter_context(_Split(root / name, categories)) for name in (*SPLITS, "refused")}
@@ -488,16 +488,14 @@ def _join(folder: Path, parts: list[str], root: Path, categories: list[str], ref
                 examples += [refusal["id"]] if kept[refusal["reason"]] <= EXAMPLES else []
             out["refused"].append(folder / part / "refused", examples)
             refused = refused + judged
-    counts = {name: out[name].count for name in SPLITS}
     for name in SPLITS:
-        if not counts[name]:
+        if not out[name].count:
             reasons = Counter(r["reason"] for r in refused).most_common(3)
             raise InputError(
                 f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
                 "loosen the limits or split otherwise"
             )
-    check_separation(root)
-    return counts, refused
+    return check_separation(root), refused
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):

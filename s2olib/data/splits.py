@@ -240,33 +240,32 @@ def _on_disk(dataset_root: Path, split: str) -> list[list[Window]]:
     return list(scenes.values())
 
 
-def check_separation(dataset_root: str | Path) -> None:
-    """Prove from what was written that no two patches of different splits touch.
+def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
+    """Prove from what was written that no two patches of different splits touch; returns each split's windows.
 
     Patches without geography are compared by row and column within their scene, and by content: benchmarks repeat
     images, or cut them with an overlap of half, so no quarter of one may be in another split. Raises InputError naming
     two patches.
     """
-    root = resolve(dataset_root)
-    scenes = [scene for split in SPLITS for scene in _on_disk(root, split)]
-    seen: dict[bytes, Window] = {}
+    scenes = {split: _on_disk(resolve(dataset_root), split) for split in SPLITS}
     for strong, weak in STRONGER:
-        for kept, others in _close(scenes, strong, weak, 0):
+        for kept, others in _close(scenes[strong] + scenes[weak], strong, weak, 0):
             distances = _distances([w.grid for w in kept], [w.grid for w in others])
             if distances.min() <= TOUCH:
                 i, j = np.unravel_index(distances.argmin(), distances.shape)
                 raise InputError(
                     f"{strong} patch '{kept[i].id}' touches {weak} patch '{others[j].id}': the split leaks"
                 )
-
+    seen: dict[bytes, Window] = {}
+    windows = {split: [w for scene in scenes[split] for w in scene] for split in SPLITS}  # in the arrays' order
     for split in SPLITS:
-        _check_content(root, split, seen)
+        _check_content(resolve(dataset_root) / split, windows[split], seen)
+    return windows
 
 
-def _check_content(root: Path, split: str, seen: dict[bytes, Window]) -> None:
+def _check_content(folder: Path, windows: list[Window], seen: dict[bytes, Window]) -> None:
     """Compare a split's quarters of patches without geography with those `seen`, and add them."""
-    windows = [w for scene in _on_disk(root, split) for w in scene]  # the arrays' order: scenes are written one by one
-    opt = np.load(root / split / "opt.npy", mmap_mode="r")  # (N, 3, P, P)
+    opt = np.load(folder / "opt.npy", mmap_mode="r")  # (N, 3, P, P)
     half = opt.shape[-1] // 2
     for window, patch in zip(windows, opt, strict=True):
         for row, column in np.ndindex(2, 2) if window.grid.crs is None else ():
@@ -274,20 +273,20 @@ def _check_content(root: Path, split: str, seen: dict[bytes, Window]) -> None:
             if part.std() < 2:  # empty, and equal to anything empty
                 continue
             twin = seen.setdefault(hashlib.sha256(part.tobytes()).digest(), window)
-            if twin.split != split:
+            if twin.split != window.split:
                 raise InputError(
-                    f"{twin.split} patch '{twin.id}' shares pixels with {split} patch '{window.id}': the split leaks, "
-                    "put both in one split"
+                    f"{twin.split} patch '{twin.id}' shares pixels with {window.split} patch '{window.id}': the split "
+                    "leaks, put both in one split"
                 )
 
 
-def unique_area(dataset_root: str | Path, split: str) -> float | None:
-    """Ground area in km² under a split's patches, each place counted once per CRS; None without geography.
+def unique_area(windows: list[Window]) -> float | None:
+    """Ground area in km² under patches, each place counted once per CRS; None without geography.
 
     The union of the boxes in their CRS, times the true area of a pixel (by the equal-area EPSG:6933) over its area in
     the CRS.
     """
-    windows = [w for scene in _on_disk(resolve(dataset_root), split) for w in scene if w.grid.crs]
+    windows = [w for w in windows if w.grid.crs]
     if not windows:
         return None
     total = 0.0
