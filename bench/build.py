@@ -3,8 +3,10 @@
     python bench/build.py [--copies 18] [--workers 1 2] [--record FILE.json]
 
 The archive is the synthetic one, each scene under many numbers (hard links, so that reading comes from memory and the
-processor decides). The loop opens each patch, warps land cover onto it, judges it and saves it; the build does the same
-for the same windows, scene by scene. Land-cover tiles have a product's full size, one degree and 12000 x 12000 pixels,
+processor decides). The loop opens each patch, warps land cover onto it, judges it and saves it. The build does so for
+as many windows, scene by scene, reading the same bands, and more that the loop does not: it pairs files by every
+header, checks units, the order of VV and VH and that neighbours agree, places land cover exactly, proves the split and
+takes a hash of what it wrote. Land-cover tiles have a product's full size, one degree and 12000 x 12000 pixels,
 in compressed rows; what lies around the scenes repeats them. Each runs in a process of its own, whose peak memory is
 its own resident set plus the largest worker's, times the workers. Other work on the machine slows everything down: the
 load is printed, and the processor's time.

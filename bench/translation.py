@@ -3,10 +3,10 @@
     python bench/translation.py [--size 896] [--memory 2048 8192] [--width 24] [--pairs 3] [--record FILE.json]
 
 The scenes are noise, written to a temporary folder; the networks are untrained, of `--width`: neither changes the
-arithmetic. *Seams*: the gradient across tile edges over that nearby, and over that in the same places when tiles end
-elsewhere, which leaves content out. *Throughput*: pixels of scene a second, counted with their overlap, over the rate
-of the bare network on the same tiles, in turns. *Memory*: the peak of a process of its own, for a small scene and a
-large one. *Resume*: a process that is killed twice, then left alone, against one that never was.
+arithmetic. *Seams*: the gradient across tile edges over that beside them, and over that in the same places when tiles
+end elsewhere, which leaves content out. *Throughput*: pixels of scene a second, counted with their overlap, over the
+rate of the bare network on the same tiles, in turns. *Memory*: the peak of a process of its own, for a small scene and
+a large one. *Resume*: a process that is killed twice, then left alone, against one that never was.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def seams(scene: Path, weights: Path, folder: Path) -> tuple[float, float]:
         other = translation.tile_edges(length, 704, 192)
         edges = [edge for edge in translation.tile_edges(length, **TILES) if edge not in other]
         for i, image in enumerate(images):
-            total[i] += np.abs(np.diff(image, axis=axis)).mean((0, 3 - axis))[np.array(edges) - 1].sum()
+            total[i] += translation.gradient(image, axis)[edges].sum()
     return translation.seam_ratio(images[0], **TILES), float(total[0] / total[1])
 
 

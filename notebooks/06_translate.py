@@ -36,6 +36,7 @@ overlap: int = 128
 device: str = "auto"
 
 # %%
+import json
 import resource
 from dataclasses import replace
 
@@ -46,14 +47,20 @@ from rasterio.windows import Window
 from rio_cogeo import cog_validate
 
 from s2olib import figures, records
-from s2olib.data import embedded
+from s2olib.data import embedded, sar
 from s2olib.project import resolve
-from s2olib.translation import seam_ratio, tile_edges, translate
+from s2olib.translation import gradient, seam_ratio, tile_edges, translate
 
 figures.use_style()
 run = resolve(run_root) / records.run_name(generator, tag, seed)
 folder = resolve(run_root) / "translation"
 folder.mkdir(parents=True, exist_ok=True)
+
+
+def scaled(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Values (C, H, W) as pictures take them: limits per band become −1 and 1."""
+    return (values - low[:, None, None]) / (high - low)[:, None, None] * 2 - 1
+
 
 # %% [markdown]
 # ## The scene
@@ -67,16 +74,16 @@ if not scene:
     place = next(place for place in embedded.scenes() if place.name == "Mikuni")
     land = embedded.make_scene(replace(place, shape=(1680, 1680)))
     inner = np.s_[:, embedded.FRAME : -embedded.FRAME, embedded.FRAME : -embedded.FRAME]
-    sar, opt = land["s1"][inner], land["s2"][[3, 2, 1]][inner] / 10000
-    sar[:, :200, :300] = np.nan  # what no pass has seen must stay empty
+    decibels, reflectance = land["s1"][inner], land["s2"][[3, 2, 1]][inner] / 10000
+    decibels[:, :200, :300] = np.nan  # what no pass has seen must stay empty
     profile = {"driver": "GTiff", "count": 2, "height": 1664, "width": 1664, "dtype": "float32", "nodata": np.nan}
     with rasterio.open(
         folder / "synthetic-mikuni.tif", "w", **profile, crs=place.crs, transform=place.transform
     ) as file:
-        file.write(sar)
+        file.write(decibels)
         file.descriptions = ("VV", "VH")
 source = resolve(scene) if scene else folder / "synthetic-mikuni.tif"
-with rasterio.open(source) as file:
+with sar.opened(source) as file:
     print(f"{file.width} x {file.height} pixels, {file.count} bands, {file.crs}")
 
 # %% [markdown]
@@ -102,19 +109,20 @@ print(f"bands {', '.join(report['bands'])}; {report['valid']:.1%} of the pixels 
 # rest. Its grid is the input's, its mask says where there was nothing to translate, its tags say what made it.
 
 # %% tags=["nbval-check-output"]
-with rasterio.open(source) as given, rasterio.open(result) as made:
+with sar.opened(source) as given, rasterio.open(result) as made:
     assert (made.crs, made.transform, made.shape) == (given.crs, given.transform, given.shape)
     print(made.tags()["TIFFTAG_IMAGEDESCRIPTION"])
     print("overviews", made.overviews(1), "tags", ", ".join(sorted(made.tags())))
+    limits = json.loads(made.tags()["NORMALISATION"])["opt"]["limits"]  # in reflectance, or grey levels
+    shown = np.array(limits if output == "reflectance" else [[0, 255]] * 3).T / made.scales[0]  # black and white
 assert cog_validate(result, strict=True)[0]
 
 # %% mystnb={"figure": {"caption": "The whole scene, read from its overviews. Grey: no data.", "name": "fig-scene"}, "image": {"alt": "Map of the translated scene with scale bar and north arrow"}}
 with rasterio.open(result) as made:
     scale = max(1, max(made.shape) // 1000)
     shape = (made.height // scale, made.width // scale)
-    full = 255 if output == "8-bit" else 3000  # reflectance 0.3
-    small = np.clip(made.read((1, 2, 3), out_shape=(3, *shape)) * (255 / full), 0, 255)
-    picture = np.concatenate([small, made.dataset_mask(out_shape=shape)[None]]).astype(np.uint8).transpose(1, 2, 0)
+    small = figures.opt_picture(scaled(made.read((1, 2, 3), out_shape=(3, *shape)), *shown))
+    picture = np.dstack([small, made.dataset_mask(out_shape=shape)])
     figure = figures.scene_map(picture, made.bounds, made.crs)
     figure.axes[0].set_title(f"{source.stem}, translated by {generator}")
 
@@ -127,52 +135,48 @@ with rasterio.open(result) as made:
 # The corner of four tiles is in the middle of the picture. Can you find it?
 
 # %%
-with rasterio.open(source) as given, rasterio.open(result) as made:
+with sar.opened(source) as given, rasterio.open(result) as made:
     rows, columns = (tile_edges(length, tile_size, overlap) for length in made.shape)
     row, column = (edges[len(edges) // 2] if edges else 0 for edges in (rows, columns))
     size = min(320, *made.shape)
     window = Window(max(0, column - size // 2), max(0, row - size // 2), size, size)
-    radar = given.read(window=window)[:2]
-    low, high = np.nanquantile(radar, [0.02, 0.98], axis=(1, 2), keepdims=True)
-    colours = made.read((1, 2, 3), window=window) * (255 / full)
-views = {
-    "SAR": figures.sar_picture((radar - low) / (high - low) * 2 - 1),
-    "generated": np.clip(colours, 0, 255).astype(np.uint8).transpose(1, 2, 0),
-}
-display(HTML(figures.swipe(*views.values(), "SAR, stretched", "generated, not observed")))
+    radar = given.read(report["indexes"], window=window)
+    colours = made.read((1, 2, 3), window=window)
+views = scaled(radar, *np.nanquantile(radar, [0.02, 0.98], axis=(1, 2))), scaled(colours, *shown)
+pictures = figures.sar_picture(views[0]), figures.opt_picture(views[1])
+display(HTML(figures.swipe(*pictures, "SAR, stretched", "generated, not observed")))
 
 # %% [markdown]
 # Eyes forgive; a measure does not. Across every line where a tile begins, ends, or begins or ends to fade, we take the
-# mean step between neighbouring pixels, and divide it by that of lines nearby where nothing of the kind happens. 1 is
-# seamless. (Nearby means at the same phase: strided layers and windows leave a fine grid on any image, tiled or not.)
+# mean step between neighbouring pixels, and divide it by that of the lines a few pixels beside it, where nothing of the
+# kind happens. 1 is seamless.
 
 # %%
 with rasterio.open(result) as made:
     ratio = seam_ratio(made.read((1, 2, 3)), tile_size, overlap)
-print(f"gradient across tile edges / nearby: {ratio:.3f}")
-# The land's own lines move this by some percent: below, a measure without land.
+print(f"gradient across tile edges / beside them: {ratio:.3f}")
 
 # %% [markdown]
 # ## Where the network is unsure
 #
 # A radar image that is mirrored or moved by four pixels shows the same land. Where the colours change when we do that,
 # the network decides by accident. On request the translation adds this spread as a band: the standard deviation over
-# four flips, each with and without a shift. It costs eight more passes, so we ask for it on a part alone, whose optical
+# four flips, each with and without a shift. It costs seven more passes, so we ask for it on a part alone, whose optical
 # image we know.
 
 # %% mystnb={"figure": {"caption": "Generated, its spread over flips and shifts, and its error: brighter is more.", "name": "fig-spread"}, "image": {"alt": "Generated image, uncertainty band and error"}}
 if not scene:
     part = np.s_[:, 704:1216, 704:1216]
     with rasterio.open(folder / "part.tif", "w", **profile | {"height": 512, "width": 512}) as file:
-        file.write(sar[part])
+        file.write(decibels[part])
         file.descriptions = ("VV", "VH")
     translate(folder / "part.tif", folder / "spread.tif", run, **options | {"output": "8-bit"}, uncertainty=True)
     with rasterio.open(folder / "spread.tif") as made:
         colours, spread = made.read((1, 2, 3)), made.read(4) * made.scales[3]
-    observed = np.clip(opt[part] / 0.3, 0, 1) * 255
-    error = np.sqrt(((colours - observed) ** 2).mean(0))
+    observed = figures.opt_picture(scaled(reflectance[part], *np.array(limits).T))
+    error = np.sqrt(((colours - observed.transpose(2, 0, 1).astype(float)) ** 2).mean(0))
     bright = [np.uint8(255 * np.clip(layer / np.quantile(layer, 0.98), 0, 1)) for layer in (spread, error)]
-    pictures = [np.uint8(observed).transpose(1, 2, 0), colours.transpose(1, 2, 0)]
+    pictures = [observed, colours.transpose(1, 2, 0)]
     pictures += [np.repeat(layer[..., None], 3, 2) for layer in bright]
     figure = figures.comparison([dict(zip(("optical", "generated", "spread", "error"), pictures, strict=True))], wrap=2)
 
@@ -193,10 +197,7 @@ if not scene:
     with rasterio.open(result) as made:
         tiled = made.read((1, 2, 3), window=Window(704, 704, 512, 512))
     inside = [edge - 704 for edge in tile_edges(1664, tile_size, overlap) if 768 <= edge <= 1152]
-    steps = [
-        sum(np.abs(np.diff(x.astype(float), axis=a)).mean((0, 3 - a))[np.array(inside) - 1].sum() for a in (1, 2))
-        for x in (tiled, colours)
-    ]
+    steps = [sum(gradient(image, axis)[inside].sum() for axis in (1, 2)) for image in (tiled, colours)]
     print(f"gradient across tile edges / in the same places without them: {steps[0] / steps[1]:.3f}")
     assert abs(steps[0] / steps[1] - 1) < 0.02
 

@@ -43,7 +43,8 @@ from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, w
 
 BLOCK = 128  # pixels of the unfinished raster's blocks
 NOTICE = "Generated from SAR, not an observation"
-PERIOD = 64  # pixels: the phases of a U-Net of six levels, and of every window
+BESIDE = range(2, 9)  # pixels
+PERIOD = 16  # pixels: two windows of the transformers, four levels of the U-Net
 SHIFT = 4  # pixels: half a window of the transformers, an odd phase of the U-Net's deeper levels
 CACHE = 64  # MB of GDAL's blocks; by default a twentieth of the machine's memory
 
@@ -80,9 +81,10 @@ def translate(
         device: "auto", "cpu", "cuda" or "cuda:1". precision: "float32", "bfloat16", or "auto": bfloat16 on a GPU
             that has it, where it moves the image of noise by less than a grey level on average.
 
-    Returns what was done: `width`, `height`, `valid` (share), `seconds` of this call, `units`, `bands`, `batch_size`,
-    `precision` and `notes`, sentences about what was assumed. The same input gives the same file on one day and device,
-    interrupted or not. Unfinished work lies beside `target` in a folder that the same call goes on from.
+    Returns what was done: `width`, `height`, `valid` (share), `seconds` of this call, `units`, `bands` and their
+    1-based `indexes`, `batch_size`, `precision` and `notes`, sentences about what was assumed. The same input gives the
+    same file on one day and device, interrupted or not. Unfinished work lies beside `target` in a folder that the same
+    call goes on from.
 
     Raises `InputError` before any work for input that cannot be used; and when writing fails, for instance on a full
     disk. `target` appears only when it is whole.
@@ -135,6 +137,7 @@ def translate(
             "seconds": time.perf_counter() - started,
             "units": scene.units,
             "bands": [file.descriptions[i - 1] or str(i) for i in scene.indexes],
+            "indexes": scene.indexes,
             "batch_size": engine.batch_size,
             "precision": str(engine.dtype).removeprefix("torch."),
             "notes": list(scene.notes),
@@ -227,8 +230,9 @@ class _Engine:
             image = self.network(sar).float()
             if not self.uncertainty:
                 return image
-            mean, square = torch.zeros_like(image), torch.zeros_like(image)
-            for number, (flip, shift) in enumerate(product(((), (2,), (3,), (2, 3)), (0, SHIFT)), 1):
+            mean, square = image.clone(), torch.zeros_like(image)
+            views = list(product(((), (2,), (3,), (2, 3)), (0, SHIFT)))  # the first is the image as it is
+            for number, (flip, shift) in enumerate(views[1:], 2):
                 moved = F.pad(sar.flip(flip), (shift, 0, shift, 0), mode="reflect")
                 other = self.network(moved).float()[..., shift:, shift:].flip(flip)
                 change = other - mean  # Welford's running variance
@@ -379,21 +383,29 @@ def tile_edges(length: int, tile_size: int, overlap: int) -> list[int]:
     return sorted(edges - {length})
 
 
-def seam_ratio(image: np.ndarray, tile_size: int, overlap: int) -> float:
-    """Mean gradient of an image (C, H, W) across its `tile_edges` over that nearby: 1 without seams.
+def gradient(image: np.ndarray, axis: int) -> np.ndarray:
+    """Mean step of an image (C, H, W) onto each line along an axis from the line before it; 0 for the first."""
+    steps = np.diff(image.astype(np.float32), axis=axis, prepend=image.take([0], axis))
+    return np.abs(steps).mean((0, 3 - axis))
 
-    Strided networks and windows leave a fine pattern of their own on any image, tiled or not. An edge is therefore
-    compared with the nearest four places at the same phase of `PERIOD`. NaN for an image of one tile.
+
+def seam_ratio(image: np.ndarray, tile_size: int, overlap: int) -> float:
+    """Mean gradient of an image (C, H, W) across its `tile_edges` over that beside them: 1 without seams.
+
+    Beside an edge are the lines `BESIDE` pixels before and behind it that are no edges themselves: near enough to
+    cross the same land. What is left of content cancels over the edges of both directions, if there are many. Strided
+    layers and windows leave a fine grid on any image, tiled or not: each line counts relative to the mean of all lines
+    at its phase of `PERIOD` that are no edges. NaN for an image of one tile.
     """
     total = np.zeros(2)
     for axis in (1, 2):
-        edges = tile_edges(image.shape[axis], tile_size, overlap)
-        gradient = np.abs(np.diff(image.astype(np.float32), axis=axis)).mean((0, 3 - axis))  # [i - 1] is across i
-        places = np.setdiff1d(np.arange(1, image.shape[axis]), edges)
+        lines, steps = np.arange(image.shape[axis]), gradient(image, axis)
+        edges = tile_edges(len(lines), tile_size, overlap)
+        inner = np.setdiff1d(lines[1:], edges)
+        for phase in range(PERIOD) if edges else ():
+            steps[phase::PERIOD] /= steps[inner[inner % PERIOD == phase]].mean()
         for edge in edges:
-            alike = places[places % PERIOD == edge % PERIOD]
-            near = alike[np.argsort(np.abs(alike - edge), kind="stable")[:4]]
-            total += gradient[edge - 1], gradient[near - 1].mean()
+            total += steps[edge], steps[inner[np.isin(np.abs(inner - edge), BESIDE)]].mean()
     return float(total[0] / total[1]) if total[1] else math.nan
 
 

@@ -1,12 +1,14 @@
 """Your own pairs: pairing, units, warping and averaging."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from test_archive import ORIGIN, tif
 
-from s2olib.data.rasters import area_mean, folder_scenes, majority
+from s2olib.data.rasters import Header, area_mean, folder_scenes, majority, sar_bands
 from s2olib.project import InputError
 
 RNG = np.random.default_rng(3)
@@ -60,6 +62,21 @@ def test_sar_is_warped_in_power_onto_the_optical_grid(tmp_path):
     assert read[10] == pytest.approx(-20, abs=1e-3) and read[30] == pytest.approx(-10, abs=1e-3)
     assert read[24] == pytest.approx(10 * np.log10((0.01 + 0.1) / 2), abs=0.01)  # −12.6 dB; the mean of dB would be −15
     assert folder_scenes(*folders, grid="sar")[0].grid.transform.c == ORIGIN[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("Sigma0_VH", "Sigma0_VV_dB"), {"VV": 2, "VH": 1}),
+        (("hh", "hv"), {"HH": 1, "HV": 2}),
+        ((None, "savvy"), {"VV": 1, "VH": 2}),
+        (("VV", "vv/vh", "VH"), {"VV": 1, "VH": 3}),
+        (("Gamma0_VH",), {"VH": 1}),
+        (("intensity",), {"INTENSITY": 1}),
+    ],
+)
+def test_polarisations_are_read_off_names(names, found):
+    assert sar_bands(Path("a.tif"), Header(None, len(names), "float32", names)) == found
 
 
 def test_offset_of_newer_level_2a(tmp_path):

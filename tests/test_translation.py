@@ -214,6 +214,20 @@ def test_the_uncertainty_band_is_the_spread_and_changes_no_colour(tmp_path, weig
     assert (grey[3] == 0).all() and cog_validate(tmp_path / "spread.tif", strict=True)[0]
 
 
+def test_the_spread_is_that_of_eight_views_each_seen_once(shallow):
+    seen = []
+    hook = shallow.register_forward_hook(lambda network, given, image: seen.append(image))
+    config = {"sar": {"bands": ["VV", "VH"], "limits": [[-1, 1]] * 2}, "opt": {"limits": [[0, 0.3]] * 3}}
+    chosen = {"precision": "float32", "device": "cpu", "uncertainty": True, "output": "8-bit", "batch_size": 1}
+    sar = torch.randn(1, 2, 32, 32)
+    made = translation._Engine(shallow, config, chosen, 32)(sar)
+    hook.remove()
+    flips = ((), (), (2,), (2,), (3,), (3,), (2, 3), (2, 3))
+    views = torch.stack([view[..., -32:, -32:].flip(flip) for view, flip in zip(seen, flips, strict=True)])
+    torch.testing.assert_close(made[:, :3], views[0])
+    torch.testing.assert_close(made[:, 3], views.std(0, correction=0).mean(1))
+
+
 def test_ground_control_points_become_a_grid(tmp_path, weights, sar):
     """The points span a turned rectangle; a bright pixel must land where they say that it lies."""
     corners = [(0, 0, 136.00, 36.05), (0, 430, 136.05, 36.06), (500, 0, 135.99, 36.00), (500, 430, 136.04, 36.01)]
@@ -228,13 +242,36 @@ def test_ground_control_points_become_a_grid(tmp_path, weights, sar):
     assert (west, south, east, north) == pytest.approx((135.99, 36.00, 136.05, 36.06), abs=2e-3)
 
 
-def test_seams_are_measured():
-    rng = np.random.default_rng(0)
-    image = rng.normal(size=(3, 1000, 1000))
-    assert seam_ratio(image, 256, 64) == pytest.approx(1, abs=0.02)
-    for start in translation.starts(1000, 256, 64)[1:]:
-        image[:, :, start:] += 3
-    assert seam_ratio(image, 256, 64) > 1.05
+def test_seams_are_measured_whatever_grid_the_network_leaves():
+    land = np.random.default_rng(0).normal(size=(3, 1000, 1000)) * np.linspace(0.2, 2, 1000)  # steeper to the right
+    for grid in (0, 3 * (np.arange(1000) % 16 < 8), 3 * (np.arange(1000) % 4 == 1)):
+        image = land + grid
+        assert seam_ratio(image, 256, 64) == pytest.approx(1, abs=0.015)
+        for start in translation.starts(1000, 256, 64)[1:]:
+            image[:, :, start + 32 :] += 2
+            image[:, start + 32 :] += 2
+        assert seam_ratio(image, 256, 64) > 1.03
+    assert np.isnan(seam_ratio(land[:, :200, :200], 256, 64))
+
+
+NETWORKS = {
+    "unet": {"embed_dim": 8, "levels": 4},
+    "hat": {"embed_dim": 8, "depths": (1,), "num_heads": (2,)},
+    "s2oformer": {"embed_dim": 8, "depths": (1, 1), "num_heads": (2, 2)},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_generator_leaves_seams(tmp_path, scene, name):
+    torch.manual_seed(0)
+    network = create_generator(name, in_channels=2, out_channels=3, **NETWORKS[name])
+    for parameter in network.parameters():
+        if parameter.ndim > 1:  # as they begin, the U-Net's image is flat
+            torch.nn.init.xavier_normal_(parameter)
+    translate(scene, tmp_path / "out.tif", make_weights(tmp_path / name, network), **SMALL)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        image = file.read()
+    assert image.std() > 5 and 0.98 < seam_ratio(image, **SMALL) <= 1.02
 
 
 GREY = {"pixels": np.arange(256, dtype=np.uint8).reshape(1, 16, 16), "names": ("VH",)}
@@ -250,6 +287,7 @@ GREY = {"pixels": np.arange(256, dtype=np.uint8).reshape(1, 16, 16), "names": ("
         ),
         ({"names": ("HH", "HV")}, [], "has 2 bands .HH, HV.; the weights ask for 2 .VV, VH."),
         ({"names": ("a", "b")}, ["--bands", "VV,VH"], "no band 'VV'"),
+        ({"names": ("VH", "VV")}, [], "looks swapped: its VH is 7.* dB above VV"),
         ({}, ["--bands", "1"], "1 bands are given"),
         ({}, ["--sar-units", "linear"], "declared 'linear' but holds values from -.*set sar_units to 'dB'"),
         ({}, ["--sar-units", "decibel"], "'decibel' is unknown"),

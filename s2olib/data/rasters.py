@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ WEDGE = 33  # pixels
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 RGB = ("red", "green", "blue")
 COLOURS = {"RED": "B4", "GREEN": "B3", "BLUE": "B2"}  # Sentinel-2's names of them
+POLARISATIONS = ("VV", "VH", "HH", "HV")
 L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 L2A = tuple(name for name in L1C if name != "B10")
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
@@ -149,9 +151,10 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     names = {path: path.relative_to(cache.parent).as_posix() for path in files}
     states = {path: [(stat := path.stat()).st_size, stat.st_mtime_ns] for path in files}
     todo = [path for path in files if known.get(names[path], [])[:2] != states[path]]
-    pool = ThreadPoolExecutor()  # most of the time is waiting for the disk
+    # Most of the time is waiting for the disk. GDAL's settings are a thread's own and end with it.
+    pool = ThreadPoolExecutor(initializer=rasterio.Env(**GDAL).__enter__)
     try:
-        found = tqdm(pool.map(_header, todo), total=len(todo), desc="headers", unit="file", leave=False)
+        found = tqdm(pool.map(header, todo), total=len(todo), desc="headers", unit="file", leave=False)
         for path, head in zip(todo, found, strict=True):
             crs, (height, width) = head.grid.crs and head.grid.crs.to_string(), (head.grid.height, head.grid.width)
             known[names[path]] = [*states[path], crs, head.grid.transform[:6], height, width]
@@ -166,11 +169,6 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
         crs, place, height, width, count, dtype, bands = known[names[path]][2:]
         heads[path] = Header(Grid(crs and _crs(crs), Affine(*place), height, width), count, dtype, tuple(bands))
     return heads
-
-
-def _header(path: Path) -> Header:
-    with rasterio.Env(**GDAL):  # of this thread
-        return header(path)
 
 
 def _named(name: str | None) -> str:
@@ -201,20 +199,26 @@ def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tup
     return tuple(list(names).index(band) + 1 for band in asked)
 
 
+def polarisation(name: str | None) -> str:
+    """The polarisation that a band's name holds as a word ("Sigma0_VV", "vh"); empty for none or several."""
+    found = {word for word in re.split("[^A-Z]+", (name or "").upper()) if word in POLARISATIONS}
+    return found.pop() if len(found) == 1 else ""
+
+
 def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) -> dict[str, int]:
     """Polarisations and their 1-based places: by description where the file names them, else VV, VH in this order.
 
     Without `wanted` it is all there are; a single band without a name, or a grey image in three channels, is "SAR".
     Raises InputError, naming the file, where one is missing.
     """
-    names = [(name or "").strip().upper() for name in found.names]
-    if {"VV", "VH"} & set(names):
-        there = {name: names.index(name) + 1 for name in ("VV", "VH") if name in names}
+    kinds = [polarisation(name) for name in found.names]
+    if any(kinds):
+        there = {kind: kinds.index(kind) + 1 for kind in POLARISATIONS if kind in kinds}
     elif found.count == 2:
         there = {"VV": 1, "VH": 2}
     elif found.count in (1, 3):
-        own = names[0] if found.count == 1 and names[0] else "SAR"
-        there = {wanted[0] if wanted and len(wanted) == 1 else own: 1}
+        own = (found.names[0] or "").strip().upper() if found.count == 1 else ""
+        there = {wanted[0] if wanted and len(wanted) == 1 else own or "SAR": 1}
     else:
         raise InputError(f"'{path}' has {found.count} bands without names: SAR is one (VV or VH) or two (VV, VH)")
     for name in wanted or ():
@@ -378,9 +382,9 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
     return np.maximum(opt - offset, 0)
 
 
-def _read_pair(paths, bands, target: Grid, sar_units: str, opt_units: str, opt_offset: float, legend: str, boxes=None):
-    path, (polarisations, colours) = paths["s1"], bands
-    sar, source = read_bands(path, tuple(polarisations.values())), header(path).grid
+def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str, opt_offset, legend: str, boxes=None):
+    path, source, (polarisations, colours) = paths["s1"], heads["s1"].grid, bands
+    sar = read_bands(path, tuple(polarisations.values()))
     check_units(sar, sar_units, path)
     if sar_units == "8-bit":
         sar = warp(sar, source, target)
@@ -394,7 +398,7 @@ def _read_pair(paths, bands, target: Grid, sar_units: str, opt_units: str, opt_o
     check_units(opt, opt_units, path)
     opt = remove_offset(optical_no_data(opt, opt_units), opt_offset, path)
     codes = codes_on(paths["lulc"], target, legend) if "lulc" in paths else None
-    return sar, warp(opt, header(path).grid, target), codes
+    return sar, warp(opt, heads["s2"].grid, target), codes
 
 
 def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
@@ -497,7 +501,7 @@ def folder_scenes(
                 f"'{paths['s1']}' has the SAR bands {', '.join(sar)} where others have {', '.join(scenes[0].sar_bands)}"
             )
         offset = float(row.get("opt_offset") or opt_offset)
-        read = partial(_read_pair, paths, bands, target, sar_units, opt_units, offset, legend)
+        read = partial(_read_pair, paths, heads, bands, target, sar_units, opt_units, offset, legend)
         date = _iso(row.get("date") or row.get("s2_date") or "", row["id"], pairs_csv)
         extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
         scenes.append(Scene(row["id"], target, tuple(paths.values()), read, tuple(sar), **extra))

@@ -6,7 +6,6 @@ What can be told from the file is told from it and said; what cannot is refused 
 from __future__ import annotations
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,15 +19,10 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from scipy import ndimage
 
-from s2olib.data.rasters import SAR_UNITS, check_units
+from s2olib.data.rasters import POLARISATIONS, SAR_UNITS, check_order, check_units, polarisation, to_db
 from s2olib.project import InputError
 
-BORDER_DB, BORDER, SOLID = (
-    -30,
-    64,
-    9,
-)  # border noise: darker in every band, this near to no data of this extent (pixels)
-POLARISATION = re.compile(r"(?<![A-Z])(VV|VH|HH|HV)(?![A-Z])")
+BORDER_DB, BORDER, SOLID = -30, 64, 9  # border noise: darker in every band, so near to no data so wide (pixels)
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,8 @@ def describe(
 ) -> Scene:
     """Match an open raster with what a checkpoint's `config` asks for; `InputError` says why it cannot be.
 
-    Polarisations are read off band names; units are told by, or checked against, the values of 16 windows.
+    Polarisations are read off band names; units are told by, or checked against, the values of 16 windows, and so is
+    the order of VV and VH.
     """
     name, trained, notes = Path(file.name).name, config["sar"]["units"], []
     indexes = _choose(file, name, config["sar"]["bands"], bands, notes)
@@ -129,6 +124,9 @@ def describe(
             f"'{name}' holds values around {middle:.4g}: that is no sigma0, so calibrate or rescale it first."
         )
     check_units(values, units, Path(name))
+    if units != "8-bit":
+        power_db = to_db(values) if units == "linear" else values
+        check_order(power_db[:, None], config["sar"]["bands"], Path(name))
     if trained == "dB" and units == "8-bit":
         raise InputError(f"'{name}' holds grey levels, and the weights ask for dB, which cannot be got back from them.")
     if trained == "8-bit" and units != "8-bit" and not stretch:
@@ -168,11 +166,10 @@ def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: lis
             if str(band).upper() not in lookup:
                 raise InputError(f"{shown}, and no band '{band}'.")
         return tuple(lookup[str(band).upper()] for band in bands)
-    kinds = [match[1] if (match := POLARISATION.search(text.upper())) else "" for text in names]
+    kinds = [polarisation(text) for text in names]
     if all(kinds.count(band) == 1 for band in wanted):
         return tuple(kinds.index(band) + 1 for band in wanted)
-    polarised = all(POLARISATION.fullmatch(band) for band in wanted)
-    if file.count != len(wanted) or (polarised and any(kinds)):
+    if file.count != len(wanted) or (set(wanted) <= set(POLARISATIONS) and any(kinds)):
         raise InputError(f"{shown}; {ask}: choose them with bands (--bands), or take other weights.")
     notes.append(f"Bands taken by position as {', '.join(wanted)}: their names do not say.")
     return tuple(file.indexes)
