@@ -64,7 +64,7 @@ workers: int = 0  # processes that read and judge (0: one per core, where there 
 seed: int = 0
 
 # %%
-from pathlib import Path
+import inspect
 
 import numpy as np
 import pandas as pd
@@ -74,7 +74,6 @@ from s2olib import figures
 from s2olib.data import SPLITS, build, landcover, triplets
 from s2olib.data.datasheet import datasheet
 from s2olib.data.export import export_geotiffs
-from s2olib.project import resolve
 
 figures.use_style()
 
@@ -100,46 +99,11 @@ Markdown(figures.metric_table(rows, f"Categories, and the classes of {product} i
 # land cover onto the scene's grid by nearest neighbour, and only then cut windows. Whole regions go to one split.
 
 # %%
-info = build.build(
-    dataset_root,
-    source=source,
-    archive_root=archive_root,
-    tar_root=tar_root,
-    lulc_root=lulc_root,
-    sar_dir=sar_dir,
-    opt_dir=opt_dir,
-    lulc_dir=lulc_dir,
-    pairs_csv=pairs_csv,
-    group_column=group_column,
-    grid=grid,
-    sar_units=sar_units,
-    opt_units=opt_units,
-    opt_offset=opt_offset,
-    sar_bands=sar_bands,
-    opt_bands=opt_bands,
-    sar_limits=sar_limits,
-    opt_limits=opt_limits,
-    pixel_size_m=pixel_size_m or None,
-    legend=legend,
-    merge=merge,
-    lulc_epoch=lulc_epoch,
-    patch_size=patch_size,
-    stride=stride,
-    resolution_factor=resolution_factor,
-    split_file=split_file,
-    shares=shares,
-    buffer_m=buffer_m,
-    max_nodata=max_nodata,
-    max_unlabelled=max_unlabelled,
-    max_sea=max_sea,
-    max_cloud=max_cloud,
-    cloud_brightness=cloud_brightness or None,
-    haze_brightness=haze_brightness or None,
-    border_noise_db=border_noise_db,
-    credit=credit,
-    seed=seed,
-    workers=workers or None,
-)
+known = inspect.signature(build.build).parameters  # each parameter above goes to the one of the same name
+given = {name: value for name, value in globals().items() if name in known}
+for name in ("pixel_size_m", "cloud_brightness", "haze_brightness", "workers"):
+    given[name] = given[name] or None
+info = build.build(**given)
 
 # %% tags=["nbval-check-output"]
 talk = {"train": 4033, "validation": 738, "test": 589}
@@ -177,23 +141,19 @@ info["fingerprint"]
 # %% [markdown]
 # ## Where the windows lie
 #
-# Kaga and Mikuni, the places of the talk's comparison, are in the test split by construction. No window of one split
-# touches a window of another: the build proves this by geometry each time and fails otherwise.
+# Unless a split file says otherwise, Kaga and Mikuni, the places of the talk's comparison, are in the test split. No
+# window of one split touches a window of another: the build proves this by geometry each time and fails otherwise.
 
 # %% mystnb={"figure": {"name": "fig-split-map", "caption": "Windows of the data set by split, or their counts where the source has no geography."}, "image": {"alt": "Map of the windows of the three splits"}}
-indices = []
-for split in SPLITS:
-    indices.append(pd.read_csv(Path(resolve(dataset_root)) / split / "index.csv", dtype={"id": str, "group": str}))
-    indices[-1]["split"] = split
-index = pd.concat(indices, ignore_index=True)
+splits = {split: triplets.Triplets(dataset_root, split) for split in SPLITS}
+index = pd.concat([data.index.assign(split=split) for split, data in splits.items()], ignore_index=True)
 if index["lon"].notna().all():
-    figure = figures.split_map(index, {"Kaga": (136.30, 36.30), "Mikuni": (136.15, 36.20)})
+    figure = figures.split_map(index, dict(zip(("Kaga", "Mikuni"), build.TEST_PLACES, strict=True)))
 else:
     display(index.groupby(["split", "group"]).size().rename("windows").to_frame())
 
 # %% mystnb={"figure": {"name": "fig-shares", "caption": "Land cover of the three splits. Regions differ: a cross-regional test is not a shuffled one."}, "image": {"alt": "Bars of category shares for each split"}}
-shares = [column for column in index if column.startswith("share_")]
-if shares and index[shares].notna().all(axis=None):
+if all(data.has_lulc for data in splits.values()):
     figure = figures.class_shares(index)
 
 # %% [markdown]
@@ -203,7 +163,7 @@ if shares and index[shares].notna().all(axis=None):
 # red is VV, green is VH, blue their difference; a single band is grey.
 
 # %% mystnb={"figure": {"name": "fig-triplets", "caption": "Test triplets: SAR, optical image and land-cover categories."}, "image": {"alt": "Four test triplets"}}
-test = triplets.Triplets(dataset_root, "test")
+test = splits["test"]
 chosen = [int(i) for i in pd.Series(range(len(test))).sample(min(4, len(test)), random_state=seed).sort_values()]
 items = [test[i] for i in chosen]
 assert all(item["sar"].abs().max() <= 1 and item["opt"].abs().max() <= 1 for item in items)
@@ -220,22 +180,13 @@ rows = rows or [{"reason": "none", "windows": 0}]
 Markdown(figures.metric_table(rows, "Windows that were refused, by reason.", "tab-refused"))
 
 # %% mystnb={"figure": {"name": "fig-refused", "caption": "Refused patches, up to two for each reason: radar on the left, optical on the right."}, "image": {"alt": "Examples of refused patches"}}
-folder = Path(resolve(dataset_root)) / "refused"
-reasons = refused.set_index("id")["reason"]
-shown = (
-    pd.read_csv(folder / "index.csv", dtype={"id": str}) if (folder / "opt.npy").is_file() else pd.DataFrame({"id": []})
-)
-shown = shown[shown.groupby(shown["id"].map(reasons)).cumcount() < 2]
-pictures = []
-for i in shown.index:
-    pair = []
-    for name in ("sar", "opt"):
-        low, high = np.array(info[name]["limits"]).T[:, :, None, None]
-        stored = np.load(folder / f"{name}.npy", mmap_mode="r")[i] * info[name]["scale"]
-        pair.append(np.nan_to_num((stored - low) / (high - low) * 2 - 1, nan=-1).clip(-1, 1))
-    pictures.append(np.concatenate([figures.sar_picture(pair[0]), figures.opt_picture(pair[1])], axis=1))
-if pictures:
-    figure = figures.refused_examples(pictures, list(shown["id"].map(reasons)))
+examples = triplets.Triplets(dataset_root, "refused")
+reasons = examples.index["id"].map(refused.set_index("id")["reason"])
+reasons = reasons[reasons.groupby(reasons).cumcount() < 2]
+items = [examples[i] for i in reasons.index]
+pairs = [(figures.sar_picture(item["sar"]), figures.opt_picture(item["opt"])) for item in items]
+if pairs:
+    figure = figures.refused_examples([np.concatenate(pair, axis=1) for pair in pairs], list(reasons))
 
 # %% [markdown]
 # ## Datasheet

@@ -25,7 +25,7 @@ class Triplets(Dataset):
 
     Args:
         dataset_root: the folder that `build` wrote.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test", or "refused": examples of the patches that were turned away.
         crop_size: side of a random crop in pixels; None gives whole patches.
         limits: ``{"sar": [[low, high], …], "opt": […]}`` in the bands' units; default: those of dataset.json.
         seed: with the epoch (`set_epoch`) and the item it decides where the crop is, whatever worker makes it.
@@ -45,7 +45,7 @@ class Triplets(Dataset):
         seed: int = 0,
     ) -> None:
         root = resolve(dataset_root)
-        if split not in SPLITS:
+        if split not in (*SPLITS, "refused"):
             raise InputError(f"unknown split '{split}': choose one of {', '.join(SPLITS)}")
         if not (root / "dataset.json").is_file():
             raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
