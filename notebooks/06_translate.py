@@ -195,9 +195,9 @@ if not scene:
 # %%
 if not scene:
     with rasterio.open(result) as made:
-        tiled = made.read((1, 2, 3), window=Window(704, 704, 512, 512))
+        tiled = scaled(made.read((1, 2, 3), window=Window(704, 704, 512, 512)), *shown)
     inside = [edge - 704 for edge in tile_edges(1664, tile_size, overlap) if 768 <= edge <= 1152]
-    steps = [sum(gradient(image, axis)[inside].sum() for axis in (1, 2)) for image in (tiled, colours)]
+    steps = [sum(gradient(image, axis)[inside].sum() for axis in (1, 2)) for image in (tiled, colours / 127.5)]
     print(f"gradient across tile edges / in the same places without them: {steps[0] / steps[1]:.3f}")
     assert abs(steps[0] / steps[1] - 1) < 0.02
 
