@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.plain_hat import plain_hat
+from s2olib import records
 from s2olib.dsd import DSD
 from s2olib.generators import HAT, complexity, create_generator
 from s2olib.patchgan import PatchGAN
@@ -131,15 +131,7 @@ def convolution_rate(width: int, size: int, repeats: int) -> float:
 
 def machine() -> dict[str, object]:
     """What the numbers were measured on."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        name = next(
-            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
-        )
-    if DEVICE.type == "cuda":
-        name = torch.cuda.get_device_name()
-    return {"device": name, "threads": torch.get_num_threads(), "load": os.getloadavg()[0], "torch": torch.__version__}
+    return records.machine(DEVICE) | {"load": os.getloadavg()[0], "torch": torch.__version__}
 
 
 def start_peak() -> float:
@@ -173,7 +165,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
     result: dict = {"machine": machine(), "size": given.size, "width": given.width, "pairs": given.pairs}
-    print("{device}, {threads} threads, load {load:.1f}, torch {torch}".format(**result["machine"]))
+    print("{name}, {threads} threads, load {load:.1f}, torch {torch}".format(**result["machine"]))
 
     rate = result["convolution_gmac_per_s"] = convolution_rate(given.width, given.size, given.pairs)
     print(f"plain convolutions: {rate:.1f} GMAC/s\n")

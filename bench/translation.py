@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
     result: dict = {"machine": machine(), "size": given.size, "width": given.width}
-    print("{device}, {threads} threads, load {load:.1f}, torch {torch}\n".format(**result["machine"]))
+    print("{name}, {threads} threads, load {load:.1f}, torch {torch}\n".format(**result["machine"]))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         sizes = {"unet": 3 * given.size - 256, "hat": given.size, "s2oformer": given.size}  # whole tiles

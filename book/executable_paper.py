@@ -2,7 +2,8 @@
 
 - ``{record}`ombria/hat-dsd-s0::metrics.psnr.mean:.2f` `` prints a field of a run's record, linked to the run's page.
 - ``{kind}`synthetic` `` (or ``real``, ``talk``) is the one badge that tells what a number or a picture is made from.
-- An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source.
+- An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source; in its
+  tables each variant leads to its runs' pages.
 - Everything in ``book/_generated`` is written anew before pages are read.
 
 A record, run or field that does not exist is a warning with the page's name, which ``-W`` turns into a failed build.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import diagrams
@@ -91,8 +93,25 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     first = notebook["cells"][0]
     heading, _, text = "".join(first["source"]).partition("\n")
     heading = f"# {titles(root)[docname]}" if docname in titles(root) else heading
+    for output in (output for cell in notebook["cells"] for output in cell.get("outputs", [])):
+        if "text/markdown" in output.get("data", {}):
+            output["data"]["text/markdown"] = link_variants("".join(output["data"]["text/markdown"]), profile, runs)
     first["source"] = f"{heading}\n\n{' · '.join(line)}\n{text}"
     source[0] = json.dumps(notebook)
+
+
+def link_variants(table: str, profile: str, runs: Iterable[str]) -> str:
+    """Each variant that stands in a table's first columns (`hat-dsd`), linked to the pages of its runs, one a seed."""
+    pages: dict[str, list[str]] = {}
+    for run in runs:
+        variant, _, seed = run.rpartition("-s")
+        text = f"seed {seed}" if variant in pages else variant
+        pages.setdefault(variant, []).append(f"{{doc}}`{text} <{results_table.page_of(profile, run)}>`")
+
+    def linked(start: re.Match) -> str:
+        return re.sub(r"[\w-]+", lambda word: ", ".join(pages.get(word[0], [word[0]])), start[0])
+
+    return re.sub(r"^\| [\w-]+ \|( [\w-]+ \|)?", linked, table, flags=re.MULTILINE)
 
 
 def leave_out_scripts(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:

@@ -63,39 +63,35 @@ def steps_of(results: Path, profile: str) -> dict[str, dict]:
 def run_page(profile: str, run: str, record: dict) -> str:
     """A run's page: what was measured, on what, with which settings, by which code, where and how long."""
     dataset, evaluation, cost = record["dataset"], record["evaluation"], record["cost"]
-    lulc = dataset.get("lulc") or {}
+    lulc = dataset["lulc"]
     rows = [
         {"metric": METRICS.get(name, (name.replace("_", " "), ".3f"))[0]}
         | {key: f"{value[key]:{METRICS.get(name, ('', '.3f'))[1]}}" for key in ("mean", "low", "high")}
         for name, value in record["metrics"].items()
     ]
     about = {
-        "data set": dataset.get("name", dataset.get("source", "")),
+        "data set": dataset["name"],
         "data fingerprint": f"`{dataset['fingerprint'][:16]}`",
-        "patches": ", ".join(f"{count} {split}" for split, count in dataset.get("counts", {}).items()),
-        "pixel": f"{dataset['pixel_size_m']:g} m" if dataset.get("pixel_size_m") else "of unknown size",
-        "bands": "; ".join(f"{key}: {', '.join(names)}" for key, names in dataset.get("bands", {}).items()),
-        "units": ", ".join(f"{key}: {unit}" for key, unit in dataset.get("units", {}).items()),
-        "limits": "; ".join(f"{key}: {value}" for key, value in dataset.get("limits", {}).items()),
-        "categories": f"{lulc.get('kind') or lulc.get('legend') or 'none'}: {', '.join(lulc.get('categories', []))}",
-        "scored on": f"{evaluation['patches']} {evaluation.get('split', 'test')} patches in "
+        "patches": ", ".join(f"{count} {split}" for split, count in dataset["counts"].items()),
+        "pixel": f"{dataset['pixel_size_m']:g} m" if dataset["pixel_size_m"] else "of unknown size",
+        "bands": "; ".join(f"{key}: {', '.join(names)}" for key, names in dataset["bands"].items()),
+        "units": ", ".join(f"{key}: {unit}" for key, unit in dataset["units"].items()),
+        "limits": "; ".join(f"{key}: {value}" for key, value in dataset["limits"].items()),
+        "categories": f"{lulc['kind']}: {', '.join(lulc['categories'])}" if lulc else "none",
+        "scored on": f"{evaluation['patches']} {evaluation['split']} patches in "
         f"{len(evaluation['groups'])} regions; {evaluation['interval']}",
-        "data range": evaluation.get("data_range", ""),
-        "SSIM": evaluation.get("ssim", ""),
+        "data range": evaluation["data_range"],
+        "SSIM": evaluation["ssim"],
         "scored epoch": f"{record['best_epoch']} (best on validation patches)",
         "samples seen": f"{record['samples_seen']:,}",
-        "size": ", ".join(
-            f"{record['complexity'][key]:,} {label}"
-            for key, label in (("parameters", "parameters"), ("macs", "MACs a patch"))
-            if key in record["complexity"]
-        ),
+        "size": "{parameters:,} parameters, {macs:,} MACs a patch".format(**record["complexity"]),
         "seed": record["seed"],
         "code version": f"`{record['code_version'][:16]}`",
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "hardware": ", ".join(f"{key} {value}" for key, value in record["hardware"].items()),
-        "training took": f"{cost['train_seconds'] / 60:.1f} minutes" if "train_seconds" in cost else "not recorded",
-        "peak memory": f"{cost['peak_memory_gib']:.2f} GiB" if cost.get("peak_memory_gib") else "not recorded",
-        "finished": cost.get("finished", "not recorded"),
+        "training took": f"{cost['train_seconds'] / 60:.1f} minutes",
+        "peak memory": f"{cost['peak_memory_gib']:.2f} GiB",
+        "finished": cost["finished"],
     }
     settings = [{"parameter": f"`{name}`", "value": f"`{value}`"} for name, value in record["parameters"].items()]
     kind = "synthetic" if dataset["synthetic"] else "real"
@@ -129,8 +125,8 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
             "run": f"{{doc}}`{run} <{results_table.page_of(profile, run)}>`",
             "PSNR (dB)": f"{record['metrics']['psnr']['mean']:.2f}",
             "SSIM": f"{record['metrics']['ssim']['mean']:.3f}",
-            "parameters (M)": f"{record['complexity'].get('parameters', 0) / 1e6:.3f}",
-            "minutes": f"{record['cost'].get('train_seconds', 0) / 60:.1f}",
+            "parameters (M)": f"{record['complexity']['parameters'] / 1e6:.3f}",
+            "minutes": f"{record['cost']['train_seconds'] / 60:.1f}",
         }
         for run, record in runs.items()
     ]
@@ -139,11 +135,33 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
     return f"## {profile}\n\n{{kind}}`{kind}`\n\n" + figures.metric_table(rows, caption, f"tab-runs-{profile}")
 
 
-def difference_table(profile: str, runs: dict[str, dict]) -> str:
+def ablation_table(folder: Path, runs: dict[str, dict]) -> str:
+    """PSNR and SSIM by generator, tag and training, where a profile has runs of more than one tag; else nothing."""
+    if len({record["tag"] for record in runs.values()}) < 2:
+        return ""
+    variants: dict[tuple, dict[str, dict]] = {}
+    for run, record in sorted(runs.items(), key=lambda item: not results_table.is_main(item[1])):
+        key = record["generator"], record["tag"], record["parameters"]["epochs"]
+        variants.setdefault(key, {})[run] = record
+    rows = [
+        dict(zip(("generator", "tag", "epochs"), key, strict=True))
+        | dict(zip(("PSNR (dB)", "SSIM"), results_table.cells(folder, of), strict=True))
+        for key, of in sorted(variants.items(), key=lambda item: [*results_table.REPORTED].index(item[0][0]))
+    ]
+    evaluation = next(iter(runs.values()))["evaluation"]
+    caption = (
+        f"Profile {folder.name}: the DSD as it is (*dsd*) and its controls. Mean over seeds and its interval "
+        f"({evaluation['interval']}; {evaluation['patches']} test patches), linked to each seed's record."
+    )
+    return figures.metric_table(rows, caption, f"tab-ablation-{folder.name}")
+
+
+def difference_table(folder: Path) -> str:
     """What the talk reports, what was measured here, and the difference: scores, and each generator's lead."""
     rows, half = [], {}
+    runs = results_table.read_records(folder)
     for generator, (label, *reported) in results_table.REPORTED.items():
-        mine = [r for r in runs.values() if r["generator"] == generator and r["parameters"].get("dsd_weight", 0) > 0]
+        mine = [record for record in runs.values() if record["generator"] == generator]
         means = [sum(r["metrics"][m]["mean"] for r in mine) / len(mine) if mine else None for m in ("psnr", "ssim")]
         half[label] = (reported, means)
     pairs = list(half)
@@ -160,10 +178,10 @@ def difference_table(profile: str, runs: dict[str, dict]) -> str:
             row[f"{metric}, difference"] = "–" if here is None else f"{here - talk:+.{digits}f}".replace("-", "−")
         rows.append(row)
     caption = (
-        f"Reported in the talk (SEN12JHL), measured here (profile {profile}), and the difference. Scores on different "
-        "data do not compare; the last two rows, each generator's lead over the one before, are the part that may."
+        f"Reported in the talk (SEN12JHL), measured here (profile {folder.name}), and the difference. Scores on "
+        "different data do not compare; the last two rows, each generator's lead over the one before, may."
     )
-    return figures.metric_table(rows, caption, f"tab-difference-{profile}")
+    return figures.metric_table(rows, caption, f"tab-difference-{folder.name}")
 
 
 def times_table(results: Path, profiles: list[str]) -> str:
@@ -190,7 +208,7 @@ def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
                 figures.swipe(views["SAR"], views[name], "radar (SAR)", label)
                 for name, label in (("OPT", "optical image"), ("S2OFormer", "generated from radar"))
             ]
-            one_band = len(runs[run]["dataset"].get("bands", {}).get("sar", ["VV", "VH"])) == 1
+            one_band = len(runs[run]["dataset"]["bands"]["sar"]) == 1
             sar = "one band, grey" if one_band else "red VV, green VH, blue VV less VH"
             record = f"{{doc}}`record <{results_table.page_of(profile, run)}>`"
             return (
@@ -209,13 +227,13 @@ def write(root: Path) -> None:
     shutil.rmtree(generated, ignore_errors=True)
     (generated / "runs").mkdir(parents=True)
     executed = [name for name in profiles if (root / "notebooks" / "executed" / name).is_dir()]
+    real = [name for name, runs in profiles.items() if kind_of(runs) == "real"]
     texts = {
-        "table.md": results_table.render(results_table.read_records(results / "ombria")),
+        "table.md": results_table.render(results / "ombria"),
         "runs.md": "\n\n".join(runs_table(name, runs) for name, runs in profiles.items()) + "\n",
-        "difference.md": "\n\n".join(
-            difference_table(name, runs) for name, runs in profiles.items() if kind_of(runs) == "real"
-        )
-        + "\n",
+        "difference.md": "\n\n".join(difference_table(results / name) for name in real) + "\n",
+        "ablation.md": "\n\n".join(filter(None, (ablation_table(results / name, profiles[name]) for name in real)))
+        or "No control has been run on real data.",
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
         "merges.md": merges() + "\n",
@@ -223,6 +241,11 @@ def write(root: Path) -> None:
     if (results / "topology").is_dir():
         texts["topology.md"] = topology.render(results / "topology" / "ombria-20m")
     for name, runs in profiles.items():
-        texts |= {f"runs/{name}-{run}.md": run_page(name, run, record) for run, record in runs.items()}
+        for run, record in runs.items():
+            try:
+                texts[f"runs/{name}-{run}.md"] = run_page(name, run, record)
+            except KeyError as error:
+                message = f"book/_generated/runs/{name}-{run}: the run's record has no field {error}: execute it again."
+                raise InputError(message) from None
     for name, text in texts.items():
         (generated / name).write_text(text)

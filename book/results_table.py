@@ -1,8 +1,8 @@
 """The introduction's table: what the talk reports, and beside it what this repository's own runs gave.
 
-Made from every ``book/results/ombria/*/record.json`` when the book is built. No number of the right half is ever typed
-in, each leads to its record, and a record of synthetic data is refused: those verify code and never stand beside the
-talk's numbers.
+Made from the main runs in ``book/results/ombria`` when the book is built. No number of the right half is ever typed in,
+each leads to its record, and a record of synthetic data is refused: those verify code and never stand beside the talk's
+numbers.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ REPORTED = {
 NOT_RUN = "*not yet run*"
 
 
-def read_records(results: Path) -> list[dict]:
-    """The published runs with the DSD, in the order of their folders' names; none where the folder is missing."""
-    published = []
+def is_main(record: dict) -> bool:
+    """Whether a run is one of the talk's three variants, trained with the DSD as it is; other tags are controls."""
+    return record["generator"] in REPORTED and record["tag"] == "dsd"
+
+
+def read_records(results: Path) -> dict[str, dict]:
+    """The published main runs, ``{run: record}``, in the order of their names; none where the folder is missing."""
+    published = {}
     for path in sorted(results.glob("*/record.json")):
         record = records.read(path.parent)
         if record["dataset"]["synthetic"]:
             raise InputError(f"{path} is of synthetic data, which never stands beside the talk's numbers: remove it.")
-        if record["generator"] in REPORTED and record["parameters"]["dsd_weight"] > 0:
-            published.append(record)
-    if len({record["dataset"]["fingerprint"] for record in published}) > 1:
-        raise InputError(f"The records in {results} come from different data sets: publish runs of one data set only.")
+        if is_main(record):
+            published[path.parent.name] = record
+    if len({(record["dataset"]["fingerprint"], record["samples_seen"]) for record in published.values()}) > 1:
+        raise InputError(f"The main runs in {results} differ in data or in samples seen: publish those of one plan.")
     return published
 
 
@@ -40,8 +45,9 @@ def page_of(profile: str, run: str) -> str:
     return f"/book/_generated/runs/{profile}-{run}"
 
 
-def render(published: list[dict], profile: str = "ombria") -> str:
-    """The table and the conditions of its right half, as MyST markdown."""
+def render(results: Path) -> str:
+    """The table and the conditions of its right half, as MyST markdown, from the runs of one profile."""
+    published = read_records(results)
     lines = [
         "```{table} PSNR and SSIM of the three generators, each trained with the DSD. "
         "Left: as reported in the talk, on SEN12JHL. Right: runs of this repository on other data.",
@@ -50,22 +56,22 @@ def render(published: list[dict], profile: str = "ombria") -> str:
         "|:--|--:|--:|--:|--:|",
     ]
     for generator, (label, psnr, ssim) in REPORTED.items():
-        runs = [record for record in published if record["generator"] == generator]
-        here = (_cell(runs, "psnr", 2, profile), _cell(runs, "ssim", 3, profile))
-        lines.append(f"| {label} | {psnr:.2f} | {ssim:.3f} | {here[0]} | {here[1]} |")
-    return "\n".join([*lines, "```", "", _conditions(published), ""])
+        runs = {run: record for run, record in published.items() if record["generator"] == generator}
+        lines.append(f"| {label} | {psnr:.2f} | {ssim:.3f} | {' | '.join(cells(results, runs))} |")
+    return "\n".join([*lines, "```", "", _conditions([*published.values()]), ""])
 
 
-def _cell(runs: list[dict], metric: str, digits: int, profile: str) -> str:
-    """The mean over seeds, and the lowest and highest end of the seeds' intervals, linked to every seed's record."""
+def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
+    """PSNR and SSIM of runs that differ in their seed alone: mean and interval, linked to every seed's page."""
     if not runs:
-        return NOT_RUN
-    values = [run["metrics"][metric] for run in runs]
-    mean = sum(value["mean"] for value in values) / len(values)
-    low, high = min(value["low"] for value in values), max(value["high"] for value in values)
-    texts = [f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})", *(f"seed {run['seed']}" for run in runs[1:])]
-    names = [records.run_name(run["generator"], run["tag"], run["seed"]) for run in runs]
-    return ", ".join(f"{{doc}}`{t} <{page_of(profile, n)}>`" for t, n in zip(texts, names, strict=True))
+        return [NOT_RUN] * 2
+    summary = records.summarise(*(records.read_patches(folder / run) for run in runs))
+    more = "".join(f", {{doc}}`seed {runs[run]['seed']} <{page_of(folder.name, run)}>`" for run in [*runs][1:])
+    texts = (
+        f"{one['mean']:.{digits}f} ({one['low']:.{digits}f} to {one['high']:.{digits}f})"
+        for one, digits in ((summary["psnr"], 2), (summary["ssim"], 3))
+    )
+    return [f"{{doc}}`{text} <{page_of(folder.name, next(iter(runs)))}>`{more}" for text in texts]
 
 
 def _conditions(published: list[dict]) -> str:
@@ -76,13 +82,14 @@ def _conditions(published: list[dict]) -> str:
         )
     dataset = published[0]["dataset"]
     evaluation = published[0]["evaluation"]
-    seeds = ", ".join(str(seed) for seed in sorted({record["seed"] for record in published}))
-    name = dataset.get("name", dataset["source"])
-    pixel = f"{dataset['pixel_size_m']} m" if dataset.get("pixel_size_m") else "unknown size"
+    seeds = {label: [r["seed"] for r in published if r["generator"] == name] for name, (label, *_) in REPORTED.items()}
+    several = "; ".join(f"{label} {', '.join(map(str, of))}" for label, of in seeds.items() if of)
+    pixel = f"{dataset['pixel_size_m']:g} m" if dataset["pixel_size_m"] else "unknown size"
     return (
-        f"The right half comes from {len(published)} run records on the data set *{name}* (pixels of {pixel}; seeds "
-        f"{seeds}; data fingerprint `{dataset['fingerprint'][:12]}`): the mean over the seeds and, in brackets, the "
-        f"lowest and highest end of their intervals ({evaluation['interval']}, {evaluation['patches']} test patches of "
-        f"{len(evaluation['groups'])} places). Other places, other colours and another radar band than the "
-        "talk's: compare generators within a half, never a number across the halves."
+        f"The right half comes from {len(published)} run records on the data set *{dataset['name']}* (pixels of "
+        f"{pixel}; {published[0]['parameters']['epochs']} epochs; seeds: {several}; data fingerprint "
+        f"`{dataset['fingerprint'][:12]}`): the mean over the seeds and, in brackets, its interval "
+        f"({evaluation['interval']}; {evaluation['patches']} test patches of {len(evaluation['groups'])} places). "
+        "Other places, other colours and another radar band than the talk's: compare generators within a half, never a "
+        "number across the halves."
     )

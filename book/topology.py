@@ -1,4 +1,4 @@
-"""The table of S2OFormer's candidate topologies, made from ``book/results/topology/<data>/*.json``.
+"""The tables of S2OFormer's candidate topologies, made from ``book/results/topology/<data>/*.json``.
 
 Each file is one training of ``bench/topology.py``: one wiring, one seed, scored on validation patches.
 """
@@ -12,20 +12,29 @@ import numpy as np
 
 from s2olib.project import InputError
 
-LABELS = {"chosen": "**S2OFormer, as chosen**", "hat": "HAT", "unet": "U-Net"}
+LIBRARY = {  # label, wiring
+    "chosen": ("**chosen**", "as *wide head*, but a linear layer before the head and LeakyReLU in it"),
+    "hat": ("HAT", "two groups at 1"),
+    "unet": ("U-Net", "strided convolutions down to a single pixel, and up"),
+}
+STEPS = {  # from, to: what was changed
+    ("first", "fan-in"): "initial weights between scales that keep the signal's variance",
+    ("fan-in", "residual"): "the stem's features added again before the head, both normalised, through a convolution",
+    ("residual", "residual, plain stem"): "the stem sees the image alone, no local means and deviation",
+    ("residual, plain stem", "wide head"): "64 channels inside the head instead of 8",
+    ("wide head", "chosen"): "a linear layer before the head instead of the 3 × 3 convolution; LeakyReLU for GELU",
+}
 
 
-def describe(wiring: dict | None) -> str:
-    """A candidate's wiring in a few words; nothing for the networks that the library holds."""
-    if wiring is None:
-        return ""
+def describe(wiring: dict) -> str:
+    """A candidate's wiring in a few words."""
     sizes = ", ".join(("1", "½", "¼")[step] for step in wiring["steps"])
     head = "its inner width halved" if wiring["head_dim"] is None else f"{wiring['head_dim']} channels inside"
     return f"groups at {sizes}; joined by {wiring['join']}; stem {wiring['stem']}; head {wiring['head']}, {head}"
 
 
 def render(folder: Path) -> str:
-    """The candidates by mean validation PSNR, and the conditions they share, as MyST markdown."""
+    """The candidates by mean validation PSNR, the conditions they share, and each change's gain, as MyST markdown."""
     runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if len({(json.dumps(run["conditions"]), run["data"]) for run in runs}) != 1:
         raise InputError(f"{folder} holds runs of different conditions or data, or none: keep one experiment there.")
@@ -42,10 +51,9 @@ def render(folder: Path) -> str:
             ", ".join(f"{run[key]:{form}}" for run in found) for key, form in (("psnr", ".2f"), ("ssim", ".3f"))
         )
         first = found[0]
-        label = LABELS.get(name, name)
-        lines.append(
-            f"| {label} | {describe(first['wiring'])} | {first['macs_per_pixel'] / 1000:.0f} | {psnr} | {ssim} |"
-        )
+        label, wiring = LIBRARY[name] if name in LIBRARY else (name, describe(first["wiring"]))
+        lines.append(f"| {label} | {wiring} | {first['macs_per_pixel'] / 1000:.0f} | {psnr} | {ssim} |")
+    several = ", ".join(LIBRARY.get(name, (name,))[0].strip("*") for name, found in ranked if len(found) > 1)
     conditions = runs[0]["conditions"]
     return "\n".join(
         [
@@ -55,7 +63,22 @@ def render(folder: Path) -> str:
             f"Conditions: data *{folder.name}* (fingerprint `{runs[0]['data'][:12]}`), "
             f"{runs[0]['validation_patches']} validation patches, L1 alone, {conditions['steps']} steps of "
             f"{conditions['batch']} crops of {conditions['crop']} px, learning rate {conditions['learning_rate']} "
-            "falling to 0 along a cosine. The test split was not opened.",
+            f"falling to 0 along a cosine; more than one seed: {several or 'none'}. The test split was not opened.",
+            "",
+            "```{table} What each change gave, by the seeds that both sides have.",
+            ":name: tab-topology-steps",
+            "| from | to | what was changed | PSNR (dB) | SSIM |",
+            "|:--|:--|:--|--:|--:|",
+            *(f"| {a} | {b} | {what} | {gain(names, a, b)} |" for (a, b), what in STEPS.items()),
+            "```",
             "",
         ]
     )
+
+
+def gain(names: dict[str, list[dict]], before: str, after: str) -> str:
+    """Two cells: by how much PSNR and SSIM changed from one candidate to another, over the seeds that both have."""
+    runs = [{run["seed"]: run for run in names[name]} for name in (before, after)]
+    seeds = runs[0].keys() & runs[1].keys()
+    means = {key: np.mean([runs[1][seed][key] - runs[0][seed][key] for seed in seeds]) for key in ("psnr", "ssim")}
+    return f"{means['psnr']:+.2f} | {means['ssim']:+.3f}".replace("-", "−")

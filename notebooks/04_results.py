@@ -26,6 +26,8 @@ run_root: str = "runs/quick"
 seed: int = 0
 
 # %%
+import itertools
+
 import pandas as pd
 from IPython.display import Markdown
 
@@ -65,22 +67,14 @@ variants = list(record_of)
 
 # %%
 summaries = {name: records.summarise(*frames.values()) for name, frames in patches.items()}
-
-
-def cell(summary: dict | None, digits: int) -> str:
-    if summary is None:
-        return "–"
-    return f"{summary['mean']:.{digits}f} [{summary['low']:.{digits}f}, {summary['high']:.{digits}f}]".replace("-", "−")
-
-
+by_seed = {name: pd.Series([frame["psnr"].mean() for frame in frames.values()]) for name, frames in patches.items()}
+shown = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill", "offset_free_psnr": "PSNR without offset"}
 rows = []
 for name, summary in summaries.items():
-    seeds = pd.Series([frame["psnr"].mean() for frame in patches[name].values()])
-    rows.append({"variant": name, "PSNR (dB)": cell(summary["psnr"], 2), "SSIM": cell(summary["ssim"], 3)})
-    rows[-1] |= {"skill": cell(summary["skill"], 3), "PSNR without offset": cell(summary["offset_free_psnr"], 2)}
-    rows[-1] |= {
-        "PSNR by seed": f"{seeds.mean():.2f} ± {seeds.std():.2f} ({len(seeds)})" if len(seeds) > 1 else "one seed"
-    }
+    seeds = by_seed[name]
+    several = f"{seeds.mean():.2f} ± {seeds.std():.2f} ({len(seeds)})" if len(seeds) > 1 else "one seed"
+    means = {label: tuple(summary[metric].values()) for metric, label in shown.items()}
+    rows.append({"variant": name, **means, "PSNR by seed": several})
 first = next(iter(runs.values()))
 evaluation_of = first["evaluation"]
 what = "SYNTHETIC archive" if train.info["synthetic"] else first["dataset"]["name"]
@@ -92,11 +86,12 @@ caption = (
     f"Means with their intervals over {where} {evaluation_of['data_range']}; SSIM: {evaluation_of['ssim']}. "
     "The talk's numbers are from other data."
 )
-Markdown(figures.metric_table(rows, caption, "tab-all"))
+Markdown(figures.metric_table(rows, caption, "tab-all", {"SSIM": ".3f", "skill": ".3f"}))
 
-# %% mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only."}, "image": {"alt": "PSNR and intervals"}}
+# %% mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only. Upright marks, where there are any: single seeds."}, "image": {"alt": "PSNR and intervals"}}
 kind = statistics.interval_kind(patches["mean colour"][seed]["group"])
-figure = figures.intervals_plot([{"name": n, "kind": kind, **s["psnr"]} for n, s in summaries.items()], "PSNR (dB)")
+rows = [{"name": name, "kind": kind, "seeds": by_seed[name], **s["psnr"]} for name, s in summaries.items()]
+figure = figures.intervals_plot(rows, "PSNR (dB)")
 
 # %% [markdown]
 # ## Equal samples, not equal cost
@@ -157,37 +152,12 @@ Markdown(figures.metric_table(rows, f"Noise and clarity, {where}{no_judge}", "ta
 # seed that spread is unknown, and a small p-value speaks of these trained weights, not of the architectures.
 
 # %%
-clusters = statistics.blocks(patches["mean colour"][seed])
-
-
-def differences(pairs: list[tuple[str, str]]) -> list[dict]:
-    """Paired differences of variants, one row each, over the seeds that both were trained with."""
-    rows = []
-    for a, b in pairs:
-        shared = sorted(set(patches[a]) & set(patches[b]))
-        row = {"variant": a, "less": b}
-        for metric, label, digits in (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 3), ("edge_correlation", "edges", 3)):
-            less = [patches[a][s][metric] - patches[b][s][metric] for s in shared]
-            row[label] = cell(
-                dict(zip(("mean", "low", "high"), statistics.cluster_interval(less, clusters), strict=True)), digits
-            )
-        first, second = (sum(patches[n][s]["psnr"] for s in shared) for n in (a, b))
-        row["p (Holm)"] = statistics.paired_permutation(first, second, clusters)
-        by_seed = [[patches[n][s]["psnr"].mean() for s in shared] for n in (a, b)]
-        rows.append(row | {"over seeds": statistics.separable(*by_seed)})
-    for row, p in zip(rows, statistics.holm([row["p (Holm)"] for row in rows]), strict=True):
-        row["p (Holm)"] = p
-    return rows
-
-
-def comparable(a: str, b: str, key: str) -> bool:
-    """Whether two variants share `key` (tag or generator) and a seed."""
-    return record_of[a][key] == record_of[b][key] and bool(set(patches[a]) & set(patches[b]))
-
-
-rows = differences([(a, b) for i, a in enumerate(variants) for b in variants[i + 1 :] if comparable(a, b, "tag")])
+pairs = [(a, b) for a, b in itertools.combinations(variants, 2) if record_of[a]["tag"] == record_of[b]["tag"]]
+names = {"first": "variant", "second": "less", "psnr": "PSNR (dB)", "edge_correlation": "edges", "p": "p (Holm)"}
+names |= {"ssim": "SSIM", "over_seeds": "over seeds"}
+form = dict.fromkeys(("SSIM", "edges", "p (Holm)"), ".3f")
+rows = [{names[key]: value for key, value in row.items()} for row in statistics.paired_differences(patches, pairs)]
 caption = f"Paired differences of generators, {where}"
-form = {"p (Holm)": ".3f"}
 Markdown(figures.metric_table(rows, caption, "tab-pairs", form) if rows else "One generator alone: there are no pairs.")
 
 # %% [markdown]
@@ -197,13 +167,9 @@ Markdown(figures.metric_table(rows, caption, "tab-pairs", form) if rows else "On
 
 # %%
 whole = {record_of[name]["generator"]: name for name in variants if record_of[name]["tag"] == "dsd"}
-rows = differences(
-    [
-        (name, whole[record_of[name]["generator"]])
-        for name in variants
-        if record_of[name]["tag"] != "dsd" and any(comparable(name, w, "generator") for w in whole.values())
-    ]
-)
+controls = {name: record_of[name]["generator"] for name in variants if record_of[name]["tag"] != "dsd"}
+pairs = [(name, whole[generator]) for name, generator in controls.items() if generator in whole]
+rows = [{names[key]: value for key, value in row.items()} for row in statistics.paired_differences(patches, pairs)]
 caption = f"Paired differences from the variant with the DSD as it is, {where}"
 Markdown(figures.metric_table(rows, caption, "tab-ablation", form) if rows else "No ablation was run on these data.")
 

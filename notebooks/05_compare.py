@@ -32,6 +32,9 @@ tag: str = "dsd"
 seed: int = 0
 
 # %%
+import math
+
+import numpy as np
 import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
@@ -57,14 +60,16 @@ runs = {label: resolve(run_root) / records.run_name(name, tag, seed) for name, l
 runs = {label: run for label, run in runs.items() if (run / "record.json").is_file()}
 index = test.index
 if failures and runs:
-    skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1)
-    worst = skill.sort_values().index.to_series().groupby(statistics.blocks(index)[skill.sort_values().index]).first()
-    near = index.loc[skill[worst].sort_values().index[:failures]]
+    skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1).sort_values()
+    worst = skill.groupby(statistics.blocks(index)[skill.index]).head(
+        1
+    )  # of each neighbourhood, the worst of all first
+    near = index.loc[worst.index[:failures]]
 elif patch_id:
     near = index[index["id"] == patch_id]
 else:
-    km = 111.32 * ((index["lat"] - latitude) ** 2 + (0.807 * (index["lon"] - longitude)) ** 2) ** 0.5
-    near = index[km <= radius_km]
+    east = (index["lon"] - longitude) * math.cos(math.radians(latitude))
+    near = index[np.hypot(east, index["lat"] - latitude) * figures.KM_PER_DEGREE <= radius_km]
 found = len(near) > 0
 message = f"{len(near)} test patches" if found else "**This region is not in the test split of these data.**"
 place = (

@@ -322,7 +322,8 @@ def metric_table(
 ) -> str:
     """Rows of records as a numbered, citable MyST table, to show with ``Markdown(…)``.
 
-    `formats` give a column's number format (default ``.2f`` for floats); None and NaN are printed as a dash.
+    `formats` give a column's number format (default ``.2f`` for floats); None and NaN are printed as a dash, a tuple
+    (mean, low, high) as "mean [low, high]".
     """
     if not rows:
         raise InputError(f"Table {name} has no rows: the runs it is made of have no records.")
@@ -330,6 +331,8 @@ def metric_table(
     def cell(column: str, value: Any) -> str:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return "–"
+        if isinstance(value, tuple):
+            return "{} [{}, {}]".format(*(cell(column, number) for number in value))
         if isinstance(value, float | np.floating) or column in (formats or {}):
             value = format(value, (formats or {}).get(column, ".2f")).replace("-", "−")
         return str(value).replace("|", "\\|").replace("\n", " ")
@@ -343,7 +346,7 @@ def metric_table(
 
 
 def intervals_plot(table: Sequence[Mapping[str, Any]], label: str) -> Figure:
-    """Means and their intervals, one line a row: `name`, `mean`, `low`, `high` and, where there are any, `seeds`.
+    """Means and their intervals, one line a row: `name`, `mean`, `low`, `high` and, where there are several, `seeds`.
 
     `label` names the metric and its unit. `kind` "descriptive" draws the interval dashed and the mean hollow; `seeds`
     are the means of the single seeds, small marks.
@@ -353,7 +356,8 @@ def intervals_plot(table: Sequence[Mapping[str, Any]], label: str) -> Figure:
         descriptive = row.get("kind") == "descriptive"
         ax.plot([row["low"], row["high"]], [y, y], "--" if descriptive else "-", color=SERIES[0], lw=2)
         ax.plot(row["mean"], y, "o", color=SERIES[0], mfc="white" if descriptive else SERIES[0], ms=8)
-        ax.plot(row.get("seeds", []), [y] * len(row.get("seeds", [])), "|", color=SERIES[1], ms=13, mew=1.6)
+        if len(seeds := row.get("seeds", ())) > 1:
+            ax.plot(seeds, [y] * len(seeds), "|", color=SERIES[1], ms=13, mew=1.6)
     ax.set_yticks(range(len(table)), [row["name"] for row in table])
     ax.set(xlabel=label, ylim=(len(table) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)

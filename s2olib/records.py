@@ -81,8 +81,13 @@ def evaluation_conditions(patches: pd.DataFrame, split: str) -> dict:
 
 
 def machine(device: torch.device) -> dict:
-    """The hardware and the libraries a run used."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    """The hardware a run used: the device's type and name, and PyTorch's threads."""
+    name, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif cpuinfo.is_file():  # Linux, where Python knows the architecture alone
+        models = (line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
+        name = next(models, name)
     return {"device": device.type, "name": name, "threads": torch.get_num_threads()}
 
 

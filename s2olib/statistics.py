@@ -7,7 +7,7 @@ and in the paired sign-flip permutation test alike. Several comparisons are corr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -122,6 +122,38 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return adjusted.tolist()
+
+
+def paired_differences(
+    patches: Mapping[str, Mapping[int, pd.DataFrame]],
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str] = ("psnr", "ssim", "edge_correlation"),
+) -> list[dict]:
+    """How the variants of each pair differ on the same patches: one row for each pair that has seeds in common.
+
+    `patches` are frames of ``patches.csv`` by variant and seed. A row holds the names (`first`, `second`); by metric
+    first less second over those seeds, (mean, low, high); and of the first metric `p`, the `paired_permutation` of the
+    seeds' sums, adjusted by `holm` for the number of rows, and `over_seeds`, what `separable` says.
+    """
+    rows = []
+    for pair in pairs:
+        seeds = sorted(set.intersection(*(set(patches[name]) for name in pair)))
+        if not seeds:
+            continue
+        first, second = ([patches[name][seed] for seed in seeds] for name in pair)
+        if any(list(frame["id"]) != list(first[0]["id"]) for frame in (*first, *second)):
+            raise InputError(f"{' and '.join(pair)} were not evaluated on the same patches: execute their runs again.")
+        clusters = blocks(first[0])
+        row = dict(zip(("first", "second"), pair, strict=True))
+        for metric in metrics:
+            less = [a[metric].to_numpy() - b[metric].to_numpy() for a, b in zip(first, second, strict=True)]
+            row[metric] = cluster_interval(less, clusters)
+        values = [np.array([frame[metrics[0]] for frame in of]) for of in (first, second)]  # (S, N) each
+        row["p"] = paired_permutation(*(of.sum(0) for of in values), clusters)
+        rows.append(row | {"over_seeds": separable(*(of.mean(1) for of in values))})
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p"] = p
+    return rows
 
 
 def separable(first: Sequence[float], second: Sequence[float]) -> str:

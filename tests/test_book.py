@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jupytext
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -24,38 +25,39 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("bo
 import build  # noqa: E402
 import check  # noqa: E402
 import diagrams  # noqa: E402
+import executable_paper  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
 
 ROOT = build.ROOT
 
 
-def publish(
-    results: Path, generator: str, *, seed: int = 0, psnr=(20.0, 19.0, 21.0), dsd_weight=0.1, **dataset
-) -> Path:
-    """A run's record with the full schema, written where published records lie."""
+def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epochs=30, **dataset) -> Path:
+    """A run's record with every field that its page needs, and its patches, written where published records lie."""
+    run = results / records.run_name(generator, tag, seed)
+    patches = pd.DataFrame({"id": [f"p{i:02}" for i in range(40)], "group": ["albania", "france"] * 20})
+    patches["psnr"], patches["ssim"] = np.linspace(psnr - 2, psnr + 2, 40), 0.5
+    run.mkdir(parents=True)
+    patches.to_csv(run / "patches.csv", index=False)
     record = {key: kind() for key, kind in records.REQUIRED.items()}
     record |= {
         "schema": records.SCHEMA,
         "generator": generator,
-        "tag": "dsd",
+        "tag": tag,
         "seed": seed,
-        "parameters": {"dsd_weight": dsd_weight},
-        "dataset": {"synthetic": False, "source": "pairs", "pixel_size_m": 20, "fingerprint": "abc"} | dataset,
-        "evaluation": {
-            "interval": "95 % cluster bootstrap, descriptive",
-            "patches": 110,
-            "groups": ["albania", "france"],
-        },
-        "metrics": {
-            "psnr": dict(zip(("mean", "low", "high"), psnr, strict=True)),
-            "ssim": {"mean": 0.5, "low": 0.4, "high": 0.6},
-        },
+        "samples_seen": 400 * epochs,
+        "parameters": {"epochs": epochs},
+        "dataset": {"synthetic": False, "name": "pairs", "pixel_size_m": 20, "fingerprint": "abc", "lulc": None}
+        | {key: {} for key in ("counts", "units", "limits")}
+        | {"bands": {"sar": ["VV", "VH"]}}
+        | dataset,
+        "evaluation": records.evaluation_conditions(patches, "test"),
+        "metrics": records.summarise(patches),
+        "complexity": {"parameters": 7, "macs": 9},
+        "cost": {"train_seconds": 60.0, "peak_memory_gib": 1.0, "finished": "2026"},
     }
-    path = results / f"{generator}-{dsd_weight}-s{seed}" / "record.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(record))
-    return path
+    (run / "record.json").write_text(json.dumps(record))
+    return run / "record.json"
 
 
 def row(table: str, label: str) -> list[str]:
@@ -69,26 +71,62 @@ def bare(cell: str) -> str:
 
 
 def test_without_records_only_the_talk_has_numbers(tmp_path):
-    table = results_table.render(results_table.read_records(tmp_path / "missing"))
+    table = results_table.render(tmp_path / "missing")
     assert row(table, "U-Net-DSD") == ["19.50", "0.565", "*not yet run*", "*not yet run*"]
     assert row(table, "HAT-DSD")[:2] == ["19.92", "0.575"]
     assert row(table, "S2OFormer-DSD")[:2] == ["20.14", "0.642"]
 
 
-def test_seeds_are_averaged_and_their_intervals_joined(tmp_path):
-    publish(tmp_path, "hat", seed=0, psnr=(20.0, 19.0, 20.5))
-    publish(tmp_path, "hat", seed=1, psnr=(21.0, 20.5, 21.5))
-    table = results_table.render(results_table.read_records(tmp_path))
+def test_seeds_are_averaged_in_one_interval_and_controls_are_no_seeds(tmp_path):
+    results = tmp_path / "ombria"
+    for seed, psnr in ((0, 20.0), (1, 21.0)):
+        publish(results, "hat", seed=seed, psnr=psnr)
+    publish(results, "hat", tag="l1", psnr=30.0)
+    publish(results, "hat", tag="dsd-permuted", psnr=40.0)  # a control with a DSD is a control too
+    table = results_table.render(results)
     cell = row(table, "HAT-DSD")[2]
-    assert bare(cell) == "20.50 (19.00 to 21.50), seed 1"
+    frames = [records.read_patches(results / f"hat-dsd-s{seed}") for seed in (0, 1)]
+    expected = records.summarise(*frames)["psnr"]
+    assert bare(cell) == f"20.50 ({expected['low']:.2f} to {expected['high']:.2f}), seed 1"
     assert "/runs/ombria-hat-dsd-s0>" in cell and "/runs/ombria-hat-dsd-s1>" in cell
     assert row(table, "S2OFormer-DSD")[2] == "*not yet run*"
-    assert "seeds 0, 1" in table and "20 m" in table and "descriptive" in table
+    assert "HAT-DSD 0, 1;" in table and "20 m" in table and "30 epochs" in table and "descriptive" in table
+    assert row(provenance.difference_table(results), "HAT-DSD")[1] == "20.50"
 
 
-def test_a_run_without_the_dsd_is_not_a_dsd_row(tmp_path):
-    publish(tmp_path, "unet", dsd_weight=0.0)
-    assert results_table.read_records(tmp_path) == []
+def test_controls_stand_beside_what_they_control(tmp_path):
+    results = tmp_path / "ombria"
+    publish(results, "unet")
+    assert provenance.ablation_table(results, records.find(results)) == ""
+    publish(results, "unet", tag="l1", psnr=21.0)
+    publish(results, "unet", tag="l1", seed=1, psnr=22.0)
+    publish(results, "s2oformer", tag="l1", epochs=12)  # trained for less: never averaged with the others
+    publish(results, "s2oformer", tag="l1", seed=1)
+    lines = [line for line in provenance.ablation_table(results, records.find(results)).splitlines() if "doc" in line]
+    assert [line.split(" | ")[:3] for line in lines] == [
+        ["| unet", "dsd", "30"],
+        ["| unet", "l1", "30"],
+        ["| s2oformer", "l1", "12"],
+        ["| s2oformer", "l1", "30"],
+    ]
+    assert "`21.50 (" in lines[1] and "/runs/ombria-unet-l1-s1>" in lines[1]
+
+
+def test_a_field_that_a_page_needs_is_named_with_the_page(small_book):
+    path = small_book / "book" / "results" / "ombria" / "hat-dsd-s0" / "record.json"
+    record = json.loads(path.read_text())
+    del record["cost"]["finished"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"runs/ombria-hat-dsd-s0.*no field 'finished'"):
+        provenance.write(small_book)
+
+
+def test_variants_in_executed_tables_lead_to_their_runs():
+    table = "| of | which | hat-dsd |\n| :--- | ---: | ---: |\n| hat-dsd | hat-l1 | 0.66 |\n| regression | 3 | 4 |"
+    linked = executable_paper.link_variants(table, "quick", ["hat-dsd-s0", "hat-dsd-s1"]).splitlines()
+    page = "/book/_generated/runs/quick-hat-dsd-s"
+    assert linked[2] == f"| {{doc}}`hat-dsd <{page}0>`, {{doc}}`seed 1 <{page}1>` | hat-l1 | 0.66 |"
+    assert linked[:2] + linked[3:] == table.splitlines()[:2] + table.splitlines()[3:]
 
 
 def test_synthetic_records_are_refused(tmp_path):
@@ -98,10 +136,11 @@ def test_synthetic_records_are_refused(tmp_path):
     assert str(path) in str(error.value)
 
 
-def test_records_of_different_data_are_refused(tmp_path):
+@pytest.mark.parametrize("other", [{"fingerprint": "other"}, {"epochs": 12}])
+def test_records_of_different_data_or_training_are_refused(tmp_path, other):
     publish(tmp_path, "unet")
-    publish(tmp_path, "hat", fingerprint="other")
-    with pytest.raises(InputError, match="different data sets"):
+    publish(tmp_path, "hat", **other)
+    with pytest.raises(InputError, match="differ in data or in samples"):
         results_table.read_records(tmp_path)
 
 
@@ -137,7 +176,7 @@ def test_staging_takes_fresh_notebooks_and_records_and_leaves_failed_ones(tmp_pa
     build.stage(source, executed)
     assert [path.name for path in (source / build.NOTEBOOKS).rglob("*")] == ["01_dataset.ipynb"]
     results = source / "book" / "results" / "quick"
-    assert (results / "steps.json").read_text() == "{}" and (results / "unet-0.1-s0" / "record.json").is_file()
+    assert (results / "steps.json").read_text() == "{}" and (results / "unet-dsd-s0" / "record.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -169,9 +208,7 @@ def small_book(tmp_path) -> Path:
     """A book of one page with the records of two runs, built by `problems`."""
     results = tmp_path / "book" / "results"
     publish(results / "ombria", "hat")
-    quick = publish(results / "quick", "s2oformer", synthetic=True).parent
-    quick.rename(quick.with_name("s2oformer-dsd-s0"))
-    (results / "ombria" / "hat-0.1-s0").rename(results / "ombria" / "hat-dsd-s0")
+    publish(results / "quick", "s2oformer", synthetic=True)
     picture = np.zeros((8, 8, 3), np.uint8)
     figures.save_pictures(dict.fromkeys(provenance.PICTURES, picture), results / "quick" / "pictures" / "kaga_land")
     (results / "quick" / "steps.json").write_text('{"01_dataset": {"seconds": 5.4}}')
@@ -230,9 +267,9 @@ def test_what_the_book_needs_from_a_profile_is_named_when_it_is_missing(small_bo
 
 
 def test_differences_are_of_leads_too(tmp_path):
-    publish(tmp_path / "ombria", "unet", psnr=(20.0, 19.0, 21.0))
-    publish(tmp_path / "ombria", "hat", psnr=(19.0, 18.0, 20.0))
-    table = provenance.difference_table("ombria", provenance.read_results(tmp_path)["ombria"])
+    publish(tmp_path / "ombria", "unet", psnr=20.0)
+    publish(tmp_path / "ombria", "hat", psnr=19.0)
+    table = provenance.difference_table(tmp_path / "ombria")
     assert row(table, "U-Net-DSD")[:3] == ["19.50", "20.00", "+0.50"]
     assert row(table, "HAT-DSD − U-Net-DSD")[:3] == ["+0.42", "−1.00", "−1.42"]
     assert row(table, "S2OFormer-DSD")[:3] == ["20.14", "–", "–"]

@@ -153,12 +153,12 @@ def test_curves_show_what_the_records_hold():
 def test_table_is_myst():
     rows = [
         {"generator": "a|b", "psnr": -1.234, "n": 3, "p": None},
-        {"generator": "c", "psnr": float("nan"), "n": 4, "p": 0.5},
+        {"generator": "c", "psnr": (-0.26, float("nan"), 1.0), "n": 4, "p": 0.5},
     ]
     lines = figures.metric_table(rows, "Test set", "tab-results", {"psnr": ".1f"}).splitlines()
     assert lines[:3] == ["```{table} Test set", ":name: tab-results", ""] and lines[-1] == "```"
-    assert lines[4] == "| :--- | ---: | ---: | ---: |"
-    assert lines[5:7] == ["| a\\|b | −1.2 | 3 | – |", "| c | – | 4 | 0.50 |"]
+    assert lines[4] == "| :--- | :--- | ---: | ---: |"
+    assert lines[5:7] == ["| a\\|b | −1.2 | 3 | – |", "| c | −0.3 [–, 1.0] | 4 | 0.50 |"]
 
 
 def test_intervals_mark_the_descriptive():

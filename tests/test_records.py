@@ -1,11 +1,13 @@
 """Records: the schema is kept, a missing one is an error, and publishing again changes nothing that does not matter."""
 
 import json
+import platform
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from s2olib import records
 from s2olib.project import InputError
@@ -37,6 +39,14 @@ def test_conditions_name_the_interval(run):
     conditions = records.evaluation_conditions(records.read_patches(run), "test")
     assert conditions["clusters"] == 4 and conditions["groups"] == ["a", "b"]
     assert "descriptive" in conditions["interval"]
+
+
+def test_the_processor_is_named_where_the_system_tells():
+    machine = records.machine(torch.device("cpu"))
+    assert machine["device"] == "cpu" and machine["name"]
+    info = Path("/proc/cpuinfo")
+    if info.is_file() and "model name" in info.read_text():
+        assert machine["name"] != platform.machine()
 
 
 def test_publishing_again_ignores_cost_alone(run, tmp_path):

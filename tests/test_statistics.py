@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 
 from s2olib.project import InputError
-from s2olib.statistics import blocks, cluster_interval, holm, interval_kind, paired_permutation, separable
+from s2olib.statistics import (
+    blocks,
+    cluster_interval,
+    holm,
+    interval_kind,
+    paired_differences,
+    paired_permutation,
+    separable,
+)
 
 
 def index(sizes: dict[str, int]) -> pd.DataFrame:
@@ -117,6 +125,30 @@ def test_separable():
     assert separable([20.0, 20.1], [19.5, 19.6]) == "separable"
     assert separable([20.0, 20.1], [19.2, 20.4]) == "not separable"
     assert separable([20.0], [15.0, 15.1]) == "one seed"
+
+
+def test_differences_of_pairs_are_over_the_seeds_that_both_have():
+    generator = np.random.default_rng(2)
+    frame = index({"kaga": 40, "mikuni": 40})
+    clusters = blocks(frame)
+
+    def measured(psnr: float) -> pd.DataFrame:
+        return frame.assign(psnr=psnr + generator.normal(0, 0.3, 80), ssim=0.5)
+
+    patches = {"hat": {0: measured(20), 1: measured(22), 2: measured(90)}, "unet": {1: measured(20), 0: measured(19)}}
+    patches["late"] = {7: measured(20)}
+    pairs = [("hat", "unet"), ("unet", "hat"), ("hat", "late")]
+    rows = paired_differences(patches, pairs, ("psnr", "ssim"))
+    assert [(row["first"], row["second"]) for row in rows] == pairs[:2]  # the last have no seed in common
+    hat, unet = ([patches[name][seed]["psnr"].to_numpy() for seed in (0, 1)] for name in ("hat", "unet"))
+    expected = cluster_interval([a - b for a, b in zip(hat, unet, strict=True)], clusters)
+    assert rows[0]["psnr"] == pytest.approx(expected) and expected[0] == pytest.approx(1.5, abs=0.1)
+    assert rows[0]["ssim"] == (0, 0, 0)
+    assert rows[0]["p"] == pytest.approx(2 * paired_permutation(sum(hat), sum(unet), clusters))  # two rows, after Holm
+    assert rows[0]["over_seeds"] == "not separable"  # hat's own seeds lie 2 dB apart
+    patches["unet"][0] = patches["unet"][0].iloc[::-1]
+    with pytest.raises(InputError, match="hat and unet were not evaluated on the same patches"):
+        paired_differences(patches, pairs)
 
 
 def test_misaligned_patches_are_named():
