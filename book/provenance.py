@@ -74,15 +74,14 @@ def run_page(profile: str, run: str, record: dict) -> str:
         "data fingerprint": f"`{dataset['fingerprint'][:16]}`",
         "patches": ", ".join(f"{count} {split}" for split, count in dataset["counts"].items()),
         "pixel": f"{dataset['pixel_size_m']:g} m" if dataset["pixel_size_m"] else "of unknown size",
-        "bands": "; ".join(f"{key}: {', '.join(names)}" for key, names in dataset["bands"].items()),
-        "units": ", ".join(f"{key}: {unit}" for key, unit in dataset["units"].items()),
-        "limits": "; ".join(f"{key}: {value}" for key, value in dataset["limits"].items()),
+        "radar": _bands(dataset, "sar"),
+        "optical": _bands(dataset, "opt"),
         "categories": f"{lulc['kind']}: {', '.join(lulc['categories'])}" if lulc else "none",
         "scored on": f"{evaluation['patches']} {evaluation['split']} patches in "
         f"{len(evaluation['groups'])} regions; {evaluation['interval']}",
         "data range": evaluation["data_range"],
         "SSIM": evaluation["ssim"],
-        "scored epoch": f"{record['best_epoch']} (best on validation patches)",
+        "scored epoch": f"{record['best_epoch'] + 1} of {len(record['curves'])}, the best on validation patches",
         "samples seen": f"{record['samples_seen']:,}",
         "size": "{parameters:,} parameters, {macs:,} MACs a patch".format(**record["complexity"]),
         "seed": record["seed"],
@@ -93,7 +92,10 @@ def run_page(profile: str, run: str, record: dict) -> str:
         "peak memory": f"{cost['peak_memory_gib']:.2f} GiB",
         "finished": cost["finished"],
     }
-    settings = [{"parameter": f"`{name}`", "value": f"`{value}`"} for name, value in record["parameters"].items()]
+    settings = [
+        {"parameter": f"`{name}`", "value": "–" if value == "" else f"`{value}`"}
+        for name, value in record["parameters"].items()
+    ]
     kind = "synthetic" if dataset["synthetic"] else "real"
     folder = f"/book/results/{profile}/{run}"
     return "\n\n".join(
@@ -113,6 +115,13 @@ def run_page(profile: str, run: str, record: dict) -> str:
     )
 
 
+def _bands(dataset: dict, kind: str) -> str:
+    """The bands of the radar (`sar`) or the optical image (`opt`), the limits each is clipped to, and their unit."""
+    bands = zip(dataset["bands"][kind], dataset["limits"][kind], strict=True)
+    limits = ", ".join(f"{band} from {low:g} to {high:g}".replace("-", "−") for band, (low, high) in bands)
+    return f"{limits} ({dataset['units'][kind]})"
+
+
 def plain_table(rows: list[dict]) -> str:
     """A table without number and caption."""
     return "\n".join(figures.metric_table(rows, "", "x").splitlines()[3:-1])
@@ -123,16 +132,18 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
     rows = [
         {
             "run": f"{{doc}}`{run} <{results_table.page_of(profile, run)}>`",
-            "PSNR (dB)": f"{record['metrics']['psnr']['mean']:.2f}",
-            "SSIM": f"{record['metrics']['ssim']['mean']:.3f}",
-            "parameters (M)": f"{record['complexity']['parameters'] / 1e6:.3f}",
-            "minutes": f"{record['cost']['train_seconds'] / 60:.1f}",
+            "PSNR (dB)": record["metrics"]["psnr"]["mean"],
+            "SSIM": record["metrics"]["ssim"]["mean"],
+            "parameters (M)": record["complexity"]["parameters"] / 1e6,
+            "minutes": record["cost"]["train_seconds"] / 60,
         }
         for run, record in runs.items()
     ]
     kind = kind_of(runs)
     caption = f"Runs of the profile {profile} ({kind} data), each linked to its provenance."
-    return f"## {profile}\n\n{{kind}}`{kind}`\n\n" + figures.metric_table(rows, caption, f"tab-runs-{profile}")
+    return f"## {profile}\n\n{{kind}}`{kind}`\n\n" + figures.metric_table(
+        rows, caption, f"tab-runs-{profile}", {"SSIM": ".3f", "parameters (M)": ".3f", "minutes": ".1f"}
+    )
 
 
 def ablation_table(folder: Path, runs: dict[str, dict]) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 from s2olib.project import InputError
 
 LIBRARY = {  # label, wiring
-    "chosen": ("**chosen**", "as *wide head*, but a linear layer before the head and LeakyReLU in it"),
-    "hat": ("HAT", "two groups at 1"),
-    "unet": ("U-Net", "strided convolutions down to a single pixel, and up"),
+    "chosen": ("**chosen**", "*wide head*, its last convolution linear, LeakyReLU"),
+    "hat": ("HAT", "two groups, at 1"),
+    "unet": ("U-Net", "convolutions down to one pixel, and up"),
 }
 STEPS = {  # from, to: what was changed
     ("first", "fan-in"): "initial weights between scales that keep the signal's variance",
@@ -29,8 +29,7 @@ STEPS = {  # from, to: what was changed
 def describe(wiring: dict) -> str:
     """A candidate's wiring in a few words."""
     sizes = ", ".join(("1", "½", "¼")[step] for step in wiring["steps"])
-    head = "its inner width halved" if wiring["head_dim"] is None else f"{wiring['head_dim']} channels inside"
-    return f"groups at {sizes}; joined by {wiring['join']}; stem {wiring['stem']}; head {wiring['head']}, {head}"
+    return f"{sizes}; {wiring['join']}; {wiring['stem']}; {wiring['head']}, {wiring['head_dim'] or 8}"
 
 
 def render(folder: Path) -> str:
@@ -41,7 +40,8 @@ def render(folder: Path) -> str:
     names = {run["name"]: [other for other in runs if other["name"] == run["name"]] for run in runs}
     ranked = sorted(names.items(), key=lambda item: -np.mean([run["psnr"] for run in item[1]]))
     lines = [
-        "```{table} S2OFormer's candidates on validation patches; one value for each seed.",
+        "```{table} S2OFormer's candidates on validation patches; one value for each seed. Wiring: the size at which "
+        "each group works; how scales join; what the stem sees; what the head reads, and the channels inside it.",
         ":name: tab-topology",
         "| candidate | wiring | thousand MACs a pixel | PSNR (dB) | SSIM |",
         "|:--|:--|--:|:--|:--|",

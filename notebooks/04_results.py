@@ -100,21 +100,18 @@ figure = figures.intervals_plot(rows, "PSNR (dB)")
 # are those of the machine that ran it, expected from two steps before the first.
 
 # %%
-rows = []
-for name, record in record_of.items():
-    cost = record["cost"]
-    rows.append(
-        {
-            "variant": name,
-            "samples seen": record["samples_seen"],
-            "M parameters": record["complexity"]["parameters"] / 1e6,
-        }
-    )
-    rows[-1] |= {"GMAC a patch": record["complexity"]["macs"] / 1e9, "minutes": cost["train_seconds"] / 60}
-    rows[-1] |= {
-        "expected": (cost.get("expected_seconds") or float("nan")) / 60,
-        "memory (GiB)": cost["peak_memory_gib"],
+rows = [
+    {
+        "variant": name,
+        "samples seen": record["samples_seen"],
+        "M parameters": record["complexity"]["parameters"] / 1e6,
+        "GMAC a patch": record["complexity"]["macs"] / 1e9,
+        "minutes": record["cost"]["train_seconds"] / 60,
+        "expected": (record["cost"]["expected_seconds"] or float("nan")) / 60,
+        "memory (GiB)": record["cost"]["peak_memory_gib"],
     }
+    for name, record in record_of.items()
+]
 Markdown(figures.metric_table(rows, "Budget of one seed.", "tab-cost", dict.fromkeys(["minutes", "expected"], ".1f")))
 
 # %% [markdown]
@@ -208,11 +205,12 @@ Markdown(figures.metric_table(rows, "PSNR (dB) by region and season.", "tab-plac
 # Trainings as short as those on the synthetic archive may end on either side.
 
 # %%
-keys = ["optical_sensitivity", "validation_miou", "validation_psnr"]
-last = pd.DataFrame({name: record["curves"][-1] for name, record in record_of.items()}).T
-rows = [{"variant": name, **{key: last.loc[name].get(key) for key in keys if key in last}} for name in variants]
+keys = {"optical_sensitivity": "optical sensitivity", "validation_miou": "mIoU", "validation_psnr": "generator's PSNR"}
+last = {name: record["curves"][-1] for name, record in record_of.items()}
+keys = {key: label for key, label in keys.items() if any(key in curve for curve in last.values())}
+rows = [{"variant": name} | {label: curve.get(key) for key, label in keys.items()} for name, curve in last.items()]
 caption = "The DSD after the last epoch, on validation patches."
-Markdown(figures.metric_table(rows, caption, "tab-dsd", dict.fromkeys(keys, ".3f")))
+Markdown(figures.metric_table(rows, caption, "tab-dsd", dict.fromkeys(keys.values(), ".3f")))
 
 # %% tags=["nbval-check-output"]
 print(f"{len(runs)} networks and {len(baselines.BASELINES)} baselines on {evaluation_of['patches']} patches")

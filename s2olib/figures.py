@@ -306,7 +306,7 @@ def training_curves(records: Mapping[str, Mapping[str, Any]], keys: Sequence[str
                 one = curve[["epoch", key]].dropna()
                 colour, style = SERIES[i % len(SERIES)], styles[i % len(styles)]
                 ax.plot(one["epoch"], one[key], style, color=colour, label=name, marker="." if len(one) < 10 else "")
-        ax.set_title(key)
+        ax.set_title(key.replace("_", " "))
         ax.xaxis.get_major_locator().set_params(integer=True, nbins=6)
     for ax in axes.flat[len(keys) :]:
         ax.set_visible(False)
@@ -332,7 +332,7 @@ def metric_table(
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return "–"
         if isinstance(value, tuple):
-            return "{} [{}, {}]".format(*(cell(column, number) for number in value))
+            return "{} [{},\u00a0{}]".format(*(cell(column, number) for number in value))
         if isinstance(value, float | np.floating) or column in (formats or {}):
             value = format(value, (formats or {}).get(column, ".2f")).replace("-", "−")
         return str(value).replace("|", "\\|").replace("\n", " ")
@@ -491,7 +491,7 @@ def _wrapped(text: str, inches: float) -> str:
 
 def _scale_and_north(ax: Axes, km_across: float) -> None:
     """A scale bar and a north arrow on a map that is `km_across` wide, legible on any picture."""
-    outline = [withStroke(linewidth=3, foreground="white")]
+    outline = [withStroke(linewidth=5, foreground="white")]
     length = _round_length(km_across * 0.3)
     place = {"transform": ax.transAxes, "path_effects": outline}
     ax.plot([0.05, 0.05 + length / km_across], [0.06] * 2, "k", lw=3, **place)

@@ -48,8 +48,8 @@ def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epoc
         "samples_seen": 400 * epochs,
         "parameters": {"epochs": epochs},
         "dataset": {"synthetic": False, "name": "pairs", "pixel_size_m": 20, "fingerprint": "abc", "lulc": None}
-        | {key: {} for key in ("counts", "units", "limits")}
-        | {"bands": {"sar": ["VV", "VH"]}}
+        | {"counts": {}, "units": {"sar": "dB", "opt": "reflectance"}}
+        | {"bands": {"sar": ["VV"], "opt": ["red"]}, "limits": {"sar": [[-25, 0]], "opt": [[0, 0.3]]}}
         | dataset,
         "evaluation": records.evaluation_conditions(patches, "test"),
         "metrics": records.summarise(patches),
@@ -87,7 +87,7 @@ def test_seeds_are_averaged_in_one_interval_and_controls_are_no_seeds(tmp_path):
     cell = row(table, "HAT-DSD")[2]
     frames = [records.read_patches(results / f"hat-dsd-s{seed}") for seed in (0, 1)]
     expected = records.summarise(*frames)["psnr"]
-    assert bare(cell) == f"20.50 ({expected['low']:.2f} to {expected['high']:.2f}), seed 1"
+    assert bare(cell) == f"20.50 [{expected['low']:.2f},\u00a0{expected['high']:.2f}], seed 1"
     assert "/runs/ombria-hat-dsd-s0>" in cell and "/runs/ombria-hat-dsd-s1>" in cell
     assert row(table, "S2OFormer-DSD")[2] == "*not yet run*"
     assert "HAT-DSD 0, 1;" in table and "20 m" in table and "30 epochs" in table and "descriptive" in table
@@ -109,7 +109,7 @@ def test_controls_stand_beside_what_they_control(tmp_path):
         ["| s2oformer", "l1", "12"],
         ["| s2oformer", "l1", "30"],
     ]
-    assert "`21.50 (" in lines[1] and "/runs/ombria-unet-l1-s1>" in lines[1]
+    assert "`21.50 [" in lines[1] and "/runs/ombria-unet-l1-s1>" in lines[1]
 
 
 def test_a_field_that_a_page_needs_is_named_with_the_page(small_book):

@@ -190,6 +190,30 @@ def test_sliders_move_by_mouse_and_by_keyboard(page, server, name):
     assert line["x"] == pytest.approx(box["x"] + box["width"] * cut() / 100, abs=2)
 
 
+def test_sliders_move_by_touch_and_let_the_page_scroll(page, server):
+    context = page.context.browser.new_context(viewport={"width": 375, "height": 812}, has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    go(phone, server + "book/intro.html")
+    figure = phone.locator("figure[id^=swipe]").first
+    figure.scroll_into_view_if_needed()
+    box = figure.locator(".view").bounding_box()
+    finger = context.new_cdp_session(phone)
+
+    def touch(*path: tuple[float, float]) -> float:
+        """Where the line is after a finger went along a path, in parts of the picture's width and height."""
+        points = [{"x": box["x"] + box["width"] * x, "y": box["y"] + box["height"] * y} for x, y in path]
+        for kind, at in [("touchStart", points[:1]), *(("touchMove", [point]) for point in points), ("touchEnd", [])]:
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+        return figure.evaluate("e => parseFloat(e.style.getPropertyValue('--cut'))")
+
+    assert touch((0.5, 0.5), (0.4, 0.5), (0.3, 0.5), (0.2, 0.5)) == pytest.approx(20, abs=3)
+    assert touch((0.2, 0.5), (0.5, 0.5), (0.8, 0.5)) == pytest.approx(80, abs=3)
+    before = phone.evaluate("scrollY")
+    touch(*((0.8, 0.9 - 0.1 * i) for i in range(8)))  # a finger that moves up scrolls the page
+    phone.wait_for_function("before => scrollY > before", arg=before)
+    context.close()
+
+
 def test_a_table_of_numbers_is_sorted_by_its_header(page, server):
     go(page, server + "book/runs.html")
     table = page.locator(".bd-article table").first

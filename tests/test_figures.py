@@ -158,7 +158,7 @@ def test_table_is_myst():
     lines = figures.metric_table(rows, "Test set", "tab-results", {"psnr": ".1f"}).splitlines()
     assert lines[:3] == ["```{table} Test set", ":name: tab-results", ""] and lines[-1] == "```"
     assert lines[4] == "| :--- | :--- | ---: | ---: |"
-    assert lines[5:7] == ["| a\\|b | −1.2 | 3 | – |", "| c | −0.3 [–, 1.0] | 4 | 0.50 |"]
+    assert lines[5:7] == ["| a\\|b | −1.2 | 3 | – |", "| c | −0.3 [–,\u00a01.0] | 4 | 0.50 |"]
 
 
 def test_intervals_mark_the_descriptive():
