@@ -134,7 +134,7 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
             "run": f"{{doc}}`{run} <{results_table.page_of(profile, run)}>`",
             "PSNR (dB)": record["metrics"]["psnr"]["mean"],
             "SSIM": record["metrics"]["ssim"]["mean"],
-            "parameters (M)": record["complexity"]["parameters"] / 1e6,
+            "weights (M)": record["complexity"]["parameters"] / 1e6,
             "minutes": record["cost"]["train_seconds"] / 60,
         }
         for run, record in runs.items()
@@ -142,7 +142,7 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
     kind = kind_of(runs)
     caption = f"Runs of the profile {profile} ({kind} data), each linked to its provenance."
     return f"## {profile}\n\n{{kind}}`{kind}`\n\n" + figures.metric_table(
-        rows, caption, f"tab-runs-{profile}", {"SSIM": ".3f", "parameters (M)": ".3f", "minutes": ".1f"}
+        rows, caption, f"tab-runs-{profile}", {"SSIM": ".3f", "weights (M)": ".3f", "minutes": ".1f"}
     )
 
 

@@ -68,7 +68,7 @@ def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
     summary = records.summarise(*(records.read_patches(folder / run) for run in runs))
     more = "".join(f", {{doc}}`seed {runs[run]['seed']} <{page_of(folder.name, run)}>`" for run in [*runs][1:])
     texts = (
-        f"{one['mean']:.{digits}f} [{one['low']:.{digits}f},\u00a0{one['high']:.{digits}f}]"
+        f"{one['mean']:.{digits}f} [{one['low']:.{digits}f}, {one['high']:.{digits}f}]"
         for one, digits in ((summary["psnr"], 2), (summary["ssim"], 3))
     )
     return [f"{{doc}}`{text} <{page_of(folder.name, next(iter(runs)))}>`{more}" for text in texts]

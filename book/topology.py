@@ -67,9 +67,9 @@ def render(folder: Path) -> str:
             "",
             "```{table} What each change gave, by the seeds that both sides have.",
             ":name: tab-topology-steps",
-            "| from | to | what was changed | PSNR (dB) | SSIM |",
-            "|:--|:--|:--|--:|--:|",
-            *(f"| {a} | {b} | {what} | {gain(names, a, b)} |" for (a, b), what in STEPS.items()),
+            "| step | what was changed | PSNR (dB) | SSIM |",
+            "|:--|:--|--:|--:|",
+            *(f"| {a} → {b} | {what} | {gain(names, a, b)} |" for (a, b), what in STEPS.items()),
             "```",
             "",
         ]

@@ -87,7 +87,7 @@ def test_seeds_are_averaged_in_one_interval_and_controls_are_no_seeds(tmp_path):
     cell = row(table, "HAT-DSD")[2]
     frames = [records.read_patches(results / f"hat-dsd-s{seed}") for seed in (0, 1)]
     expected = records.summarise(*frames)["psnr"]
-    assert bare(cell) == f"20.50 [{expected['low']:.2f},\u00a0{expected['high']:.2f}], seed 1"
+    assert bare(cell) == f"20.50 [{expected['low']:.2f}, {expected['high']:.2f}], seed 1"
     assert "/runs/ombria-hat-dsd-s0>" in cell and "/runs/ombria-hat-dsd-s1>" in cell
     assert row(table, "S2OFormer-DSD")[2] == "*not yet run*"
     assert "HAT-DSD 0, 1;" in table and "20 m" in table and "30 epochs" in table and "descriptive" in table
