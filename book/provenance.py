@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import results_table
+import split_table
 import topology
 from PIL import Image
 
@@ -242,11 +243,12 @@ def write(root: Path) -> None:
     texts = {
         "table.md": results_table.render(results / "ombria"),
         "runs.md": "\n\n".join(runs_table(name, runs) for name, runs in profiles.items()) + "\n",
-        "difference.md": "\n\n".join(difference_table(results / name) for name in real) + "\n",
+        "difference.md": difference_table(results / "ombria") + "\n",
         "ablation.md": "\n\n".join(filter(None, (ablation_table(results / name, profiles[name]) for name in real)))
         or "No control has been run on real data.",
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
+        "split.md": split_table.render(results),
         "merges.md": merges() + "\n",
     }
     if (results / "topology").is_dir():

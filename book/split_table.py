@@ -16,7 +16,8 @@ from s2olib import figures, records
 from s2olib.project import InputError
 from s2olib.statistics import blocks, cluster_interval
 
-METRICS = {"psnr": 2, "ssim": 3, "skill": 3}  # digits
+METRICS = {"psnr": "PSNR", "ssim": "SSIM", "skill": "skill"}
+FORMATS = dict.fromkeys(("SSIM", "skill", "SSIM, left out", "SSIM, blocks", "SSIM, gain"), ".3f")
 
 
 def read(folders: list[Path], run: str) -> pd.DataFrame:
@@ -27,14 +28,13 @@ def read(folders: list[Path], run: str) -> pd.DataFrame:
     return patches
 
 
-def cell(value: tuple[float, float, float], digits: int) -> str:
-    """``mean (low to high)``."""
-    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*value, d=digits).replace("-", "−")
-
-
 def render(results: Path) -> str:
-    """The two tables as MyST markdown: each way of splitting by itself, and both on the patches that they share."""
-    folds, inside = sorted([results / "sen12", *results.glob("sen12-fold*")]), [results / "sen12-blocks"]
+    """Two tables as MyST markdown: each way of splitting, and both on the patches they share; or what is missing."""
+    folds, inside = [results / name for name in ("sen12", "sen12-fold2", "sen12-fold3")], [results / "sen12-blocks"]
+    runs = [records.run_name(generator, "dsd", 0) for generator in results_table.REPORTED]
+    missing = [f"{f.name}/{run}" for f in folds + inside for run in runs if not (f / run / "record.json").is_file()]
+    if missing:
+        return f"{results_table.NOT_RUN}: {', '.join(missing)}.\n"
     whole, shared = [], []
     for generator, (label, *_) in results_table.REPORTED.items():
         run = records.run_name(generator, "dsd", 0)
@@ -42,10 +42,7 @@ def render(results: Path) -> str:
         for name, patches, folders in (("scenes left out", apart, folds), ("blocks", within, inside)):
             links = ", ".join(f"{{doc}}`{f.name} <{results_table.page_of(f.name, run)}>`" for f in folders)
             summary = records.summarise(patches)
-            scores = {
-                metric.upper() if metric != "skill" else metric: cell(tuple(summary[metric].values()), digits)
-                for metric, digits in METRICS.items()
-            }
+            scores = {title: tuple(summary[metric].values()) for metric, title in METRICS.items()}
             row = {"generator": label, "test on": name, "patches": len(patches), "scenes": patches["group"].nunique()}
             whole.append(row | scores | {"records": links})
         both = apart.merge(within, on="id", suffixes=("", "_within"))
@@ -54,10 +51,9 @@ def render(results: Path) -> str:
         clusters = blocks(both)
         row = {"generator": label, "patches": len(both)}
         for metric in ("psnr", "ssim"):
-            digits, gain = METRICS[metric], both[f"{metric}_within"] - both[metric]
-            row[f"{metric.upper()}, left out"] = f"{both[metric].mean():.{digits}f}"
-            row[f"{metric.upper()}, blocks"] = f"{both[f'{metric}_within'].mean():.{digits}f}"
-            row[f"{metric.upper()}, gain"] = cell(cluster_interval(gain, clusters), digits)
+            row[f"{METRICS[metric]}, left out"] = both[metric].mean()
+            row[f"{METRICS[metric]}, blocks"] = both[f"{metric}_within"].mean()
+            row[f"{METRICS[metric]}, gain"] = cluster_interval(both[f"{metric}_within"] - both[metric], clusters)
         one_colour = both["mse_mean_colour"], both["mse_mean_colour_within"]
         left_out, within_psnr = (10 * np.log10(255**2 / mse).mean() for mse in one_colour)
         row["mean colour, PSNR"] = f"{left_out:.2f}, {within_psnr:.2f}"
@@ -65,5 +61,9 @@ def render(results: Path) -> str:
     first = "SEN1-2 with scenes left out (three folds pooled) and with blocks of every scene, seed 0."
     second = "Both on the patches that both test: what it is worth to have trained on other ground of the same scene."
     return "\n\n".join(
-        [figures.metric_table(whole, first, "tab-split"), figures.metric_table(shared, second, "tab-split-shared"), ""]
+        [
+            figures.metric_table(whole, first, "tab-split", FORMATS),
+            figures.metric_table(shared, second, "tab-split-shared", FORMATS),
+            "",
+        ]
     )

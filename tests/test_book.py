@@ -28,15 +28,17 @@ import diagrams  # noqa: E402
 import executable_paper  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
+import split_table  # noqa: E402
 
 ROOT = build.ROOT
 
 
-def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epochs=30, **dataset) -> Path:
+def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epochs=30, name="p", **dataset) -> Path:
     """A run's record with every field that its page needs, and its patches, written where published records lie."""
     run = results / records.run_name(generator, tag, seed)
-    patches = pd.DataFrame({"id": [f"p{i:02}" for i in range(40)], "group": ["albania", "france"] * 20})
+    patches = pd.DataFrame({"id": [f"{name}{i:02}" for i in range(40)], "group": ["albania", "france"] * 20})
     patches["psnr"], patches["ssim"] = np.linspace(psnr - 2, psnr + 2, 40), 0.5
+    patches["skill"], patches["mse_mean_colour"] = 0.1, 65.025
     run.mkdir(parents=True)
     patches.to_csv(run / "patches.csv", index=False)
     record = {key: kind() for key, kind in records.REQUIRED.items()}
@@ -273,6 +275,31 @@ def test_differences_are_of_leads_too(tmp_path):
     assert row(table, "U-Net-DSD")[:3] == ["19.50", "20.00", "+0.50"]
     assert row(table, "HAT-DSD − U-Net-DSD")[:3] == ["+0.42", "−1.00", "−1.42"]
     assert row(table, "S2OFormer-DSD")[:3] == ["20.14", "–", "–"]
+
+
+def test_what_a_split_gives_is_measured_on_the_same_patches(tmp_path):
+    for generator in results_table.REPORTED:
+        publish(tmp_path / "sen12", generator, psnr=18.0, name="desert")
+        publish(tmp_path / "sen12-fold2", generator, psnr=20.0, name="town")
+        assert "*not yet run*: " in split_table.render(tmp_path)
+        publish(tmp_path / "sen12-fold3", generator, psnr=19.0, name="lake")
+        publish(tmp_path / "sen12-blocks", generator, psnr=21.5, name="town")
+    whole, shared = split_table.render(tmp_path).split("tab-split-shared")
+    cells = row(whole, "HAT-DSD")
+    assert (
+        cells[:3] == ["scenes left out", "120", "2"]
+        and cells[3].startswith("19.00 [")
+        and cells[5] == "0.100 [0.100,\u00a00.100]"
+    )
+    assert "/runs/sen12-hat-dsd-s0>" in cells[6] and "/runs/sen12-fold2-hat-dsd-s0>" in cells[6]
+    cells = row(shared, "HAT-DSD")
+    assert (
+        cells[:3] == ["40", "20.00", "21.50"] and cells[3] == "1.50 [1.50,\u00a01.50]" and cells[-1] == "30.00, 30.00"
+    )
+    shutil.rmtree(tmp_path / "sen12-fold3" / "unet-dsd-s0")
+    publish(tmp_path / "sen12-fold3", "unet", name="town")
+    with pytest.raises(InputError, match="town00 is tested in two folds"):
+        split_table.render(tmp_path)
 
 
 def test_a_notebook_older_than_its_source_is_named_with_the_command(tmp_path, monkeypatch):
