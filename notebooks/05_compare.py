@@ -109,7 +109,7 @@ for position in chosen:
     pictures.append(views)
 if pictures:
     legend = test.categories if "LULC" in views else ()
-    titles = index["id"].iloc[chosen].tolist() if failures else ()
+    titles = index["id"].iloc[chosen].str.replace("_", " ").tolist() if failures else ()
     figures.save_pictures(pictures[0], resolve(run_root) / "pictures" / region)
     figure = figures.comparison(pictures, captions, titles=titles, categories=legend)
 
