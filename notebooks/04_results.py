@@ -188,14 +188,17 @@ Markdown(figures.metric_table(rows, caption, "tab-categories") if categories els
 # A mean over regions can hide one where everything fails.
 
 # %%
-rows = []
+frame, places = patches["mean colour"][seed], {}
 for column in ("group", "season"):
-    frame = patches["mean colour"][seed]
     for value in sorted(frame[column].dropna().unique()) if column in frame else []:
         of = (frame[column] == value).to_numpy()
-        row = {"of": column.replace("group", "region"), "which": value, "patches": int(of.sum())}
-        rows.append(row | {n: sum(f["psnr"][of].mean() for f in fs.values()) / len(fs) for n, fs in patches.items()})
-Markdown(figures.metric_table(rows, "PSNR (dB) by region and season.", "tab-places"))
+        places[f"{value.replace('_', ' ')} ({of.sum()})"] = of
+rows = [
+    {"variant": name} | {place: psnr[of].mean() for place, of in places.items()}
+    for name, psnr in ((name, sum(f["psnr"] for f in fs.values()) / len(fs)) for name, fs in patches.items())
+]
+caption = "PSNR (dB) by region and season; in brackets the number of patches."
+Markdown(figures.metric_table(rows, caption, "tab-places"))
 
 # %% [markdown]
 # ## The DSD
