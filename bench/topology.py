@@ -184,8 +184,8 @@ def run(dataset_root: Path, name: str, seed: int, *, steps: int, crop: int, batc
     network = build(name, data.sar_channels, data.opt_channels, crop)
     parameters, macs = complexity(network, (1, data.sar_channels, 128, 128))
     optimizer = torch.optim.Adam(network.parameters(), learning_rate)
-    order = EpochOrder(len(data), seed)
-    loader = DataLoader(data, batch, sampler=order, drop_last=True)
+    order = EpochOrder(len(data), batch, seed)
+    loader = DataLoader(data, batch_sampler=order)
     curve, done, started, bar = [], 0, time.time(), tqdm(total=steps, desc=f"{name} s{seed}")
     while done < steps:
         data.set_epoch(order.epoch)

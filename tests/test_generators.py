@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from s2olib.data.triplets import Triplets
 from s2olib.generators import (
     HAT,
     Generator,
@@ -353,3 +354,11 @@ def test_import_needs_neither_rasterio_nor_jupyter():
         "import s2olib.generators, sys; print([m for m in ('rasterio', 'IPython', 'matplotlib') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_topology_trains_alike_each_time_for_as_many_steps_as_asked(dataset, monkeypatch):
+    monkeypatch.syspath_prepend(HERE.parent)
+    topology = importlib.import_module("bench.topology")
+    given = {"steps": 3, "crop": 16, "batch": len(Triplets(dataset, "train")) // 2, "learning_rate": 1e-3}
+    curves = [topology.run(dataset, "first", 0, **given)["curve"] for _ in range(2)]
+    assert curves[0] == curves[1] and [row["step"] for row in curves[0]] == [3]  # two in an epoch
