@@ -60,7 +60,7 @@ dry_run: bool = False  # estimate the cost and stop
 import torch
 from IPython.display import Markdown
 
-from s2olib import budget, figures, records, training
+from s2olib import budget, checkpoints, figures, records, training
 from s2olib.data.triplets import Triplets
 
 figures.use_style()
@@ -145,7 +145,7 @@ formats = {"mean": ".3f", "low": ".3f", "high": ".3f"}
 Markdown(figures.metric_table(rows, conditions, f"tab-metrics-{generator}", formats))
 
 # %% mystnb={"figure": {"caption": "Best, median and worst test patch by PSNR."}, "image": {"alt": "SAR, optical and generated patches"}}
-network, config = training.load_generator(run)
+network, config = checkpoints.load_generator(run)
 test = Triplets(dataset_root, "test")
 order = patches["psnr"].argsort().to_numpy()
 pictures, captions = [], []

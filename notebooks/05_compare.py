@@ -39,7 +39,7 @@ import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
-from s2olib import figures, records, statistics, training
+from s2olib import checkpoints, figures, records, statistics
 from s2olib.data.triplets import Triplets
 from s2olib.project import resolve
 
@@ -93,7 +93,7 @@ elif found:
 
 # %% mystnb={"figure": {"caption": "SAR, optical, land cover and generated images of the chosen patches, PSNR / SSIM under each."}, "image": {"alt": "SAR, optical image, land cover and the images of the generators"}}
 pictures, captions = [], []
-networks = {label: training.load_generator(run)[0] for label, run in runs.items()}
+networks = {label: checkpoints.load_generator(run)[0] for label, run in runs.items()}
 measured = {label: records.read_patches(run) for label, run in runs.items()}
 for position in chosen:
     item = test[int(position)]

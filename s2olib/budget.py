@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from s2olib.dsd import DSD
 from s2olib.generators import complexity, create_generator
-from s2olib.training import Parameters
-
-GIB = 2**30
+from s2olib.training import GIB, Parameters
 
 
 def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float = 40.0) -> dict:

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
 
-from s2olib.generators import create_generator
+from s2olib.generators.pretrained import WEIGHTS, Generator
 from s2olib.project import InputError, code_fingerprint, resolve, writing
 
 if TYPE_CHECKING:
@@ -85,39 +83,29 @@ def set_random_state(state: dict) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
-def save_generator(generator: nn.Module, folder: Path, info: dict, limits: dict, parameters: Parameters) -> None:
+def save_generator(generator: Generator, folder: Path, info: dict, limits: dict, parameters: Parameters) -> None:
     """``generator.safetensors`` and ``config.json`` (network, bands, units, limits, training parameters)."""
-    with writing(folder / "generator.safetensors") as aside:
-        save_file({name: value.contiguous() for name, value in generator.state_dict().items()}, aside)
-    config = {
-        "generator": generator.config,
+    generator.about = {
         "sar": info["sar"] | {"limits": limits["sar"]},
         "opt": info["opt"] | {"limits": limits["opt"]},
         "data": info["fingerprint"],
         "code": code_fingerprint(),
         "parameters": parameters.lasting(),
     }
-    with writing(folder / "config.json") as aside:
-        aside.write_text(json.dumps(config, indent=1) + "\n")
+    generator._save_pretrained(folder)
 
 
-def load_generator(folder: str | Path) -> tuple[nn.Module, dict]:
+def load_generator(folder: str | Path) -> tuple[Generator, dict]:
     """The generator of a run in eval mode, and its config; `InputError` for missing or foreign files."""
     folder = resolve(folder)
-    for name in ("config.json", "generator.safetensors"):
+    for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} does not exist: train the variant first (03_train).")
     try:
-        config = json.loads((folder / "config.json").read_text())
-        generator = create_generator(**config["generator"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        generator = Generator.from_pretrained(folder)
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
         raise InputError(f"{folder}/config.json does not describe a generator ({error}).") from None
-    try:
-        generator.load_state_dict(load_file(folder / "generator.safetensors"))
-    except Exception as error:  # safetensors and torch raise several kinds for a corrupt or foreign file
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder}/generator.safetensors does not fit config.json: {reason}") from None
-    return generator.eval(), config
+    return generator, generator.about
 
 
 def _key_of(run: Path) -> dict | None:

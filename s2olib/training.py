@@ -36,7 +36,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from s2olib import checkpoints, records
-from s2olib.checkpoints import load_generator, save_generator
 from s2olib.data.labels import LabelledTriplets
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
@@ -54,8 +53,6 @@ from s2olib.losses import (
 from s2olib.metrics import psnr, to_8bit
 from s2olib.patchgan import PatchGAN
 from s2olib.project import InputError, code_fingerprint, resolve
-
-__all__ = ["Parameters", "evaluate", "load_generator", "train"]
 
 GIB = 2**30
 CODE = ("training", "evaluation", "generators", "dsd", "losses", "patchgan", "metrics", "baselines")
@@ -222,8 +219,8 @@ def train(parameters: Parameters) -> Path:
 
     With several devices this starts one process each (forked from a notebook, else spawned: a script needs its
     ``if __name__ == "__main__"``); under torchrun or Slurm every process calls this function. The result is that of one
-    process but for what a batch shares: BatchNorm and the dice loss see a process's part, and running statistics are
-    averaged after each step.
+    process but for what a batch shares, as BatchNorm and the dice loss see a process's part and running statistics are
+    averaged after each step, and for dropout and stochastic depth, which each process draws for itself.
 
     Raises `InputError` before any work for a dataset or parameter that cannot be used, and when a loss or weight is no
     longer finite, naming the step and the patches.
@@ -345,7 +342,6 @@ def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path)
     None for a run of less than ten steps, which are sooner made than told. Raises `InputError` if a step does not fit
     the device's memory or the checkpoints do not fit the disk.
     """
-    before = copy.deepcopy(networks.state())
     needed = 2 * sum(value.numel() * 4 for module in networks.modules.values() for value in module.parameters()) * 4
     if shutil.disk_usage(run).free < needed:
         raise InputError(
@@ -354,8 +350,9 @@ def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path)
     steps = len(order) * networks.parameters.epochs
     if steps < 10:
         return None
+    before = copy.deepcopy(networks.state())
     batch = default_collate([data[i] for i in next(iter(order))])
-    networks.begin_epoch(networks.parameters.epochs - 1)  # where every schedule has every network at work
+    networks.begin_epoch(networks.parameters.epochs - 1)  # where the DSD judges, and learns if it still does by then
     try:
         networks.step(batch)
         started = time.monotonic()
@@ -397,7 +394,7 @@ def _finish(
 ) -> None:
     """Weights, the one reading of the test split, and the record."""
     run, device = parameters.run, networks.fabric.device
-    save_generator(networks.bare, run, data.info, data.limits, parameters)
+    checkpoints.save_generator(networks.bare, run, data.info, data.limits, parameters)
     patches = evaluate(networks.bare, parameters.dataset_root, "test", device)
     records.log_reading(run.parent, run.name)
     patch_size = data.info["patch_size"]
