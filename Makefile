@@ -51,6 +51,7 @@ bench: $(READY) ## measure speed and memory on this machine
 	$(PY) bench/networks.py
 	$(PY) bench/build.py
 	$(PY) bench/translation.py
+	$(PY) bench/training.py
 
 clean: ## remove what was executed and built, but not .venv
 	rm -rf _build runs data/embedded data/quick
