@@ -118,12 +118,11 @@ def compare(slower: str, faster: str, width: int, size: int, pairs: int, trainin
     )
 
 
-def convolution_rate(width: int, size: int, repeats: int) -> float:
-    """GMAC per second of eight plain 3x3 convolutions of `width` channels: what this machine can do."""
-    stack = nn.Sequential(*[nn.Conv2d(width, width, 3, padding=1) for _ in range(8)]).to(DEVICE)
-    stack = stack.to(memory_format=torch.channels_last).eval()
+def convolution_rate(width: int, size: int, repeats: int, layout: torch.memory_format) -> float:
+    """GMAC per second of eight 3x3 convolutions of `width` channels: what this machine can do."""
+    stack = nn.Sequential(*[nn.Conv2d(width, width, 3, padding=1) for _ in range(8)]).to(DEVICE, memory_format=layout)
     shape = (1, width, size, size)
-    x = torch.randn(shape, device=DEVICE).to(memory_format=torch.channels_last)
+    x = torch.randn(shape, device=DEVICE).to(memory_format=layout)
     forward(stack, [x])
     times = [seconds(lambda: forward(stack, [x]))[0] for _ in range(repeats)]
     return complexity(stack, shape)[1] / 1e9 / statistics.median(times)
@@ -167,11 +166,13 @@ def main() -> None:
     result: dict = {"machine": machine(), "size": given.size, "width": given.width, "pairs": given.pairs}
     print("{name}, {threads} threads, load {load:.1f}, torch {torch}".format(**result["machine"]))
 
-    rate = result["convolution_gmac_per_s"] = convolution_rate(given.width, given.size, given.pairs)
-    print(f"plain convolutions: {rate:.1f} GMAC/s\n")
-    print(
-        "| network | M parameters | GMAC | ms a patch | s per GMAC | of convolutions' rate | MiB | training: ms | MiB |"
-    )
+    layouts = {"plain": torch.contiguous_format, "channels-last": torch.channels_last}
+    for name, layout in layouts.items():
+        rate = convolution_rate(given.width, given.size, given.pairs, layout)
+        result[f"{name}_convolution_gmac_per_s"] = rate
+        print(f"{name} convolutions: {rate:.1f} GMAC/s")
+    rate = result["plain_convolution_gmac_per_s"]
+    print("\n| network | M parameters | GMAC | ms a patch | s per GMAC | of plain rate | MiB | training: ms | MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
     result["networks"], result["compared"] = {}, {}
     chosen = given.networks.split(",")
