@@ -17,6 +17,7 @@ import argparse
 import ctypes
 import json
 import os
+import platform
 import statistics
 import sys
 import time
