@@ -110,7 +110,8 @@ for position in chosen:
 if pictures:
     legend = test.categories if "LULC" in views else ()
     titles = index["id"].iloc[chosen].str.replace("_", " ").tolist() if failures else ()
-    figures.save_pictures(pictures[0], resolve(run_root) / "pictures" / region)
+    if not failures:
+        figures.save_pictures(pictures[0], resolve(run_root) / "pictures" / region)
     figure = figures.comparison(pictures, captions, titles=titles, categories=legend)
 
 # %% [markdown]
