@@ -29,6 +29,7 @@ from s2olib import records
 from s2olib.project import InputError
 
 EXECUTED = re.compile(r"notebooks/executed/(?P<profile>[^/]+)/(?P<name>(?P<source>\d\d_[a-z]+)[^/]*)")
+LABEL = re.compile(r'(:name: |"name": "|numref\}`)(tab|fig)-[\w-]+')  # of a notebook's tables and figures
 LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 
 
@@ -97,7 +98,7 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
         if "text/markdown" in output.get("data", {}):
             output["data"]["text/markdown"] = link_variants("".join(output["data"]["text/markdown"]), profile, runs)
     first["source"] = f"{heading}\n\n{' · '.join(line)}\n{text}"
-    source[0] = json.dumps(notebook)
+    source[0] = LABEL.sub(rf"\g<0>-{profile}", json.dumps(notebook)) if profile != "quick" else json.dumps(notebook)
 
 
 def link_variants(table: str, profile: str, runs: Iterable[str]) -> str:

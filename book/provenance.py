@@ -209,8 +209,8 @@ def times_table(results: Path, profiles: list[str]) -> str:
 
 
 def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
-    """The introduction's two sliders: SAR against the real image and against the generated one."""
-    for profile, runs in profiles.items():
+    """The introduction's two sliders, SAR against the real and the generated image, of what anyone can run: synthetic."""
+    for profile, runs in reversed(profiles.items()):
         for region in sorted((results / profile / "pictures").glob("*")):
             views = {name: np.asarray(Image.open(region / f"{name}.png").convert("RGB")) for name in PICTURES}
             kind = kind_of(runs)

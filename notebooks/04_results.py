@@ -189,8 +189,8 @@ Markdown(figures.metric_table(rows, caption, "tab-categories") if categories els
 
 # %%
 frame, places = patches["mean colour"][seed], {}
-for column in ("group", "season"):
-    for value in sorted(frame[column].dropna().unique()) if column in frame else []:
+for column in [name for name in ("group", "season") if name in frame]:
+    for value in sorted(set(frame[column].dropna()) - {""}):
         of = (frame[column] == value).to_numpy()
         places[f"{value.replace('_', ' ')} ({of.sum()})"] = of
 rows = [

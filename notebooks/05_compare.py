@@ -46,7 +46,8 @@ from s2olib.project import resolve
 figures.use_style()
 test = Triplets(dataset_root, "test")
 synthetic = "**Synthetic data: this page verifies the code.** " if test.info["synthetic"] else ""
-Markdown(f"**{title}.** {synthetic}Land cover is shown for the reader alone; no generator sees it.")
+credit = test.info["parameters"].get("credit", "")
+Markdown(f"**{title}.** {synthetic}Land cover is shown for the reader alone; no generator sees it. {credit}".strip())
 
 # %% [markdown]
 # The patch is chosen by rule, before any generated image is looked at: of the test patches near the given place, the
