@@ -1,8 +1,8 @@
 """Build the book: ``python book/build.py [--executed FOLDER]`` leaves it in ``_build/html``.
 
-The sources are staged in ``_build/source``, with FOLDER's freshly executed notebooks, and the records, times and
-pictures beside it, in the place of the committed ones, so that building never touches a committed file. With ``--pdf``
-the whole book is printed to ``_build/book.pdf`` by Chromium as well.
+The sources are staged in ``_build/source``, so that building never touches a committed file; FOLDER's freshly executed
+notebooks, and the records, times and pictures beside it, stand there in the place of the committed ones of the profile
+quick. With ``--pdf`` the whole book is printed to ``_build/book.pdf`` by Chromium as well.
 Any warning is an error, and so are a missing page, a notebook that was not run or holds an error, and a page that
 would ask another server for anything. When nothing has changed since the last build, nothing is done.
 """
@@ -34,16 +34,16 @@ def stage(source: Path, executed: Path | None = None, root: Path = ROOT) -> None
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(root / name, source / name)
     ignore = shutil.ignore_patterns("__pycache__", ".*", "_generated")
-    for name in ("book", "s2olib"):
+    for name in ("book", "s2olib", "notebooks/executed"):
         shutil.copytree(root / name, source / name, ignore=ignore)
-    notebooks = sorted((executed or root / NOTEBOOKS).glob("*.ipynb"))
-    (source / NOTEBOOKS).mkdir(parents=True)
-    for notebook in notebooks:
-        shutil.copy2(notebook, source / NOTEBOOKS / notebook.name)
     for script in (root / "notebooks").glob("*.py"):
         shutil.copy2(script, source / "notebooks" / script.name)
     if executed is None:
         return
+    shutil.rmtree(source / NOTEBOOKS)
+    (source / NOTEBOOKS).mkdir()
+    for notebook in executed.glob("*.ipynb"):
+        shutil.copy2(notebook, source / NOTEBOOKS / notebook.name)
     results = source / "book/results/quick"
     for path in (
         *executed.parent.glob("*/record.json"),

@@ -209,7 +209,7 @@ def times_table(results: Path, profiles: list[str]) -> str:
 
 
 def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
-    """The introduction's two sliders, SAR against the real and the generated image, of what anyone can run: synthetic."""
+    """The introduction's two sliders, SAR against the real and the generated image, synthetic if there are such."""
     for profile, runs in reversed(profiles.items()):
         for region in sorted((results / profile / "pictures").glob("*")):
             views = {name: np.asarray(Image.open(region / f"{name}.png").convert("RGB")) for name in PICTURES}
