@@ -85,7 +85,10 @@ rows = [
     {"quantity": "generator, GMAC a sample", "value": f"{cost['generator_gmac']:.3g}"},
     {"quantity": "all in all, TFLOP", "value": f"{cost['petaflop'] * 1000:,.0f}"},
     {"quantity": "memory, GiB (estimate)", "value": f"{cost['memory_gib']:.2f}"},
-    {"quantity": "hours on one A100 (estimate)", "value": f"{cost['hours']:.2g}"},
+    {
+        "quantity": "hours on one A100 (estimate)",
+        "value": f"{cost['hours']:.1f}" if cost["hours"] >= 0.1 else "under 0.1",
+    },
     {"quantity": "accumulate, at least", "value": cost["accumulate"]},
 ]
 Markdown(figures.metric_table(rows, f"Expected cost of {generator}-{tag}, seed {seed}.", f"tab-cost-{generator}"))

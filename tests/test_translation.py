@@ -345,7 +345,7 @@ def test_files_that_cannot_be_read_or_written_are_refused(tmp_path, weights, sce
     assert "make room" in capsys.readouterr().err and not (tmp_path / "out.tif").exists()
     (weights / "generator.safetensors").write_bytes(b"no tensors")
     assert run(monkeypatch, scene, tmp_path / "out.tif", "--weights", weights) == 2
-    assert "does not fit config.json" in capsys.readouterr().err
+    assert "does not fit its config.json" in capsys.readouterr().err
 
 
 def test_grey_levels_need_an_explicit_choice_where_decibels_are_given(tmp_path, sar, scene):
