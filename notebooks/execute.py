@@ -274,7 +274,8 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
     if (folder.parent / "pictures").is_dir():
         shutil.copytree(folder.parent / "pictures", results / "pictures", dirs_exist_ok=True)
     if changed:  # else a machine's mood alone would make a commit
-        seconds = {step.name: {"seconds": state[step.name]["seconds"]} for step in steps if step.name in state}
+        published = [step.name for step in steps if (executed / f"{step.name}.ipynb").is_file()]
+        seconds = {name: {"seconds": state[name]["seconds"]} for name in published if name in state}
         with writing(results / "steps.json") as aside:
             aside.write_text(json.dumps(seconds, indent=1) + "\n")
 
