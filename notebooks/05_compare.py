@@ -62,9 +62,7 @@ runs = {label: run for label, run in runs.items() if (run / "record.json").is_fi
 index = test.index
 if failures and runs:
     skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1).sort_values()
-    worst = skill.groupby(statistics.blocks(index)[skill.index]).head(
-        1
-    )  # of each neighbourhood, the worst of all first
+    worst = skill.groupby(statistics.blocks(index)[skill.index]).head(1)  # one of each neighbourhood, worst first
     near = index.loc[worst.index[:failures]]
 elif patch_id:
     near = index[index["id"] == patch_id]
