@@ -23,8 +23,8 @@ from s2olib import records
 from s2olib.project import InputError, root
 
 # dB and units. The same machine gives the same digits; another number of threads sums in another order, which trainings
-# of two epochs amplify to 1.4 dB: only gross breakage can be told from that.
-TOLERANCE = {"psnr": 2.0, "ssim": 0.12}
+# of three epochs amplify to 0.6 dB and 0.07.
+TOLERANCE = {"psnr": 1.2, "ssim": 0.12}
 
 
 def main() -> int:
