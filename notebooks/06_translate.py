@@ -127,8 +127,8 @@ with rasterio.open(result) as made:
     figure.axes[0].set_title(f"{source.stem}, translated by {generator}")
 
 # %% [markdown]
-# After a training of a minute, as in the profile `quick`, water, fields and towns are hardly told apart. What matters here
-# is what is *not* in the picture: tiles.
+# A training of a minute, as in the profile `quick`, tells water from land and little else. What matters here is what is
+# *not* in the picture: tiles.
 #
 # ## Closer, where four tiles meet
 #
