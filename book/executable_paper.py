@@ -88,7 +88,8 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     line += [f"executed in {seconds:.0f} s"] if seconds else []
     generator, _, rest = name.removeprefix("03_train_").partition("-")
     run = f"{generator}-{rest or 'dsd-s0'}"
-    line += [f"{{doc}}`record <{results_table.page_of(profile, run)}>`"] if run in runs else []
+    record = f"record <{results_table.page_of(profile, run)}>" if run in runs else "records </book/runs>"
+    line += [f"{{doc}}`{record}`"]
     line += [f"{{download}}`source </notebooks/{found['source']}.py>`"]  # the notebook itself: the page's arrow button
     notebook = json.loads(source[0])
     first = notebook["cells"][0]
