@@ -209,25 +209,21 @@ def times_table(results: Path, profiles: list[str]) -> str:
 
 
 def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
-    """The introduction's two sliders, SAR against the real and the generated image, synthetic if there are such."""
-    for profile, runs in reversed(profiles.items()):
+    """The introduction's two sliders, SAR against the real and the generated image, of synthetic data."""
+    run = records.run_name("s2oformer", "dsd", 0)
+    for profile, runs in profiles.items():
         for region in sorted((results / profile / "pictures").glob("*")):
             views = {name: np.asarray(Image.open(region / f"{name}.png").convert("RGB")) for name in PICTURES}
-            kind = kind_of(runs)
-            run = records.run_name("s2oformer", "dsd", 0)
-            credit = "" if kind == "synthetic" else " Contains modified Copernicus Sentinel data."
             sliders = [
                 figures.swipe(views["SAR"], views[name], "radar (SAR)", label)
                 for name, label in (("OPT", "optical image"), ("S2OFormer", "generated from radar"))
             ]
-            one_band = len(runs[run]["dataset"]["bands"]["sar"]) == 1
-            sar = "one band, grey" if one_band else "red VV, green VH, blue VV less VH"
-            record = f"{{doc}}`record <{results_table.page_of(profile, run)}>`"
             return (
                 f'<div class="pair">\n{sliders[0]}\n{sliders[1]}\n</div>\n\n'
-                f"{{kind}}`{kind}` Drag the lines, or use the arrow keys. A test patch of the profile *{profile}*: "
-                f"radar ({sar}; each band linear over its limits) against the optical image, and against what "
-                f"S2OFormer made of the radar alone ({record}).{credit}\n"
+                f"{{kind}}`{kind_of(runs)}` Drag the lines, or use the arrow keys. A test patch of the profile "
+                f"*{profile}*: radar (red VV, green VH, blue VV less VH; each band linear over its limits) against the "
+                f"optical image, and against what S2OFormer made of the radar alone "
+                f"({{doc}}`record <{results_table.page_of(profile, run)}>`).\n"
             )
     raise InputError(f"{results} holds no pictures: `make notebooks` publishes those of 05_compare.")
 

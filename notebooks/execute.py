@@ -256,7 +256,10 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
 
 
 def publish(profile: str, folder: Path, steps: list[Step]) -> None:
-    """Copy executed notebooks to ``notebooks/executed/<profile>``, records, pictures and times to ``book/results``."""
+    """Copy executed notebooks to ``notebooks/executed/<profile>``, records, pictures and times to ``book/results``.
+
+    Pictures are copied of synthetic data alone: real images stand in the notebooks' few panels, with their credit.
+    """
     executed, results = SOURCES / "executed" / profile, root() / "book" / "results" / profile
     executed.mkdir(parents=True, exist_ok=True)
     state = json.loads((folder / "steps.json").read_text())
@@ -271,7 +274,8 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
             run = outputs(step)[0].parent
             if (run / "record.json").is_file() and records.publish(run, results / run.name):
                 print(f"published book/results/{profile}/{run.name}")
-    if (folder.parent / "pictures").is_dir():
+    synthetic = all(records.read(path.parent)["dataset"]["synthetic"] for path in results.glob("*/record.json"))
+    if synthetic and (folder.parent / "pictures").is_dir():
         shutil.copytree(folder.parent / "pictures", results / "pictures", dirs_exist_ok=True)
     if changed:  # else a machine's mood alone would make a commit
         published = [step.name for step in steps if (executed / f"{step.name}.ipynb").is_file()]

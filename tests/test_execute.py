@@ -96,6 +96,21 @@ def test_two_executions_are_the_same_bytes(tmp_path):
     assert [out["text"] for out in outputs] == ["given\n"]
 
 
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_pictures_of_real_places_are_not_published_as_files(tmp_path, monkeypatch, synthetic):
+    folder, results = tmp_path / "run" / "notebooks", tmp_path / "book" / "results" / "p"
+    for made in (folder, folder.parent / "pictures" / "town", results / "hat-dsd-s0"):
+        made.mkdir(parents=True)
+    (folder / "steps.json").write_text("{}")
+    (folder.parent / "pictures" / "town" / "SAR.png").touch()
+    (results / "hat-dsd-s0" / "record.json").touch()
+    monkeypatch.setattr(execute, "root", lambda: tmp_path)
+    monkeypatch.setattr(execute, "SOURCES", tmp_path / "notebooks")
+    monkeypatch.setattr(execute.records, "read", lambda _: {"dataset": {"synthetic": synthetic}})
+    execute.publish("p", folder, [])
+    assert (results / "pictures" / "town" / "SAR.png").is_file() == synthetic
+
+
 def test_a_failure_is_kept_aside(tmp_path):
     step = execute.Step("01_dataset", notebook_source(tmp_path, "1 / 0\n"))
     with pytest.raises(InputError, match="01_dataset: ZeroDivisionError"):
