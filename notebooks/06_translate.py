@@ -23,6 +23,7 @@
 # %% tags=["parameters"]
 scene: str = ""  # your GeoTIFF; empty: a large synthetic scene
 target: str = ""  # the GeoTIFF to write; empty: in run_root/translation, under the scene's name
+weights: str = ""  # a folder with a generator, as those in weights/; empty: the run that the next lines name
 run_root: str = "runs/quick"
 generator: str = "s2oformer"  # unet | hat | s2oformer
 tag: str = "dsd"
@@ -52,7 +53,7 @@ from s2olib.project import resolve
 from s2olib.translation import gradient, seam_ratio, tile_edges, translate
 
 figures.use_style()
-run = resolve(run_root) / records.run_name(generator, tag, seed)
+run = resolve(weights) if weights else resolve(run_root) / records.run_name(generator, tag, seed)
 folder = resolve(run_root) / "translation"
 folder.mkdir(parents=True, exist_ok=True)
 
@@ -124,7 +125,7 @@ with rasterio.open(result) as made:
     small = figures.opt_picture(scaled(made.read((1, 2, 3), out_shape=(3, *shape)), *shown))
     picture = np.dstack([small, made.dataset_mask(out_shape=shape)])
     figure = figures.scene_map(picture, made.bounds, made.crs)
-    figure.axes[0].set_title(f"{source.stem}, translated by {generator}")
+    figure.axes[0].set_title(f"{source.stem}, translated by {run.name}")
 
 # %% [markdown]
 # A training of a minute, as in the profile `quick`, tells water from land and little else. What matters here is what is

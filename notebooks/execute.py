@@ -7,8 +7,8 @@
 A profile is ``profiles/NAME.yml``, flat papermill parameters, each handed to the notebooks that declare it; a key that
 none declares is an error. What it does not say is as in the profile that its key `base` names, in the end as in the
 notebooks. ``profiles/NAME.plan.yml`` (else that of its base, else ``quick.plan.yml``) lists the variants that ``03_train``
-is executed for, the regions of ``05_compare`` and the scenes of ``06_translate``. Executed notebooks land in
-``<run_root>/notebooks``; a step whose source, library, parameters and earlier steps are unchanged is skipped, a failed
+is executed for, the regions of ``05_compare``, the scenes of ``06_translate``, and under `notebooks` which notebooks there
+are at all (else every one but ``07_elsewhere``). Executed notebooks land in ``<run_root>/notebooks``; a step whose source, library, parameters and earlier steps are unchanged is skipped, a failed
 one is kept in ``failed/``. ``--publish`` copies notebooks and run records to where they are committed, if anything but
 cost changed.
 """
@@ -40,7 +40,7 @@ from s2olib.project import InputError, code_fingerprint, resolve, root, writing
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
-TRAIN = "03_train"
+TRAIN, ELSEWHERE = "03_train", "07_elsewhere"
 LARGE = 150_000  # bytes of a PNG
 KERNELS = Config(
     {
@@ -99,6 +99,7 @@ def plan(profile: str, overrides: dict) -> list[Step]:
     parameters |= overrides
     content = read_yaml(path, "plan")
     sources = {source.stem: source for source in sorted(SOURCES.glob("[0-9][0-9]_*.py"))}
+    chosen = content.get("notebooks", [stem for stem in sources if stem != ELSEWHERE])
     defaults = {stem: declared(source) for stem, source in sources.items()}
     for key, value in parameters.items():
         owners = [stem for stem in sources if key in defaults[stem]]
@@ -109,6 +110,8 @@ def plan(profile: str, overrides: dict) -> list[Step]:
 
     steps = []
     for stem, source in sources.items():
+        if stem not in chosen:
+            continue
         own = {key: value for key, value in parameters.items() if key in defaults[stem]}
         for entry in entries(stem, content):
             unknown = set(entry) - set(defaults[stem])

@@ -1,0 +1,129 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Elsewhere
+#
+# Weights are downloaded and used on whatever is at hand: another place, another sensor's processing, another scaling. A
+# table made on a test split says nothing of that. Here shipped weights meet real images that have nothing to do with
+# their training data, and no reading of these images chose anything.
+
+# %% tags=["parameters"]
+dataset_root: str = "data/elsewhere"
+run_root: str = "runs/elsewhere"
+weights: list = ["weights/sen12-s2oformer", "weights/socal-s2oformer"]
+
+# %%
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from IPython.display import Markdown
+
+from s2olib import baselines, checkpoints, evaluation, figures, records
+from s2olib.data import SPLITS
+from s2olib.data.triplets import Triplets
+
+figures.use_style()
+info = Triplets(dataset_root, "train").info
+assert info["sar"]["units"] == "dB", f"{dataset_root} is not in decibels: grey levels cannot be made from it"
+networks = {Path(folder).name: checkpoints.load_generator(folder) for folder in weights}
+Markdown(f"**{Path(dataset_root).name}.** {info['parameters']['credit']}")
+
+# %% [markdown]
+# ## From decibels to the weights' grey levels
+#
+# These weights learned from 8-bit images, and how those were scaled has to be guessed or copied. For `socal` it is known:
+# linear power over its 99 % quantile, clipped. For SEN1-2 it is not, so we stretch decibels between the 1 % and the 99 %
+# quantile of each patch. Both use the radar image alone. The colours are read the other way round: black is reflectance
+# 0, white 0.3, which is a guess too.
+
+
+# %%
+def grey_levels(decibels: torch.Tensor, name: str) -> torch.Tensor:
+    """One band (B, H, W) in dB as the weights `name` know it, (B, 1, H, W) in [-1, 1]."""
+    values = 10 ** (decibels / 10) if name.startswith("socal") else decibels
+    low, high = torch.quantile(values.flatten(1), torch.tensor([0.01, 0.99]), dim=1)[:, :, None, None]
+    low = torch.zeros_like(low) if name.startswith("socal") else low
+    return (((values - low) / (high - low)).clamp(0, 1) * 2 - 1)[:, None]
+
+
+def translated(sar: torch.Tensor, name: str) -> torch.Tensor:
+    """Radar patches (B, C, H, W) in [-1, 1], as `wide` scales them, to colours (B, 3, H, W) in [-1, 1]."""
+    network, about = networks[name]
+    band = info["sar"]["bands"].index(about["sar"]["bands"][0])
+    low, high = wide["sar"][band]
+    return network(grey_levels((sar[:, band] + 1) / 2 * (high - low) + low, name))
+
+
+wide = {"sar": [[-60.0, 30.0]] * len(info["sar"]["bands"])}  # dB: nothing is cut off before it is stretched
+for name, (network, about) in networks.items():
+    print(f"{name}: {', '.join(about['sar']['bands'])}; {sum(p.numel() for p in network.parameters()):,} weights")
+
+# %% [markdown]
+# ## The pictures
+
+# %% mystnb={"figure": {"caption": "Radar, optical image and what each set of weights makes of the radar, one line for each patch."}, "image": {"alt": "Radar, optical image and generated images of places far from the training data"}}
+rows, titles = [], []
+for split in SPLITS:
+    triplets = Triplets(dataset_root, split)
+    unclipped = Triplets(dataset_root, split, limits=wide)
+    for i in range(len(triplets)):
+        rows.append({"SAR": figures.sar_picture(triplets[i]["sar"]), "OPT": figures.opt_picture(triplets[i]["opt"])})
+        with torch.no_grad():
+            for name in networks:
+                made = translated(unclipped[i]["sar"][None], name)[0]
+                rows[-1][name.removesuffix("-s2oformer")] = figures.opt_picture(made)
+        titles.append(triplets.index["id"].iloc[i].replace("_", " "))
+figure = figures.comparison(rows, titles=titles)
+
+# %% [markdown]
+# ## The numbers
+#
+# All patches, since none of them trained anything. The mean colour and the regression are fitted to two or fewer of these
+# very patches, which the networks never saw: a network that is worse than one constant colour of the place has told us
+# less than a look at a single other image would.
+
+# %%
+train = Triplets(dataset_root, "train")
+makers = {name: baselines.BASELINES[name].fit(train, seed=0) for name in ("mean colour", "regression")}
+measured = {
+    name: pd.concat([evaluation.evaluate(maker, dataset_root, split) for split in SPLITS], ignore_index=True)
+    for name, maker in makers.items()
+}
+for name in networks:
+    maker = partial(translated, name=name)
+    parts = [evaluation.evaluate(maker, dataset_root, split, limits=wide) for split in SPLITS]
+    measured[name] = pd.concat(parts, ignore_index=True)
+shown = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill", "offset_free_psnr": "PSNR without offset"}
+table = []
+for name, patches in measured.items():
+    summary = records.summarise(patches)
+    table.append({"made by": name} | {title: tuple(summary[key].values()) for key, title in shown.items()})
+clusters = records.evaluation_conditions(measured["mean colour"], "all splits")
+caption = (
+    f"{Path(dataset_root).name}: {clusters['patches']} patches, {clusters['clusters']} clusters; "
+    f"{clusters['interval']}; {clusters['data_range']}."
+)
+Markdown(figures.metric_table(table, caption, "tab-elsewhere", {"SSIM": ".3f"}))
+
+# %%
+best = max(networks, key=lambda name: measured[name]["psnr"].mean())
+worse = int((measured[best]["psnr"] < measured["mean colour"]["psnr"]).sum())
+Markdown(f"The better of the networks is worse than the mean colour on {worse} of {len(measured[best])} patches.")
+
+# %% [markdown]
+# **What to notice.** Where a network keeps the outlines of fields and shores, radar speaks; its colours are those of the
+# places it learned from. **What this does not show.** A handful of patches ranks nothing, and another way from decibels
+# to grey levels would give other numbers: weights that learned from calibrated decibels would not have to guess.

@@ -1,0 +1,56 @@
+"""Shipped weights load and say what they are; what may not be shipped is not."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from s2olib import records
+from s2olib.generators.pretrained import Generator
+from s2olib.project import InputError
+from s2olib.training import Parameters, train
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "notebooks"))
+import execute  # noqa: E402
+import ship  # noqa: E402
+
+SHIPPED = sorted(path.parent for path in (ROOT / "weights").glob("*/config.json"))
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_shipped_weights_make_pictures_and_belong_to_a_published_record(folder):
+    network = Generator.from_pretrained(folder)
+    channels = len(network.about["sar"]["bands"])
+    sar = torch.rand(1, channels, 40, 72, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        picture = network(sar)
+        assert picture.shape == (1, 3, 40, 72) and picture.isfinite().all()
+        assert (network(-sar) - picture).abs().mean() > 1e-3, "the picture does not depend on the radar"
+    profile, generator = folder.name.rsplit("-", 1)
+    record = records.read(ROOT / "book" / "results" / profile / records.run_name(generator, "dsd", 0))
+    assert record["dataset"]["fingerprint"] == network.about["data"]
+    assert record["parameters"] == network.about["parameters"]
+    card = (folder / "README.md").read_text()
+    assert "not for measurement" in card and "{mean:.2f}".format(**record["metrics"]["psnr"]) in card
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 15 * 2**20
+
+
+def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(dataset, tmp_path, monkeypatch):
+    small = {"epochs": 1, "batch_size": 8, "crop_size": 32, "embed_dim": 8, "depths": (2,) * 4, "num_heads": (2,) * 4}
+    train(Parameters(str(dataset), str(tmp_path / "runs"), dsd_weight=0.0, **small))
+    profile = {"dataset_root": str(dataset), "run_root": str(tmp_path / "runs")}
+    monkeypatch.setattr(execute, "read_profile", lambda name: (profile, None))
+    monkeypatch.setattr(ship, "root", lambda: tmp_path)
+    target = ship.ship("synthetic", "s2oformer", "cc-by-4.0")
+    assert Generator.from_pretrained(target)(torch.zeros(1, 2, 32, 32)).shape == (1, 3, 32, 32)
+    assert "license: cc-by-4.0" in (target / "README.md").read_text()
+
+    fingerprint = records.read(tmp_path / "runs" / "s2oformer-dsd-s0")["dataset"]["fingerprint"]
+    info = {"fingerprint": fingerprint, "parameters": {"credit": "Somebody (no licence stated)"}}
+    monkeypatch.setattr(ship, "Triplets", lambda *_: SimpleNamespace(info=info))
+    with pytest.raises(InputError, match="without a licence"):
+        ship.ship("other", "s2oformer", "mit")
+    assert not (tmp_path / "weights" / "other-s2oformer").exists()
