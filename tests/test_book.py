@@ -39,6 +39,7 @@ def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epoc
     patches = pd.DataFrame({"id": [f"{name}{i:02}" for i in range(40)], "group": ["albania", "france"] * 20})
     patches["psnr"], patches["ssim"] = np.linspace(psnr - 2, psnr + 2, 40), 0.5
     patches["skill"], patches["mse_mean_colour"] = 0.1, 65.025
+    patches["offset_free_psnr"], patches["edge_correlation"] = 26.0, 0.3
     run.mkdir(parents=True)
     patches.to_csv(run / "patches.csv", index=False)
     record = {key: kind() for key, kind in records.REQUIRED.items()}
@@ -48,7 +49,8 @@ def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epoc
         "tag": tag,
         "seed": seed,
         "samples_seen": 400 * epochs,
-        "parameters": {"epochs": epochs},
+        "parameters": {"epochs": epochs, "gan_weight": 0.01 * (tag == "pix2pix")},
+        "curves": [{"validation_psnr": value} for value in (psnr - 1, psnr + 1, psnr)],
         "dataset": {"synthetic": False, "name": "pairs", "pixel_size_m": 20, "fingerprint": "abc", "lulc": None}
         | {"counts": {}, "units": {"sar": "dB", "opt": "reflectance"}}
         | {"bands": {"sar": ["VV"], "opt": ["red"]}, "limits": {"sar": [[-25, 0]], "opt": [[0, 0.3]]}}
@@ -112,6 +114,16 @@ def test_controls_stand_beside_what_they_control(tmp_path):
         ["| s2oformer", "l1", "30"],
     ]
     assert "`21.50 [" in lines[1] and "/runs/ombria-unet-l1-s1>" in lines[1]
+
+
+def test_what_runs_differ_in_is_told_with_and_without_colour(tmp_path):
+    results = tmp_path / "ombria"
+    publish(results, "unet", psnr=21.0)
+    publish(results, "hat", psnr=22.5)
+    publish(results, "unet", tag="pix2pix", psnr=15.0)
+    text = provenance.offset_table(results, records.find(results))
+    assert "| 22.00 | 21.00 | 26.00 [26.00," in text and "ombria-unet-pix2pix-s0" in text
+    assert "The 2 runs without an adversary lie within 1.50 dB" in text and "; 0.00 dB once" in text
 
 
 def test_a_field_that_a_page_needs_is_named_with_the_page(small_book):
