@@ -172,7 +172,10 @@ def outputs(step: Step) -> list[Path]:
 
 
 def normalise(path: Path) -> None:
-    """Drop what differs between two equal executions (ids, time stamps, progress bars) and lighten the pictures."""
+    """Drop what differs between two equal executions and lighten the pictures.
+
+    That is ids, time stamps, progress bars, and where a slow machine breaks a cell's printing into several pieces.
+    """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {"kernelspec": KERNEL}
     for i, cell in enumerate(notebook.cells):
@@ -180,7 +183,13 @@ def normalise(path: Path) -> None:
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
         if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+            printed: list = []
+            for output in (out for out in cell.outputs if out.get("name") != "stderr"):
+                if printed and output.output_type == printed[-1].output_type == "stream":
+                    printed[-1].text += output.text
+                else:
+                    printed.append(output)
+            cell.outputs = printed
             for output in cell.outputs:
                 lighten(output.get("data", {}))
     nbformat.write(notebook, path)

@@ -100,6 +100,19 @@ def test_two_executions_are_the_same_bytes(tmp_path):
     assert [out["text"] for out in outputs] == ["given\n"]
 
 
+def test_what_is_printed_in_pieces_is_kept_in_one(tmp_path):
+    def stream(text: str, name: str = "stdout") -> nbformat.NotebookNode:
+        return nbformat.v4.new_output("stream", name=name, text=text)
+
+    picture = nbformat.v4.new_output("display_data", {"text/plain": "a picture"})
+    outputs = [stream("a\n"), stream("bar", "stderr"), stream("b\n"), picture, stream("c\n")]
+    cell = nbformat.v4.new_code_cell("print()", outputs=outputs)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
+    execute.normalise(tmp_path / "a.ipynb")
+    (found,) = nbformat.read(tmp_path / "a.ipynb", 4).cells
+    assert [output.get("text") for output in found.outputs] == ["a\nb\n", None, "c\n"]
+
+
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_pictures_of_real_places_are_not_published_as_files(tmp_path, monkeypatch, synthetic):
     folder, results = tmp_path / "run" / "notebooks", tmp_path / "book" / "results" / "p"
