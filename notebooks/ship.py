@@ -55,7 +55,7 @@ Turns one radar band into a picture. **Generated, not observed, and not for meas
 
 ## How good
 
-{evaluation["patches"]} test patches of {len(evaluation["groups"])} places that it never saw ({", ".join(evaluation["groups"])});
+{evaluation["patches"]} test patches, none of which it saw in training ({", ".join(evaluation["groups"])});
 {evaluation["interval"]}; {evaluation["data_range"]}.
 
 | PSNR (dB) | SSIM | skill |
