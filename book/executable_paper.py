@@ -82,9 +82,10 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     if not found:
         return
     root, profile, name = Path(app.srcdir), found["profile"], found["name"]
-    runs = records.find(root / "book" / "results" / profile)
+    runs = provenance.read_results(root / "book" / "results").get(profile, {})
     seconds = provenance.steps_of(root / "book" / "results", profile).get(name, {}).get("seconds")
-    line = [f"{{kind}}`{provenance.kind_of(runs)}`", f"profile *{profile}*"]
+    kind = provenance.kind_of(runs) if runs else "real"  # what trains nothing looks at other real places
+    line = [f"{{kind}}`{kind}`", f"profile *{profile}*"]
     line += [f"executed in {seconds:.0f} s"] if seconds else []
     generator, _, rest = name.removeprefix("03_train_").partition("-")
     run = f"{generator}-{rest or 'dsd-s0'}"

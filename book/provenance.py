@@ -165,7 +165,7 @@ def ablation_table(folder: Path, runs: dict[str, dict]) -> str:
         f"Profile {folder.name}: the DSD as it is (*dsd*) and its controls. Mean over seeds and its interval "
         f"({evaluation['interval']}; {evaluation['patches']} test patches), linked to each seed's record."
     )
-    return figures.metric_table(rows, caption, f"tab-ablation-{folder.name}")
+    return figures.metric_table(rows, caption, f"tab-controls-{folder.name}")
 
 
 def offset_table(folder: Path, runs: dict[str, dict]) -> str:
@@ -264,7 +264,7 @@ def write(root: Path) -> None:
     profiles = read_results(results)
     shutil.rmtree(generated, ignore_errors=True)
     (generated / "runs").mkdir(parents=True)
-    executed = [name for name in profiles if (root / "notebooks" / "executed" / name).is_dir()]
+    executed = sorted(path.name for path in (root / "notebooks" / "executed").iterdir() if path.is_dir())
     real = [name for name, runs in profiles.items() if kind_of(runs) == "real"]
     texts = {
         "table.md": results_table.render(results / "ombria"),
