@@ -91,9 +91,9 @@ figure = figures.comparison(rows, titles=titles)
 # %% [markdown]
 # ## The numbers
 #
-# All patches, since none of them trained anything. The mean colour and the regression are fitted to two or fewer of these
-# very patches, which the networks never saw: a network that is worse than one constant colour of the place has told us
-# less than a look at a single other image would.
+# All patches, since none of them trained anything. The mean colour and the regression are fitted to a few of these very
+# patches, those of the training split, which the networks never saw: a network that is worse than one constant colour of
+# the place has told us less than a look at a single other image would.
 
 # %%
 train = Triplets(dataset_root, "train")
@@ -116,7 +116,7 @@ caption = (
     f"{Path(dataset_root).name}: {clusters['patches']} patches, {clusters['clusters']} clusters; "
     f"{clusters['interval']}; {clusters['data_range']}."
 )
-Markdown(figures.metric_table(table, caption, "tab-elsewhere", {"SSIM": ".3f"}))
+Markdown(figures.metric_table(table, caption, f"tab-{Path(dataset_root).name}", {"SSIM": ".3f"}))
 
 # %%
 best = max(networks, key=lambda name: measured[name]["psnr"].mean())

@@ -22,7 +22,7 @@ spec.loader.exec_module(execute)
 @pytest.mark.parametrize("profile", sorted(p.stem for p in execute.PROFILES.glob("*.yml") if ".plan" not in p.name))
 def test_every_profile_has_a_plan(profile):
     names = [step.name for step in execute.plan(profile, {})]
-    if profile == "elsewhere":  # nothing is trained there
+    if profile.startswith("elsewhere"):  # nothing is trained there
         assert names == ["01_dataset", "07_elsewhere"]
         return
     assert names[:2] == ["01_dataset", "02_models"] and names == sorted(names, key=lambda name: name[:2])
