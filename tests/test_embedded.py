@@ -35,6 +35,8 @@ def test_files_have_the_layout_units_and_types_of_sen12ms(archive):
     for kind, count, dtype in (("s1", 2, "float32"), ("s2", 13, "uint16"), ("lc", 4, "uint8")):
         with rasterio.open(patch(archive, kind, 6)) as file:
             assert (file.count, file.height, file.width, file.dtypes[0]) == (count, 256, 256, dtype)
+            assert file.compression is None and file.interleaving.name == "pixel"
+            assert file.block_shapes == [({"s1": 4, "s2": 1, "lc": 8}[kind], 256)] * count
             assert file.crs.to_epsg() == 32653
             assert (file.transform.a, file.transform.e) == (10.0, -10.0)
             assert file.transform.c % 10 and file.transform.f % 10, "origins lie off the 10 m lattice"

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from s2olib.project import InputError, writing
 
-VERSION = 1
+VERSION = 2
 PATCH, STEP, ROWS, COLS = 256, 128, 3, 4  # a scene is 3 x 4 patches: 512 x 640 pixels
 FRAME = 8  # pixels of land cover around a scene, so that no patch ends where the map does
 SHAPE = ((ROWS + 1) * STEP + 2 * FRAME, (COLS + 1) * STEP + 2 * FRAME)
@@ -257,7 +257,7 @@ def make_scene(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
         power = (powers[cover, 0, channel] * (1 - mix) + powers[cover, 1, channel] * mix) * land["echo"]
         power = ndimage.gaussian_filter((power * np.clip(geometry, 0.1, 8)).astype(np.float32), 0.7)
         sar[channel] = 10 * np.log10(power * speckle(rng, scene.shape) + 10**-3.4)
-    sar = np.rint(sar * 128) / 128  # 0.008 dB: far below speckle, and the files compress
+    sar = np.rint(sar * 128) / 128  # 0.008 dB: far below speckle
     return {"s1": sar, "s2": optical, "lc": _modis(land["codes"]), "codes": land["codes"]}
 
 
@@ -521,10 +521,14 @@ def _is_there(path: Path, description: str) -> bool:
 
 
 def _write(path: Path, pixels: np.ndarray, crs: CRS, grid: Affine, bands: tuple[str, ...], description: str) -> None:
-    """Write a GeoTIFF (bands, H, W) aside and rename it."""
+    """Write a GeoTIFF (bands, H, W) aside and rename it.
+
+    Patches are as SEN12MS's: uncompressed, the bands of a pixel together, in strips of a few rows. A tile is compressed.
+    """
     profile = {"driver": "GTiff", "count": pixels.shape[0], "height": pixels.shape[1], "width": pixels.shape[2]}
-    profile |= {"dtype": pixels.dtype, "crs": crs, "transform": grid, "compress": "deflate", "zlevel": 1}
-    profile |= {"interleave": "band", "predictor": 3 if pixels.dtype.kind == "f" else 2 if pixels.itemsize == 2 else 1}
+    profile |= {"dtype": pixels.dtype, "crs": crs, "transform": grid, "interleave": "pixel"}
+    if len(pixels) == 1:
+        profile |= {"compress": "deflate", "zlevel": 1}
     with writing(path) as aside, rasterio.open(aside, "w", **profile) as file:
         file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
         file.descriptions = bands
