@@ -185,10 +185,10 @@ def _check(pair: dict[str, Path], heads: dict[Path, Header]) -> None:
 
 def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, colours, opt_offset) -> Scene:
     first = heads[found[0]["s2"]].grid
-    places = []
+    inverse, places = ~first.transform, []
     for pair in found:
         grid = heads[pair["s2"]].grid
-        column, row = ~first.transform @ (grid.transform.c, grid.transform.f)
+        column, row = inverse @ (grid.transform.c, grid.transform.f)
         off = max(abs(column - round(column)), abs(row - round(row)))
         if grid.crs != first.crs or (grid.transform.a, grid.transform.e) != (first.transform.a, first.transform.e):
             off = 1
@@ -202,7 +202,7 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
     for pair, (row, column) in zip(found, places, strict=True):
         sar = sar_bands(pair["s1"], heads[pair["s1"]], polarisations)
         bands = sar, optical_bands(pair["s2"], heads[pair["s2"]], colours)
-        patches.append((pair, bands, row - top, column - left))
+        patches.append((pair, {kind: heads[path] for kind, path in pair.items()}, bands, row - top, column - left))
     name = f"{season}_{scene}"
     files = tuple(path for pair in found for path in pair.values())
     read = partial(_read, patches, grid, opt_offset)
@@ -212,22 +212,22 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
 def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):
     """The scene's mosaic. Every second patch of every second row has nearly all of it, and so is read first; of the
     others those that add something, and every eighth to see that the archive is of one piece."""
-    sar = np.full((len(patches[0][1][0]), grid.height, grid.width), np.nan, np.float32)
-    opt = np.full((len(patches[0][1][1]), grid.height, grid.width), np.nan, np.float32)
+    sar = np.full((len(patches[0][2][0]), grid.height, grid.width), np.nan, np.float32)
+    opt = np.full((len(patches[0][2][1]), grid.height, grid.width), np.nan, np.float32)
     codes = np.zeros((grid.height, grid.width), np.uint8) if "lc" in patches[0][0] else None
-    order = sorted(patches, key=lambda patch: (patch[2] % SIZE > 0) + (patch[3] % SIZE > 0))
-    for number, (pair, (polarisations, colours), row, column) in enumerate(order):
+    order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
+    for number, (pair, heads, (polarisations, colours), row, column) in enumerate(order):
         if boxes and not any(t < row + SIZE and b > row and x < column + SIZE and y > column for t, x, b, y in boxes):
             continue
         place = (..., slice(row, row + SIZE), slice(column, column + SIZE))
         if number % 8 and np.isfinite(sar[place]).all() and np.isfinite(opt[place]).all():
             continue
-        part = read_bands(pair["s1"], tuple(polarisations.values()))
+        part = read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"])
         check_units(part, "dB", pair["s1"])
         part = sar_no_data(part)
         check_order(part, list(polarisations), pair["s1"])
         _lay(sar[place], part, pair["s1"])
-        part = read_bands(pair["s2"], colours)
+        part = read_bands(pair["s2"], colours, heads["s2"])
         check_units(part, "reflectance x 10000", pair["s2"])
         part = remove_offset(optical_no_data(part, "reflectance x 10000"), opt_offset, pair["s2"])
         _lay(opt[place], part, pair["s2"])
@@ -237,8 +237,8 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
 
 
 def _lay(place: np.ndarray, patch: np.ndarray, path: Path) -> None:
-    there = np.isfinite(patch)
-    if (np.isfinite(place) & there & (place != patch)).any():
+    there, before = np.isfinite(patch), np.isfinite(place)
+    if before.any() and (before & there & (place != patch)).any():
         raise InputError(
             f"'{path}' differs from its neighbours where they overlap: the archive mixes versions of a scene"
         )

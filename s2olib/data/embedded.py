@@ -523,7 +523,7 @@ def _is_there(path: Path, description: str) -> bool:
 def _write(path: Path, pixels: np.ndarray, crs: CRS, grid: Affine, bands: tuple[str, ...], description: str) -> None:
     """Write a GeoTIFF (bands, H, W) aside and rename it.
 
-    Patches are as SEN12MS's: uncompressed, the bands of a pixel together, in strips of a few rows. A tile is compressed.
+    Patches are as SEN12MS's: uncompressed, the bands of a pixel together, in strips of a few rows.
     """
     profile = {"driver": "GTiff", "count": pixels.shape[0], "height": pixels.shape[1], "width": pixels.shape[2]}
     profile |= {"dtype": pixels.dtype, "crs": crs, "transform": grid, "interleave": "pixel"}

@@ -264,30 +264,34 @@ class Tiles:
             raise InputError(
                 f"no land-cover GeoTIFF under lulc_root '{lulc_root}': give the folder that holds the tiles"
             )
-        self._grids = {path: header(path).grid for path in self.files}
+        grids = {path: header(path).grid for path in self.files}
+        self._boxes = {path: (grid.crs, grid.bounds) for path, grid in grids.items()}
         places: dict[tuple, Path] = {}
-        for path, grid in self._grids.items():
-            if grid.crs is None:
+        for path, (crs, bounds) in self._boxes.items():
+            if crs is None:
                 raise InputError(f"land-cover tile '{path}' has no coordinate reference system")
-            twin = places.setdefault((grid.crs.to_string(), *np.round(grid.bounds, 6)), path)
+            twin = places.setdefault((crs.to_string(), *np.round(bounds, 6)), path)
             if twin != path:
                 raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
 
     @property
     def footprint(self) -> str:
         """Says where the tiles lie, and nothing else of them."""
-        return str([(grid.crs.to_string(), grid.bounds) for grid in self._grids.values()])
+        return str([(crs.to_string(), bounds) for crs, bounds in self._boxes.values()])
 
-    def covering(self, grid: Grid) -> list[Path]:
-        """The tiles whose box meets the grid's, in order of name."""
+    def covering(self, grid: Grid, whole: bool = False) -> list[Path]:
+        """The tiles whose box meets the grid's, or has all of it, in order of name."""
         from rasterio.warp import transform_bounds
 
-        found, boxes = [], {}
-        for path, tile in self._grids.items():
-            if tile.crs not in boxes:
-                boxes[tile.crs] = transform_bounds(grid.crs, tile.crs, *grid.bounds, densify_pts=21)
-            left, bottom, right, top = boxes[tile.crs]
-            west, south, east, north = tile.bounds
+        boxes = {
+            crs: transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=21)
+            for crs in {crs for crs, _ in self._boxes.values()}
+        }
+        found = []
+        for path, (crs, (west, south, east, north)) in self._boxes.items():
+            left, bottom, right, top = boxes[crs]
+            if whole:
+                left, bottom, right, top = right, top, left, bottom
             if left < east and right > west and bottom < north and top > south:
                 found.append(path)
         return found
