@@ -125,5 +125,6 @@ Markdown(f"The better of the networks is worse than the mean colour on {worse} o
 
 # %% [markdown]
 # **What to notice.** Where a network keeps the outlines of fields and shores, radar speaks; its colours are those of the
-# places it learned from. **What this does not show.** A handful of patches ranks nothing, and another way from decibels
+# places it learned from. Where all is water there is nothing to keep: stretched, speckle alone has the whole range, and
+# becomes land. **What this does not show.** A handful of patches ranks nothing, and another way from decibels
 # to grey levels would give other numbers: weights that learned from calibrated decibels would not have to guess.
