@@ -4,8 +4,8 @@
 
 The committed notebooks are copied beside a ``pyproject.toml`` into ``_build/check``, where relative paths start anew, so
 nothing of an earlier run can be found. nbval executes them in order, once, and compares the output of every cell tagged
-``nbval-check-output`` (counts, shapes, hashes: what no machine changes). Metrics are floats of a training and differ
-between processors: they are compared with the committed records within `TOLERANCE`.
+``nbval-check-output`` (counts, shapes: what no machine changes). The synthetic archive and metrics are floats and differ
+between kinds of processors: metrics are compared with the committed records within `TOLERANCE`.
 """
 
 from __future__ import annotations
