@@ -194,7 +194,7 @@ if pairs:
 #
 # What another laboratory must know before it uses these data, from `dataset.json` alone.
 
-# %% tags=["nbval-check-output"]
+# %%
 Markdown(datasheet(dataset_root))
 
 # %%
