@@ -7,8 +7,9 @@ and the ratio is the median of the pairs' ratios, so that a drifting machine doe
 that of a process of its own, of its first step: the resident set's growth on a CPU, the allocator's maximum on a GPU.
 On a CPU every large tensor gets pages of its own for it, given back when freed: what a network holds is meant. For time
 the C library keeps all that is freed instead, for every network alike. As it is, it gives large tensors back and asks
-for them again, and where fresh pages are dear that alone decides: the plain formulas at 256 px then reached 22 % of the
-plain convolutions' rate instead of 36 %, and HAT against them looked 1.9 times faster instead of 1.4.
+for them again, and where fresh pages are dear that alone decides: on a virtual machine (AMD EPYC, one thread) the plain
+formulas at 256 px then reached 22 % of the plain convolutions' rate instead of 36 %, and HAT against them looked 1.9
+times faster instead of 1.4.
 Other work on the machine slows everything down: the load is printed, and ratios of processor time stand beside those of
 time. "plain" is HAT's published formulas with HAT's weights.
 """
