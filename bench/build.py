@@ -1,9 +1,9 @@
 """What building a data set costs on this machine, beside the loop over patches that one would write first.
 
-    python bench/build.py [--copies 18] [--workers 1 2] [--record FILE.json]
+    python bench/build.py [--copies 4] [--workers 1 2] [--record FILE.json]
 
-The archive is the synthetic one, each scene under many numbers (hard links, so that reading comes from memory and the
-processor decides). The loop opens each patch, warps land cover onto it, judges it and saves it. The build does so for
+The archive is the synthetic one, put together to a scene as large as SEN12MS's are, under several numbers (hard links,
+so that reading comes from memory and the processor decides). The loop opens each patch, warps land cover onto it, judges it and saves it. The build does so for
 as many windows, scene by scene, reading the same bands, and more that the loop does not: it pairs files by every
 header, checks units, the order of VV and VH and that neighbours agree, places land cover exactly, proves the split and
 takes a hash of what it wrote. Land-cover tiles have a product's full size, one degree and 12000 x 12000 pixels,
@@ -30,6 +30,7 @@ import numpy as np
 import rasterio
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform_bounds
+from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from s2olib.data import archive, embedded
@@ -38,32 +39,67 @@ from s2olib.data.landcover import merge_codes, merge_table
 from s2olib.project import resolve, writing
 
 LEGEND = "hrlulc-v21.11"
+SHAPE = (23, 23)  # patches of a scene; SEN12MS has 717 in a scene on average
 STATUS = Path("/proc/self/status")  # Linux
 
 
-def many(source: Path, target: Path, copies: int) -> None:
-    """Scenes under `copies` numbers each, and a split file: three of the twelve to judge by, the others to train on."""
-    rows = ["id,split"]
-    for path in sorted(source.glob("ROIs*/s[12]_*/*.tif")):
-        match = archive.NAME.fullmatch(path.name)
-        for copy in range(copies):
-            number = int(match[4]) + 1000 * copy
-            name = f"{match[1]}_{match[3]}_{number}_p{match[5]}.tif"
-            link = target / match[1] / f"{match[3]}_{number}" / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, link)
-            split = {"124": "test", "131": "test", "17": "validation"}.get(match[4], "train")
-            rows.append(f"{match[1]}_{number},{'guard' if copy and split != 'train' else split}")
-    (target / "split.csv").write_text("\n".join(sorted(set(rows), reverse=True)) + "\n")
+def large_scenes(source: Path, target: Path, copies: int) -> None:
+    """One scene of `SHAPE` patches from Kaga's corner under `copies` numbers, and two small ones to judge by.
+
+    Its pixels are those of the archive's scenes side by side.
+    """
+    folder, (rows, columns) = source / "ROIs1158_spring", SHAPE
+    for kind in ("s1", "s2"):
+        scenes = [_mosaic(source / embedded.FOLDERS[scene.season], kind, scene.number) for scene in embedded.scenes()]
+        scenes = np.stack([scenes[i % len(scenes)] for i in range(36)]).reshape(6, 6, *scenes[0].shape)
+        pixels = np.moveaxis(scenes, 2, 0).swapaxes(2, 3).reshape(scenes.shape[2], 6 * 512, 6 * 640)
+        with rasterio.open(_patch(folder, kind, 124, 1)) as file:
+            profile, names, tags = file.profile, file.descriptions, file.tags()
+        for number in range(rows * columns):
+            row, column = (place * embedded.STEP for place in divmod(number, columns))
+            path = _patch(target / folder.name, kind, 124, number + 1)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grid = profile["transform"] @ Affine.translation(column, row)
+            with rasterio.open(path, "w", **profile | {"transform": grid}) as file:
+                file.update_tags(**tags)
+                file.descriptions = names
+                file.write(pixels[:, row : row + 256, column : column + 256])
+            for copy in range(1, copies):
+                link = _patch(target / folder.name, kind, 124 + 1000 * copy, number + 1)
+                link.parent.mkdir(exist_ok=True)
+                os.link(path, link)
+        for number in (17, 83):
+            small = f"{folder.name}/{kind}_{number}"
+            shutil.copytree(source / small, target / small, copy_function=os.link)
+    splits = {17: "validation", 83: "test"} | {124 + 1000 * copy: "train" for copy in range(copies)}
+    lines = ["id,split", *(f"{folder.name}_{number},{split}" for number, split in splits.items())]
+    (target / "split.csv").write_text("\n".join(lines) + "\n")
+
+
+def _patch(folder: Path, kind: str, scene: int, number: int) -> Path:
+    return folder / f"{kind}_{scene}" / f"{folder.name}_{kind}_{scene}_p{number}.tif"
+
+
+def _mosaic(folder: Path, kind: str, scene: int) -> np.ndarray:
+    """A small scene's pixels (C, 512, 640)."""
+    parts = {}
+    for number in range(embedded.ROWS * embedded.COLS):
+        with rasterio.open(_patch(folder, kind, scene, number + 1)) as file:
+            parts[divmod(number, embedded.COLS)] = file.read()
+    whole = np.empty((len(parts[0, 0]), 512, 640), parts[0, 0].dtype)
+    for (row, column), part in parts.items():
+        whole[:, row * embedded.STEP :, column * embedded.STEP :][:, :256, :256] = part
+    return whole
 
 
 def full_tiles(source: Path, target: Path) -> None:
-    """The land-cover tiles, each continued to the whole degree."""
+    """The land-cover tiles, each made a whole degree: by the nearest code between scenes, by repetition around them."""
     target.mkdir()
     for path in sorted(source.glob("*.tif")):
         with rasterio.open(path) as file:
             codes, grid, profile = file.read(1), file.transform, file.profile
-        size = embedded.TILE
+        empty, size = codes == 0, embedded.TILE
+        codes = codes[tuple(ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True))]
         column, row = round(grid.c % 1 * size), round(-grid.f % 1 * size)
         times = [-(-2 * size // length) for length in codes.shape]
         rows, columns = codes.shape[0] - row % codes.shape[0], codes.shape[1] - column % codes.shape[1]
@@ -146,7 +182,7 @@ def loop(root: Path, target: Path, count: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--copies", type=int, default=18, help="of each of the archive's 144 patches")
+    parser.add_argument("--copies", type=int, default=4, help="of the large scene")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of processes to try")
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
@@ -154,9 +190,11 @@ def main() -> None:
     embedded.write_archive(source / "sen12ms", source / "hrlulc")
     root = Path(tempfile.mkdtemp(dir=source, prefix="bench-"))
     try:
-        many(source / "sen12ms", root / "sen12ms", given.copies)
+        large_scenes(source / "sen12ms", root / "sen12ms", given.copies)
         full_tiles(source / "hrlulc", root / "hrlulc")
-        print(f"{144 * given.copies} patches, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+        print(
+            f"{given.copies} scenes of {SHAPE[0]} x {SHAPE[1]} patches, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
+        )
         print("| | patches | s | patches per s | processor s | MiB | MiB of a worker |\n|---|---|---|---|---|---|---|")
         result = {}
         for workers in given.workers:

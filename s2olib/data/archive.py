@@ -216,8 +216,9 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
     opt = np.full((len(patches[0][2][1]), grid.height, grid.width), np.nan, np.float32)
     codes = np.zeros((grid.height, grid.width), np.uint8) if "lc" in patches[0][0] else None
     order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
+    top, left, bottom, right = np.reshape(boxes or [(0, 0, grid.height, grid.width)], (-1, 4)).T
     for number, (pair, heads, (polarisations, colours), row, column) in enumerate(order):
-        if boxes and not any(t < row + SIZE and b > row and x < column + SIZE and y > column for t, x, b, y in boxes):
+        if not ((top < row + SIZE) & (bottom > row) & (left < column + SIZE) & (right > column)).any():
             continue
         place = (..., slice(row, row + SIZE), slice(column, column + SIZE))
         if number % 8 and np.isfinite(sar[place]).all() and np.isfinite(opt[place]).all():
@@ -237,9 +238,10 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
 
 
 def _lay(place: np.ndarray, patch: np.ndarray, path: Path) -> None:
-    there, before = np.isfinite(patch), np.isfinite(place)
-    if before.any() and (before & there & (place != patch)).any():
-        raise InputError(
-            f"'{path}' differs from its neighbours where they overlap: the archive mixes versions of a scene"
-        )
-    np.copyto(place, patch, where=there)
+    if (before := np.isfinite(place)).any():
+        if (before & np.isfinite(patch) & (place != patch)).any():
+            raise InputError(
+                f"'{path}' differs from its neighbours where they overlap: the archive mixes versions of a scene"
+            )
+        patch = np.where(before, place, patch)
+    place[...] = patch

@@ -21,7 +21,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from itertools import groupby
+from functools import reduce
+from itertools import groupby, pairwise
 from operator import attrgetter
 from pathlib import Path
 
@@ -472,29 +473,44 @@ def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> 
 def _judged(scene: Scene, windows: list[Window], rules: Rules) -> Iterator[tuple]:
     """Each window with its patch as it is stored, its row of the index, and why it is refused (None for a good one).
 
-    Windows share pixels with those beside them: what is done to a pixel is done once for all of one height.
+    Windows share pixels with those beside, above and below them: what is done to a pixel is done once, in strips of
+    rows that begin and end where windows do.
     """
     layers, rows = _coarser(scene, windows, rules), iter(_rows(scene, windows, rules.patch_size))
     size, pseudo = rules.patch_size, rules.legend in PSEUDO
     table = merge_table(rules.legend, rules.merge) if rules.legend else {}
+    edges = sorted({edge for window in windows for edge in (window.row, window.row + size)})
+    columns = {window.column: slice(window.column, window.column + size) for window in windows}
+    strips: dict[int, tuple[dict, dict]] = {}
     for top, side_by_side in groupby(windows, key=attrgetter("row")):
-        sar, opt, codes = (layer if layer is None else layer[..., top : top + size, :] for layer in layers)
-        masks = _masks(sar, opt, codes, rules)
-        if pseudo:
-            codes = landcover.pseudo_categories(opt, rules.legend)
-        stored = _stored(sar, opt, codes, rules)
-        categories = [_among(codes, members) for members in table.values()]
+        within = [(start, end) for start, end in pairwise(edges) if top <= start < top + size]
+        strips = {start: strips.get(start) or _strip(layers, start, end, columns, rules) for start, end in within}
         for window in side_by_side:
-            columns = slice(window.column, window.column + size)
-            counts = {name: np.count_nonzero(mask[:, columns]) for name, mask in masks.items()}
-            labelled = [np.count_nonzero(mask[:, columns]) for mask in categories]
-            verdict = _verdict(counts | {"labelled": sum(labelled)}, sar[..., columns], rules)
-            patch = {name: array[..., columns] for name, array in stored.items()}
+            where = columns[window.column]
+            found = [counts[window.column] for _, counts in strips.values()]
+            counts = {name: sum(count[name] for count in found) for name in found[0]}
+            labelled = [counts[category] for category in range(len(table))]
+            sar = layers[0][..., top : top + size, where]
+            verdict = _verdict(counts | {"labelled": sum(labelled)}, sar, rules)
+            stored = [layer for layer, _ in strips.values()]
+            patch = {name: np.concatenate([layer[name][..., where] for layer in stored], -2) for name in stored[0]}
             shares = np.round(np.array(labelled) / size**2, 4).tolist()
             if pseudo and (verdict or window.split != "train"):
                 shares = [""] * len(shares)
                 del patch["lulc"]
             yield window, patch, next(rows) + shares, verdict
+
+
+def _strip(layers, start: int, end: int, columns: dict[int, slice], rules: Rules) -> tuple[dict, dict]:
+    """Some rows of a scene as they are stored, and by column of a window what `_verdict` counts and each category."""
+    sar, opt, codes = (layer if layer is None else layer[..., start:end, :] for layer in layers)
+    masks = _masks(sar, opt, codes, rules)
+    if rules.legend:
+        codes = landcover.pseudo_categories(opt, rules.legend) if rules.legend in PSEUDO else codes
+        table = merge_table(rules.legend, rules.merge)
+        masks |= dict(enumerate(_among(codes, members) for members in table.values()))
+    counts = {c: {n: np.count_nonzero(mask[:, where]) for n, mask in masks.items()} for c, where in columns.items()}
+    return _stored(sar, opt, codes, rules), counts
 
 
 def _join(folder: Path, parts: list[str], root: Path, categories: list[str], refused: list[dict]):
@@ -553,7 +569,7 @@ def _masks(sar: np.ndarray, opt: np.ndarray, codes: np.ndarray | None, rules: Ru
 
 def _among(codes: np.ndarray, members: Sequence[int]) -> np.ndarray:
     """`np.isin` for a few bytes, several times as fast."""
-    return np.logical_or.reduce([codes == code for code in members]) if members else np.zeros(codes.shape, bool)
+    return reduce(np.logical_or, (codes == code for code in members), np.zeros(codes.shape, bool))
 
 
 def _verdict(counts: dict[str, int], sar: np.ndarray, rules: Rules) -> tuple[str, float] | None:
@@ -634,18 +650,18 @@ class _Split:
         self.writer.writerow([*COLUMNS, *(f"share_{name}" for name in categories)])
 
     def _header(self, name: str) -> None:
-        stored = self.likes[name]
+        patches = self.likes[name]
         shape = {
-            "shape": (self.count, *stored.shape),
+            "shape": (self.count, *patches.shape[1:]),
             "fortran_order": False,
-            "descr": np.lib.format.dtype_to_descr(stored.dtype),
+            "descr": np.lib.format.dtype_to_descr(patches.dtype),
         }
         np.lib.format.write_array_header_1_0(self.streams[name], shape)  # NumPy leaves room for the count to grow
 
     def _write(self, name: str, patches: np.ndarray) -> None:
         if name not in self.streams:
             self.streams[name] = open(self.folder / f"{name}.npy", "wb")  # noqa: SIM115 (closed in __exit__)
-            self.likes[name] = patches[0]
+            self.likes[name] = patches
             self._header(name)
         self.streams[name].write(np.ascontiguousarray(patches).data)
 
@@ -663,7 +679,11 @@ class _Split:
         rows = [rows[i] for i in places]
         for path in sorted(part.glob("*.npy")) if rows else ():
             patches = np.load(path, mmap_mode="r")
-            self._write(path.stem, patches if wanted is None else patches[places])
+            self._write(path.stem, patches[places if wanted is not None else slice(0)])
+            if wanted is None:
+                with open(path, "rb") as stream:
+                    stream.seek(patches.offset)
+                    shutil.copyfileobj(stream, self.streams[path.stem], 1 << 20)
         self.writer.writerows(rows)
         self.count += len(rows)
 

@@ -7,7 +7,8 @@ evidence about a method, and every file says so in its tags. Folders, names, ban
 A scene is made once on its UTM grid, then cut into patches that overlap by half. What makes it: terrain in which
 slopes balance drainage area (the stream-power law), so that valleys branch and rivers reach the sea; land cover that
 follows from terrain and latitude; two mixed materials per pixel, each with a spectrum and a backscatter of its own;
-sunlight for the optical image, side-looking radar geometry and speckle for the other one.
+sunlight for the optical image, side-looking radar geometry and speckle for the other one. All of it is computed in
+float64 and rounded once, at the end, so that processors which differ in a last bit still give the same files.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tqdm import tqdm
 
 from s2olib.project import InputError, writing
 
-VERSION = 2
+VERSION = 3
 PATCH, STEP, ROWS, COLS = 256, 128, 3, 4  # a scene is 3 x 4 patches: 512 x 640 pixels
 FRAME = 8  # pixels of land cover around a scene, so that no patch ends where the map does
 SHAPE = ((ROWS + 1) * STEP + 2 * FRAME, (COLS + 1) * STEP + 2 * FRAME)
@@ -233,8 +234,8 @@ def make_scene(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
     wavelengths = [band for band in WAVELENGTHS if band not in (865, 945, 1375)]
     table = {name: np.array(values, float) for name, values in MATERIALS.items()}
     spectra = {name: np.interp(WAVELENGTHS, wavelengths, values[:10] / 1000) for name, values in table.items()}
-    ends = np.array([[spectra[material] for material in pairs[season]] for pairs in COVERS.values()], np.float32)
-    powers = np.array([[10 ** (table[m][10:] / 10) for m in pairs[season]] for pairs in COVERS.values()], np.float32)
+    ends = np.array([[spectra[material] for material in pairs[season]] for pairs in COVERS.values()])
+    powers = np.array([[10 ** (table[m][10:] / 10) for m in pairs[season]] for pairs in COVERS.values()])
 
     # Optical: materials in sunlight, seen through air and a lens.
     south, east = np.gradient(ndimage.gaussian_filter(land["height"], 0.7), PIXEL)
@@ -245,19 +246,19 @@ def make_scene(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
     optical = np.empty((len(BANDS), *scene.shape), np.uint16)
     for band, (blur, through, air) in enumerate(zip(BLUR, TRANSMISSION, PATH, strict=True)):
         surface = (ends[cover, 0, band] * (1 - mix) + ends[cover, 1, band] * mix) * light
-        seen = ndimage.gaussian_filter(surface.astype(np.float32), blur) * through + air
-        noise = rng.standard_normal(scene.shape, np.float32) * (6 if blur < 3 else 0)
+        seen = ndimage.gaussian_filter(surface, blur) * through + air
+        noise = rng.standard_normal(scene.shape) * (6 if blur < 3 else 0)
         optical[band] = np.clip(np.rint(seen * 10000 + noise), 1, 10000)
 
     # SAR: a slope that faces the radar packs more ground into a cell of the ellipsoid (foreshortening).
     tilt = np.clip(np.arctan(east * np.sin(LOOK_AZIMUTH) - south * np.cos(LOOK_AZIMUTH)), -1.0, INCIDENCE - 0.12)
     geometry = np.sin(INCIDENCE) / np.sin(INCIDENCE - tilt) * np.cos(INCIDENCE - tilt) / np.cos(INCIDENCE)
-    sar = np.empty((2, *scene.shape), np.float32)
+    sar = np.empty((2, *scene.shape))
     for channel in range(2):
         power = (powers[cover, 0, channel] * (1 - mix) + powers[cover, 1, channel] * mix) * land["echo"]
-        power = ndimage.gaussian_filter((power * np.clip(geometry, 0.1, 8)).astype(np.float32), 0.7)
+        power = ndimage.gaussian_filter(power * np.clip(geometry, 0.1, 8), 0.7)
         sar[channel] = 10 * np.log10(power * speckle(rng, scene.shape) + 10**-3.4)
-    sar = np.rint(sar * 128) / 128  # 0.008 dB: far below speckle
+    sar = (np.rint(sar * 128) / 128).astype(np.float32)  # 0.008 dB: far below speckle
     return {"s1": sar, "s2": optical, "lc": _modis(land["codes"]), "codes": land["codes"]}
 
 
@@ -268,10 +269,10 @@ def speckle(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """
     # (4 + w)² / (4 + w²) = L, solved for w
     last = (8 - np.sqrt(64 - 16 * (LOOKS - 1) * (LOOKS - 4))) / (2 * (LOOKS - 1))
-    total = np.zeros(shape, np.float32)
+    total = np.zeros(shape)
     for weight in (1, 1, 1, 1, last):
         for _ in range(2):  # the real and the imaginary part of the echo
-            part = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), 0.6, mode="wrap", truncate=3)
+            part = ndimage.gaussian_filter(rng.standard_normal(shape), 0.6, mode="wrap", truncate=3)
             total += weight * part**2 / part.var()
     return total / (2 * (4 + last))
 
@@ -286,7 +287,7 @@ def land_cover(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
     height, hilly, sea, river, bank = _terrain(scene, rng)
     slope = ndimage.gaussian_filter(np.hypot(*np.gradient(height, PIXEL)), 1.5)
     inland = ndimage.distance_transform_edt(~sea)
-    row, col = np.indices(scene.shape, np.float32)
+    row, col = np.indices(scene.shape, float)
     patchy, rough, fine = (fractal(rng, scene.shape, scale, 3.6) for scale in (160, 60, 25))
 
     # The plain: districts, each with a lattice of fields of its own.
@@ -353,9 +354,9 @@ def land_cover(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
 
 def fractal(rng: np.random.Generator, shape: tuple[int, int], scale: float, power: float) -> np.ndarray:
     """A random field (H, W) of mean 0, deviation 1; below `scale` pixels its spectrum falls as frequency^-`power`."""
-    spectrum = fft.rfft2(rng.standard_normal(shape, np.float32))
+    spectrum = fft.rfft2(rng.standard_normal(shape))
     frequency = np.hypot(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None])
-    spectrum *= ((frequency**2 + scale**-2.0) ** (-power / 4)).astype(np.float32)
+    spectrum *= (frequency**2 + scale**-2.0) ** (-power / 4)
     field = fft.irfft2(spectrum, s=shape)
     return (field - field.mean()) / field.std()
 
@@ -418,7 +419,7 @@ def _terrain(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
 
     # Rivers: smoothed lines down the drainage, as wide as the square root of what they drain.
     cells = np.array([cell for cell in order if flow[cell] > 900 and parent[cell] >= 0])
-    wide = np.ones(scene.shape, np.float32)
+    wide = np.ones(scene.shape)
     line = np.ones(scene.shape, bool)
     if cells.size:
         place = (np.array(np.unravel_index(np.arange(flow.size), shape)).T + 0.5) * COARSE
@@ -462,7 +463,7 @@ def _covers(scene: Scene, land: dict[str, np.ndarray], rng: np.random.Generator)
     """Per pixel: the cover's place in `COVERS`, the share of its second material, and a factor of brightness."""
     names = list(COVERS)
     codes, district, parcel = land["codes"], land["district"], land["parcel"]
-    row, col = np.indices(scene.shape, np.float32)
+    row, col = np.indices(scene.shape, float)
     cover = np.array([0, *(names.index(name) for name in OF_CODE.values())])[codes]
     cover = np.where(land["coast"] > 0, names.index("sea"), cover)
     sandy = (codes == BARE) & (ndimage.distance_transform_edt(codes != WATER) < 9)
@@ -477,7 +478,7 @@ def _covers(scene: Scene, land: dict[str, np.ndarray], rng: np.random.Generator)
     house = np.where((parcel > 0.45) & (parcel < 0.5), names.index("hall"), house)
     cover = np.where(codes == BUILT, np.where(street, names.index("road"), house), cover)
 
-    texture, pixel = fractal(rng, scene.shape, 20, 1.6), rng.standard_normal(scene.shape, np.float32)
+    texture, pixel = fractal(rng, scene.shape, 20, 1.6), rng.standard_normal(scene.shape)
     farmed = (codes == PADDY) | (codes == CROP)
     mix = np.clip(0.35 + 0.17 * texture + 0.07 * pixel, 0, 1)  # canopies, meadows
     mix = np.where(farmed, np.clip(0.75 * (parcel * 977 % 1) ** 1.5 + 0.06 * texture, 0, 1), mix)
@@ -486,7 +487,7 @@ def _covers(scene: Scene, land: dict[str, np.ndarray], rng: np.random.Generator)
     mix = np.where(land["coast"] > 0, np.exp(-land["coast"] / 25 + 0.1 * np.minimum(texture, 0)), mix)
     roughness = np.select([(codes >= DBF) & (codes <= ENF), codes == WATER], [0.09, 0.01], 0.04)
     gain = (1 + roughness * (pixel + 0.7 * texture)) * np.where(farmed, 0.88 + 0.24 * (parcel * 31 % 1), 1)
-    return cover, mix.astype(np.float32), gain.astype(np.float32)
+    return cover, mix, gain
 
 
 def _modis(codes: np.ndarray) -> np.ndarray:

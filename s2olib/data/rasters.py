@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from itertools import chain
 from pathlib import Path
 
@@ -333,8 +333,8 @@ def warp(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     return out
 
 
-def positions(target: Grid, crs: CRS, top: int, rows: int) -> np.ndarray:
-    """Where the pixel centres of some rows of a grid lie in another CRS: x and y (2, rows, W).
+def positions(target: Grid, crs: CRS, place: Affine, top: int, rows: int) -> np.ndarray:
+    """Where the pixel centres of some rows of a grid lie in a north-up raster's pixels: columns and rows (2, rows, W).
 
     Exact to less than a micrometre, yet a thousand times cheaper than asking for each pixel: a change of projection is
     so smooth over a scene that a polynomial through 9 x 9 Chebyshev points repeats it.
@@ -351,7 +351,8 @@ def positions(target: Grid, crs: CRS, top: int, rows: int) -> np.ndarray:
 
     row, column = np.meshgrid(top + (nodes + 1) / 2 * rows, (nodes + 1) / 2 * target.width, indexing="ij")
     found = transform(target.crs, crs, *(v.ravel() for v in target.transform @ (column, row)))
-    return basis(rows) @ np.reshape(found[:2], (2, 9, 9)) @ basis(target.width).T
+    found = ~place @ (np.reshape(found[0], (9, 9)), np.reshape(found[1], (9, 9)))
+    return basis(rows) @ np.stack(found) @ basis(target.width).T
 
 
 def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
@@ -366,16 +367,15 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
     with _opened(path) as file:
         if file.crs is None or (file.crs, file.transform, file.shape) == (target.crs, target.transform, out.shape):
             return _checked_codes(file.read(1, masked=True), known, legend, path)
-        inverse = ~file.transform  # north up, as every header is
         for start in range(0, target.height, 256):  # a band of rows at a time, for bounded memory
             part = out[start : start + 256]
-            x, y = positions(target, file.crs, start, len(part))
-            columns = np.floor(x * inverse.a + inverse.c).astype(np.int32)
-            rows = np.floor(y * inverse.e + inverse.f).astype(np.int32)
-            inside = (rows >= 0) & (rows < file.height) & (columns >= 0) & (columns < file.width)
-            if inside.any():
-                inside = ... if inside.all() else inside
+            where = positions(target, file.crs, file.transform, start, len(part))
+            columns, rows = np.floor(where, out=where).astype(np.int64)
+            inside = ...
+            if rows.min() < 0 or columns.min() < 0 or rows.max() >= file.height or columns.max() >= file.width:
+                inside = (rows >= 0) & (rows < file.height) & (columns >= 0) & (columns < file.width)
                 rows, columns = rows[inside], columns[inside]
+            if rows.size:
                 top, left = rows.min(), columns.min()
                 window = Window(left, top, columns.max() - left + 1, rows.max() - top + 1)
                 codes = _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
@@ -384,12 +384,14 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
 
 
 def _checked_codes(codes: np.ma.MaskedArray, known, legend: str, path: Path) -> np.ndarray:
-    present = [code for code in np.unique(codes.compressed()).tolist() if code >= 0]
-    for code in set(present) - set(known.names) - {0, 255, known.no_data}:
+    codes = codes.filled(known.no_data)
+    codes[codes < 0] = known.no_data
+    strange = reduce(np.logical_and, (codes != code for code in {*known.names, 0, 255, known.no_data}))
+    if strange.any():
         raise InputError(
-            f"'{path}' has the code {code:g}, which legend '{legend}' has not: choose the map's own legend"
+            f"'{path}' has the code {codes[strange][0]:g}, which legend '{legend}' has not: choose the map's own legend"
         )
-    return np.where(codes.filled(0) < 0, known.no_data, codes.filled(known.no_data)).astype(np.uint8)
+    return codes.astype(np.uint8)
 
 
 def check_units(values: np.ndarray, units: str, path: Path) -> None:
