@@ -3,11 +3,12 @@
     python bench/build.py [--copies 4] [--workers 1 2] [--record FILE.json]
 
 The archive is the synthetic one, put together to a scene as large as SEN12MS's are, under several numbers (hard links,
-so that reading comes from memory and the processor decides). The loop opens each patch, warps land cover onto it, judges it and saves it. The build does so for
-as many windows, scene by scene, reading the same bands, and more that the loop does not: it pairs files by every
-header, checks units, the order of VV and VH and that neighbours agree, places land cover exactly, proves the split and
-takes a hash of what it wrote. Land-cover tiles have a product's full size, one degree and 12000 x 12000 pixels,
-in compressed rows; what lies around the scenes repeats them. Each runs in a process of its own, whose peak memory is
+so that reading comes from memory and the processor decides). The loop opens each patch, warps land cover onto it,
+judges it and saves it. The build does so for as many windows, scene by scene, reading the same bands, and more that the
+loop does not: it pairs files by every header, checks units, the order of VV and VH and that neighbours agree, places
+land cover exactly, proves the split and takes a hash of what it wrote. Land-cover tiles have a product's full size, one
+degree and 12000 x 12000 pixels, in compressed rows; what lies around the scenes repeats them.
+Each runs in a process of its own, whose peak memory is
 its own resident set plus the largest worker's, times the workers. Other work on the machine slows everything down: the
 load is printed, and the processor's time.
 """
@@ -192,9 +193,8 @@ def main() -> None:
     try:
         large_scenes(source / "sen12ms", root / "sen12ms", given.copies)
         full_tiles(source / "hrlulc", root / "hrlulc")
-        print(
-            f"{given.copies} scenes of {SHAPE[0]} x {SHAPE[1]} patches, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
-        )
+        print(f"{given.copies} scenes of {SHAPE[0]} x {SHAPE[1]} patches, {os.cpu_count()} cores,", end=" ")
+        print(f"load {os.getloadavg()[0]:.1f}\n")
         print("| | patches | s | patches per s | processor s | MiB | MiB of a worker |\n|---|---|---|---|---|---|---|")
         result = {}
         for workers in given.workers:

@@ -274,7 +274,7 @@ def dsd() -> Figure:
         y = 2.0 + 1.65 * scale
         for x in (1.3, 3.7):
             sheet.box(x, y, 1.5, 0.85, f"{width}", "conv")
-            sheet.arrow((x, y - 0.8 if scale else 1.1), (x, y - 0.43))
+            sheet.arrow((x, y - 1.22 if scale else 1.1), (x, y - 0.43))
         sheet.box(fused_x, y, 1.4, 0.85, f"fuse\n{width}", "fusion", 8.5)
         sheet.arrow((2.05, y), (2.4, y), (2.4, y + 0.66), (5.0, y + 0.66), (5.4, y + 0.3))
         sheet.arrow((4.45, y), (5.4, y))
@@ -285,8 +285,12 @@ def dsd() -> Figure:
             sheet.arrow((x - (1.05 if j == 1 else 1.2), y), (x - 0.55, y))
             sheet.arrow((x - 1.75 + (0.4 if j > 1 else 0.5), y + 1.65 - 0.43), (x - 0.3, y + 0.43), dashed=True)
     top = fused_x + 1.75 * (SCALES - 1)
-    sheet.box(top - 0.75, 0.7, 2.9, 0.8, "land cover (logits)", "data", 9)
-    sheet.arrow((top, 1.57), (top, 1.1))
+    sheet.box(9.5, 0.7, 4.4, 0.8, "attention head", "fusion")
+    sheet.box(top - 0.1, 0.7, 1.6, 0.8, "land cover", "data", 8.5)
+    sheet.arrow((11.7, 0.7), (top - 0.9, 0.7))
+    for j in range(1, SCALES - 1):
+        sheet.arrow((fused_x + 1.75 * j, 1.57), (fused_x + 1.75 * j, 1.1))
+    sheet.arrow((top, 1.57), (top, 1.33), (11.6, 1.33), (11.6, 1.1))
     deep = 2.0 + 1.65 * (SCALES - 1)
     sheet.arrow((fused_x + 0.7, deep), (8.6, deep))
     sheet.box(10.9, deep, 4.6, 0.95, "deepest map: feature loss", "attention")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from s2olib import records
 from s2olib.project import InputError
 
@@ -58,7 +60,7 @@ def render(results: Path) -> str:
     for generator, (label, psnr, ssim) in REPORTED.items():
         runs = {run: record for run, record in published.items() if record["generator"] == generator}
         lines.append(f"| {label} | {psnr:.2f} | {ssim:.3f} | {' | '.join(cells(results, runs))} |")
-    return "\n".join([*lines, "```", "", _conditions([*published.values()]), ""])
+    return "\n".join([*lines, "```", "", _conditions([*published.values()]), "", _skill(results, published), ""])
 
 
 def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
@@ -72,6 +74,26 @@ def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
         for one, digits in ((summary["psnr"], 2), (summary["ssim"], 3))
     )
     return [f"{{doc}}`{text} <{page_of(folder.name, next(iter(runs)))}>`{more}" for text in texts]
+
+
+def _skill(folder: Path, published: dict[str, dict]) -> str:
+    """What the scores are worth beside one constant colour."""
+    patches = [records.read_patches(folder / run) for run in published]
+    if not patches:
+        return ""
+    one_colour = 10 * np.log10(255**2 / patches[0]["mse_mean_colour"]).mean()
+    parts = []
+    for generator, (label, *_) in REPORTED.items():
+        runs = [
+            one for one, record in zip(patches, published.values(), strict=True) if record["generator"] == generator
+        ]
+        skill = records.summarise(*runs)["skill"] if runs else None
+        parts += [f"{label} {skill['mean']:.2f} [{skill['low']:.2f}, {skill['high']:.2f}]"] if skill else []
+    text = (
+        f"One constant colour, the mean of the training patches, reaches {one_colour:.2f} dB on the same patches. "
+        f"*Skill*, the share of its squared error that a network takes away, is {', '.join(parts)} (mean over seeds)."
+    )
+    return text.replace(" -", " −").replace("[-", "[−")
 
 
 def _conditions(published: list[dict]) -> str:

@@ -48,7 +48,8 @@ def render(results: Path) -> str:
             summary = records.summarise(patches)
             scores = {title: tuple(summary[metric].values()) for metric, title in METRICS.items()}
             row = {"generator": label, "test on": name, "patches": len(patches), "scenes": patches["group"].nunique()}
-            whole.append(row | scores | {"records": links})
+            one_colour = (10 * np.log10(255**2 / patches["mse_mean_colour"])).mean()
+            whole.append(row | scores | {"PSNR of the mean colour": one_colour, "records": links})
             better[name] += summary["skill"]["low"] > 0
         both = apart.merge(within, on="id", suffixes=("", "_within"))
         if len(both) < len(within):

@@ -208,11 +208,12 @@ for name, value in zip(versions, charged, strict=True):
 assert charged[0] == 0 and (charged[1:] > 0).all()
 
 # %% [markdown]
-# The deepest map is coarse: one cell stands for 16 x 16 pixels. Compare the columns. With exchanged halves it should move
-# where one kind of cover became another, and not where water is still water. Low contrast keeps every thing in its place;
-# as far as it moves the map, this DSD is not indifferent to colour, and the feature loss also punishes wrong colours. We
-# do not assert which version moves it most: early in training that still changes from minute to minute, and half a minute
-# on a few synthetic scenes shows how to look at a DSD, but proves nothing about the paper's.
+# **What to notice.** The deepest map is coarse: one cell stands for 16 x 16 pixels. A DSD that saw meaning alone would
+# move where one kind of cover became another, and nowhere for a blurred or a pale picture, in which every thing keeps its
+# place. The numbers say how far this one is from that: what blur and contrast move is appearance, and the feature loss
+# punishes it too. (Each picture is the root of its distances, on one scale; some of what moves at the border is padding.)
+# **What this does not show.** Half a minute on a few synthetic scenes shows how to look at a DSD, and nothing about the
+# paper's; early in training the order still changes from minute to minute, so that we do not assert it.
 #
 # SNUNet is a choice. Any encoder of timm that gives feature maps can be the DSD by its name; the fusion at every scale
 # stays, and with it the dependence on the optical image.

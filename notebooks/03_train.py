@@ -119,15 +119,19 @@ if dry_run:
 run = training.train(parameters)
 record, patches = records.read(run), records.read_patches(run)
 
-# %% mystnb={"figure": {"caption": "Losses on the training split and PSNR on the validation split, by epoch."}, "image": {"alt": "Training curves"}}
-keys = [key for key in record["curves"][0] if key not in ("epoch", "generator")]
-figure = figures.training_curves({run.name: record}, keys)
+# %% mystnb={"figure": {"caption": "By epoch: losses on the training split, and on the validation split PSNR and what the DSD does. Dotted: the epoch that was evaluated."}, "image": {"alt": "Training curves"}}
+keys = dict.fromkeys(key for row in record["curves"] for key in row if key not in ("epoch", "generator"))
+figure = figures.training_curves({run.name: record}, list(keys))
+# %% [markdown]
+# **What to notice.** Validation PSNR moves up and down from epoch to epoch, so that the best epoch is luck in part. Where
+# the DSD does not judge from the first epoch on, the curve of its feature loss begins where it does.
+
 # %% [markdown]
 # ## Evaluation
 #
 # The epoch with the best validation PSNR is evaluated on the test split, once, by the generator alone. Predictions are
-# clipped to the limits, scaled to 0..255 and rounded, as a saved image would be. *Skill* is 1 − MSE / MSE of the
-# training set's mean colour: 0 means that the network is worth as much as one constant colour. An interval is a 95 %
+# clipped to the limits, scaled to 0..255 and rounded, as a saved image would be. *Skill* is 1 − ΣMSE / ΣMSE of the
+# training set's mean colour, summed over the patches: 0 means that the network is worth one constant colour. An interval is a 95 %
 # bootstrap over contiguous blocks of patches; with fewer than ten independent regions it describes these regions and
 # claims nothing beyond them.
 
@@ -157,7 +161,7 @@ for position in (order[-1], order[len(order) // 2], order[0]):
     with torch.no_grad():
         fake = network(item["sar"][None])[0]
     views = (figures.sar_picture(item["sar"]), figures.opt_picture(item["opt"]), figures.opt_picture(fake))
-    pictures.append(dict(zip(("SAR", "OPT", generator), views, strict=True)))
+    pictures.append(dict(zip(("SAR", figures.opt_name(test.info["opt"]["bands"]), generator), views, strict=True)))
     captions.append({generator: f"{patches['psnr'][position]:.1f} dB / {patches['ssim'][position]:.3f}"})
 figure = figures.comparison(pictures, captions, titles=["best", "median", "worst"])
 # %% tags=["nbval-check-output"]

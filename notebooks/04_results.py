@@ -16,9 +16,6 @@
 #
 # Every number here comes from a run record. Three baselines say what a number is worth: one colour for everything,
 # histogram matching, and a regression on local statistics.
-#
-# **On the synthetic archive this page verifies the code and ranks nothing.** Networks of this size, trained for about a
-# minute, say nothing about the methods, so no winner is marked.
 
 # %% tags=["parameters"]
 dataset_root: str = "data/quick"
@@ -27,6 +24,7 @@ seed: int = 0
 
 # %%
 import itertools
+from pathlib import Path
 
 import pandas as pd
 from IPython.display import Markdown
@@ -40,6 +38,12 @@ runs = records.find(resolve(run_root))
 train = Triplets(dataset_root, "train")
 stale = [name for name, record in runs.items() if record["dataset"]["fingerprint"] != train.info["fingerprint"]]
 assert not stale, f"{stale} were trained on other data than {dataset_root} now holds"
+credit = train.info["parameters"].get("credit") or ""
+synthetic = (
+    "**On the synthetic archive this page verifies the code and ranks nothing.** Networks of this size, trained for a "
+    "few minutes, say nothing about the methods, so no winner is marked."
+)
+Markdown(synthetic if train.info["synthetic"] else f"Real pairs, {Path(dataset_root).name}. {credit}".strip())
 
 # %% [markdown]
 # ## Baselines
@@ -56,7 +60,7 @@ record_of = {}
 for name, record in runs.items():
     variant = f"{record['generator']}-{record['tag']}"
     patches.setdefault(variant, {})[record["seed"]] = records.read_patches(resolve(run_root) / name)
-    record_of[variant] = record
+    record_of.setdefault(variant, record)  # of the first seed
 variants = list(record_of)
 
 # %% [markdown]
@@ -73,6 +77,7 @@ rows = []
 for name, summary in summaries.items():
     seeds = by_seed[name]
     several = f"{seeds.mean():.2f} ± {seeds.std():.2f} ({len(seeds)})" if len(seeds) > 1 else "one seed"
+    several = several if name in record_of else None
     means = {label: tuple(summary[metric].values()) for metric, label in shown.items()}
     rows.append({"variant": name, **means, "PSNR by seed": several})
 first = next(iter(runs.values()))
@@ -88,7 +93,7 @@ caption = (
 )
 Markdown(figures.metric_table(rows, caption, "tab-all", {"SSIM": ".3f", "skill": ".3f"}))
 
-# %% mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only. Upright marks, where there are any: single seeds."}, "image": {"alt": "PSNR and intervals"}}
+# %% mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only. Upright marks, where there are any: single seeds; without them the interval lacks the chance of training."}, "image": {"alt": "PSNR and intervals"}}
 kind = statistics.interval_kind(patches["mean colour"][seed]["group"])
 rows = [{"name": name, "kind": kind, "seeds": by_seed[name], **s["psnr"]} for name, s in summaries.items()]
 figure = figures.intervals_plot(rows, "PSNR (dB)")
@@ -97,12 +102,13 @@ figure = figures.intervals_plot(rows, "PSNR (dB)")
 # ## Equal samples, not equal cost
 #
 # Every variant sees the same number of samples, as in the talk. What that costs differs: arithmetic is exact, minutes
-# are those of the machine that ran it, expected from two steps before the first.
+# are those of the machine that ran it and of what else it was doing, expected from two steps before the first.
 
 # %%
 rows = [
     {
         "variant": name,
+        "seed": record["seed"],
         "samples seen": record["samples_seen"],
         "M parameters": record["complexity"]["parameters"] / 1e6,
         "GMAC a patch": record["complexity"]["macs"] / 1e9,
@@ -112,7 +118,8 @@ rows = [
     }
     for name, record in record_of.items()
 ]
-Markdown(figures.metric_table(rows, "Budget of one seed.", "tab-cost", dict.fromkeys(["minutes", "expected"], ".1f")))
+caption = "Budget of each variant's first seed."
+Markdown(figures.metric_table(rows, caption, "tab-cost", dict.fromkeys(["minutes", "expected"], ".1f")))
 
 # %% [markdown]
 # ## Noise, clarity, meaning
@@ -145,22 +152,26 @@ Markdown(figures.metric_table(rows, f"Noise and clarity, {where}{no_judge}", "ta
 #
 # For each pair of networks with the same losses: the difference on the same patches (averaged over the seeds that both
 # have), and the probability of one as large if the two were the same, by flipping signs of whole clusters, corrected
-# for the number of pairs (Holm). A difference that is no larger than the spread over seeds is *not separable*; with one
+# for the number of pairs (Holm). With few clusters no difference can have a small one: with k of them it is at least
+# 2 / 2^k before the correction, whatever the interval. A difference that is no larger than the spread over seeds is *not separable*; with one
 # seed that spread is unknown, and a small p-value speaks of these trained weights, not of the architectures.
 
 # %%
 pairs = [(a, b) for a, b in itertools.combinations(variants, 2) if record_of[a]["tag"] == record_of[b]["tag"]]
 names = {"first": "variant", "second": "less", "psnr": "PSNR (dB)", "edge_correlation": "edges", "p": "p (Holm)"}
-names |= {"ssim": "SSIM", "over_seeds": "over seeds"}
+names |= {"ssim": "SSIM", "over_seeds": "over seeds", "seeds": "seeds"}
 form = dict.fromkeys(("SSIM", "edges", "p (Holm)"), ".3f")
 rows = [{names[key]: value for key, value in row.items()} for row in statistics.paired_differences(patches, pairs)]
 caption = f"Paired differences of generators, {where}"
 Markdown(figures.metric_table(rows, caption, "tab-pairs", form) if rows else "One generator alone: there are no pairs.")
 
 # %% [markdown]
-# ## What each part is worth
+# ## Controls
 #
-# Variants of one generator that differ in their losses or labels, each less the one with the DSD as it is (`dsd`).
+# Variants of one generator that differ in their losses or labels, each less the one with the DSD as it is (`dsd`), on the
+# seeds that both have. `l1` has no discriminator, `pix2pix` PatchGAN in the DSD's place, `dsd-ssim` a term more. The
+# DSD of `dsd-random` never learns, that of `dsd-frozen` no longer once it judges; that of `dsd-permuted` learns with
+# another patch's land cover, that of `dsd-twelve` with unmerged classes, that of `dsd-500m` with coarse cells.
 
 # %%
 whole = {record_of[name]["generator"]: name for name in variants if record_of[name]["tag"] == "dsd"}
@@ -211,8 +222,11 @@ Markdown(figures.metric_table(rows, caption, "tab-places"))
 keys = {"optical_sensitivity": "optical sensitivity", "validation_miou": "mIoU", "validation_psnr": "generator's PSNR"}
 last = {name: record["curves"][-1] for name, record in record_of.items()}
 keys = {key: label for key, label in keys.items() if any(key in curve for curve in last.values())}
-rows = [{"variant": name} | {label: curve.get(key) for key, label in keys.items()} for name, curve in last.items()]
-caption = "The DSD after the last epoch, on validation patches."
+rows = [
+    {"variant": name, "seed": record_of[name]["seed"]} | {label: curve.get(key) for key, label in keys.items()}
+    for name, curve in last.items()
+]
+caption = "The DSD of each variant's first seed after the last epoch, on validation patches."
 Markdown(figures.metric_table(rows, caption, "tab-dsd", dict.fromkeys(keys.values(), ".3f")))
 
 # %% tags=["nbval-check-output"]

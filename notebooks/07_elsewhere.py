@@ -22,6 +22,8 @@
 dataset_root: str = "data/elsewhere"
 run_root: str = "runs/elsewhere"
 weights: list = ["weights/sen12-s2oformer", "weights/socal-s2oformer"]
+places: list = []  # the groups that are scored; empty: all
+notice: str = ""  # what to notice on this page, written by one who has looked at it
 
 # %%
 from functools import partial
@@ -46,8 +48,9 @@ Markdown(f"**{Path(dataset_root).name}.** {info['parameters']['credit']}")
 #
 # These weights learned from 8-bit images, and how those were scaled has to be guessed or copied. For `socal` it is known:
 # linear power over its 99 % quantile, clipped. For SEN1-2 it is not, so we stretch decibels between the 1 % and the 99 %
-# quantile of each patch. Both use the radar image alone. The colours are read the other way round: black is reflectance
-# 0, white 0.3, which is a guess too.
+# quantile of each patch. Both use the radar image alone. The command for whole scenes (`--stretch`) keeps the same two
+# limits everywhere instead; what follows does not test that. The colours are read the other way round: black is
+# reflectance 0, white 0.3, which is a guess too.
 
 
 # %%
@@ -91,7 +94,7 @@ figure = figures.comparison(rows, titles=titles)
 # %% [markdown]
 # ## The numbers
 #
-# All patches, since none of them trained anything. The mean colour and the regression are fitted to a few of these very
+# Patches of all splits, since none of them trained anything. The mean colour and the regression are fitted to a few of these very
 # patches, those of the training split, which the networks never saw: a network that is worse than one constant colour of
 # the place has told us less than a look at a single other image would.
 
@@ -107,15 +110,18 @@ for name in networks:
     parts = [evaluation.evaluate(maker, dataset_root, split, limits=wide) for split in SPLITS]
     measured[name] = pd.concat(parts, ignore_index=True)
 shown = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill", "offset_free_psnr": "PSNR without offset"}
+if places:
+    measured = {name: patches[patches["group"].isin(places)].reset_index() for name, patches in measured.items()}
+about = records.evaluation_conditions(measured["mean colour"], "all splits")
 table = []
 for name, patches in measured.items():
     summary = records.summarise(patches)
-    table.append({"made by": name} | {title: tuple(summary[key].values()) for key, title in shown.items()})
-clusters = records.evaluation_conditions(measured["mean colour"], "all splits")
+    table.append({"made by": name} | {title: summary[key]["mean"] for key, title in shown.items()})
 caption = (
-    f"{Path(dataset_root).name}: {clusters['patches']} patches, {clusters['clusters']} clusters; "
-    f"{clusters['interval']}; {clusters['data_range']}."
+    f"{Path(dataset_root).name}: means over {about['patches']} patches of {', '.join(about['groups'])}; "
+    f"{about['clusters']} clusters, too few for an interval; {about['data_range']}."
 )
+assert about["clusters"] < 10, "so many clusters deserve an interval"
 Markdown(figures.metric_table(table, caption, f"tab-{Path(dataset_root).name}", {"SSIM": ".3f"}))
 
 # %%
@@ -123,8 +129,10 @@ best = max(networks, key=lambda name: measured[name]["psnr"].mean())
 worse = int((measured[best]["psnr"] < measured["mean colour"]["psnr"]).sum())
 Markdown(f"The better of the networks is worse than the mean colour on {worse} of {len(measured[best])} patches.")
 
+# %%
+usual = "Where a network keeps the outlines of fields and shores, radar speaks; its colours are those it learned from."
+Markdown(f"**What to notice.** {notice or usual}")
+
 # %% [markdown]
-# **What to notice.** Where a network keeps the outlines of fields and shores, radar speaks; its colours are those of the
-# places it learned from. Where all is water there is nothing to keep: stretched, speckle alone has the whole range, and
-# becomes land. **What this does not show.** A handful of patches ranks nothing, and another way from decibels
-# to grey levels would give other numbers: weights that learned from calibrated decibels would not have to guess.
+# **What this does not show.** A handful of patches ranks nothing, and another way from decibels to grey levels would
+# give other numbers: weights that learned from calibrated decibels would not have to guess.

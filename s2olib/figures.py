@@ -98,6 +98,11 @@ def opt_picture(opt: Any) -> np.ndarray:
     return _to_rgb(opt)
 
 
+def opt_name(bands: Sequence[str]) -> str:
+    """What an optical picture is called: OPT, and its bands where they are not red, green and blue."""
+    return "OPT" if list(bands) == ["red", "green", "blue"] else f"OPT ({', '.join(bands)})"
+
+
 def lulc_picture(lulc: Any, categories: Sequence[str]) -> np.ndarray:
     """Land-cover categories (H, W) → (H, W, 3) uint8 in their fixed colours, no data in light grey."""
     lulc = np.asarray(lulc)
@@ -290,7 +295,8 @@ def class_shares(index: pd.DataFrame) -> Figure:
 def training_curves(records: Mapping[str, Mapping[str, Any]], keys: Sequence[str] = ()) -> Figure:
     """The curves of runs, one panel for each quantity (`keys`, default all), one line for each record.
 
-    A record's `curves` are rows with an `epoch` (or such columns). Runs that lack a quantity are absent from its panel.
+    A record's `curves` are rows with an `epoch` (or such columns), counted from 0 and drawn from 1. Runs that lack a
+    quantity are absent from its panel. A dotted line marks the `best_epoch` of a run that is alone.
     """
     import pandas as pd
 
@@ -305,8 +311,12 @@ def training_curves(records: Mapping[str, Mapping[str, Any]], keys: Sequence[str
             if key in curve:
                 one = curve[["epoch", key]].dropna()
                 colour, style = SERIES[i % len(SERIES)], styles[i % len(styles)]
-                ax.plot(one["epoch"], one[key], style, color=colour, label=name, marker="." if len(one) < 10 else "")
-        ax.set_title(key.replace("_", " "))
+                ax.plot(
+                    one["epoch"] + 1, one[key], style, color=colour, label=name, marker="." if len(one) < 10 else ""
+                )
+        ax.set_title(key.replace("_", " ").replace("psnr", "PSNR (dB)").replace("miou", "mIoU"))
+        if len(records) == 1 and "best_epoch" in (record := next(iter(records.values()))):
+            ax.axvline(record["best_epoch"] + 1, color="#777777", ls=":", lw=1.2, zorder=0)
         ax.xaxis.get_major_locator().set_params(integer=True, nbins=6)
     for ax in axes.flat[len(keys) :]:
         ax.set_visible(False)

@@ -131,9 +131,10 @@ def paired_differences(
 ) -> list[dict]:
     """How the variants of each pair differ on the same patches: one row for each pair that has seeds in common.
 
-    `patches` are frames of ``patches.csv`` by variant and seed. A row holds the names (`first`, `second`); by metric
-    first less second over those seeds, (mean, low, high); and of the first metric `p`, the `paired_permutation` of the
-    seeds' sums, adjusted by `holm` for the number of rows, and `over_seeds`, what `separable` says.
+    `patches` are frames of ``patches.csv`` by variant and seed. A row holds the names (`first`, `second`) and the
+    `seeds`; by metric first less second over those seeds, (mean, low, high); and of the first metric `p`, the
+    `paired_permutation` of the seeds' sums, adjusted by `holm` for the number of rows, and `over_seeds`, what
+    `separable` says.
     """
     rows = []
     for pair in pairs:
@@ -144,7 +145,7 @@ def paired_differences(
         if any(list(frame["id"]) != list(first[0]["id"]) for frame in (*first, *second)):
             raise InputError(f"{' and '.join(pair)} were not evaluated on the same patches: execute their runs again.")
         clusters = blocks(first[0])
-        row = dict(zip(("first", "second"), pair, strict=True))
+        row = {"first": pair[0], "second": pair[1], "seeds": ", ".join(map(str, seeds))}
         for metric in metrics:
             less = [a[metric].to_numpy() - b[metric].to_numpy() for a, b in zip(first, second, strict=True)]
             row[metric] = cluster_interval(less, clusters)
