@@ -155,8 +155,10 @@ def check_type(key: str, value: object, default: object, profile: str) -> None:
 
 
 def key_of(step: Step, earlier: list[str]) -> str:
-    """Fingerprint of all that a step's result depends on."""
+    """Fingerprint of all that a step's result depends on: source, code, parameters, and files that these name."""
     content = [step.source.read_text(), code_fingerprint(), json.dumps(step.parameters, sort_keys=True), *earlier]
+    named = (resolve(value) for value in step.parameters.values() if isinstance(value, str) and value)
+    content += [path.read_text() for path in named if path.suffix in (".csv", ".yml", ".yaml") and path.is_file()]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
@@ -260,6 +262,7 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
             continue
         started = time.time()
         execute(step, folder)
+        state = json.loads(state_path.read_text()) if state_path.is_file() else {}  # others may work in this folder
         state[step.name] = {"key": key, "seconds": round(time.time() - started, 1)}
         with writing(state_path) as aside:
             aside.write_text(json.dumps(state, indent=1))

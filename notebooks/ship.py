@@ -41,13 +41,13 @@ tags: [sar, remote-sensing, image-to-image]
 ---
 # {record["generator"]}, trained on {data["name"]}
 
-Turns one radar band into a picture. **Generated, not observed, and not for measurement.**
+Turns radar ({", ".join(data["bands"]["sar"])}) into a picture. **Generated, not observed, and not for measurement.**
 
 | | |
 |:--|:--|
 | input | {sar}, (B, {len(data["bands"]["sar"])}, H, W) in [-1, 1] |
 | output | {opt}, (B, 3, H, W) in [-1, 1] |
-| pixels | {data["pixel_size_m"]:g} m |
+| pixels | {f"{data['pixel_size_m']:g} m" if data["pixel_size_m"] else "of unknown size"} |
 | weights | {record["complexity"]["parameters"]:,} |
 | training | {data["counts"]["train"]} patches, {record["samples_seen"]:,} crops, seed {record["seed"]}, tag `{record["tag"]}` |
 | data | {info["parameters"]["credit"] or data["source"]}{" (synthetic)" * data["synthetic"]} |

@@ -35,15 +35,16 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
     if recomputed:  # one block at a time is computed again, beside what lies between the blocks
         plain = create_generator(parameters.generator, **config | {"checkpointing": False}).to("meta")
         kept += _saved_elements(plain, sar) // (sum(parameters.depths) + len(parameters.depths))
+    kept *= half if parameters.generator == "unet" else 4  # bytes: autocast keeps what LayerNorm touches in float32
     if parameters.dsd_weight:
         dsd_weights, dsd_macs = complexity(dsd, sar, opt)
         weights += dsd_weights
         flops += 2 * dsd_macs * (3 + 1 + 2)  # its own step; the real image forward; the fake one forward and back
-        kept += _saved_elements(dsd, sar, opt)
+        kept += _saved_elements(dsd, sar, opt) * half
     steps = max(1, len(data) // parameters.batch_size) * parameters.epochs
     samples = steps * parameters.batch_size
     fixed = weights * 4 * 4 / GIB  # weights, gradients and two moments in float32
-    per_sample = kept * half / GIB
+    per_sample = kept / GIB
     fits = max(1, int((memory_gib - fixed) / per_sample))
     divisors = [n for n in range(1, parameters.batch_size + 1) if parameters.batch_size % n == 0]
     accumulate = next((n for n in divisors if parameters.batch_size // n <= fits), parameters.batch_size)

@@ -55,10 +55,10 @@ def save(path: Path, state: dict) -> None:
         ) from None
 
 
-def load(path: Path, key: dict, device: torch.device) -> dict:
+def load(path: Path, key: dict) -> dict:
     """Read a checkpoint of the run with `key`; `InputError` for a damaged one or another run's."""
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
+    try:  # on the CPU, from where networks and optimizers take it: Adam's counter of steps belongs there
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is no checkpoint ({reason}): delete it, and the run starts anew.") from None

@@ -124,7 +124,8 @@ def read_patches(run: str | Path) -> pd.DataFrame:
     path = Path(run) / "patches.csv"
     if not path.is_file():
         raise InputError(f"{path} does not exist: execute the run again.")
-    return pd.read_csv(path, dtype={"id": str, "scene": str, "group": str, "season": str})
+    text = dict.fromkeys(PLACE[:4], str)  # and a place may be called NA
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
 
 
 def log_reading(run_root: Path, reader: str) -> None:

@@ -19,6 +19,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -127,6 +128,9 @@ class Parameters:
             raise InputError(
                 f"accumulate x devices x num_nodes = {parts} does not divide batch_size {self.batch_size}."
             )
+        rest = self.l1_weight + self.gan_weight + self.ssim_weight
+        if rest == 0 and self.dsd_schedule in ("warm-up", "frozen"):
+            raise InputError(f"dsd_schedule {self.dsd_schedule!r} needs another loss than the DSD's until that judges.")
         if self.schedule not in ("constant", "cosine"):
             raise InputError(f"schedule is {self.schedule!r}: it must be 'constant' or 'cosine'.")
         if self.dsd_schedule not in DSD_SCHEDULES:
@@ -243,10 +247,12 @@ def train(parameters: Parameters) -> Path:
         outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()  # the processes are there already
         start = "popen" if outside else "fork" if hasattr(sys, "ps1") else "spawn"
         strategy = DDPStrategy(start_method=start, broadcast_buffers=False)
+    device, _, number = parameters.device.partition(":")
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"  # Apple's GPUs have no float64, which metrics need
     fabric = fabric_.Fabric(
-        accelerator="auto" if parameters.device == "auto" else parameters.device.split(":")[0],
+        accelerator=automatic if device == "auto" else device,
         strategy=strategy,
-        devices=parameters.devices,
+        devices=[int(number)] if number else parameters.devices,
         num_nodes=parameters.num_nodes,
         precision=parameters.precision,
     )
@@ -260,6 +266,7 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
     if main:
         checkpoints.begin(run, key)
     fabric.barrier()
+    _forget_peak_memory(fabric.device)
     fabric_.seed_everything(parameters.seed, verbose=False)
     data = parameters.training_data()
     validation = LabelledTriplets(parameters.dataset_root, "validation", label_merge=parameters.label_merge)
@@ -271,7 +278,7 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
     progress = Progress()
     fabric_.seed_everything(parameters.seed + fabric.global_rank, verbose=False)  # dropout differs between processes
     if (run / "last.ckpt").is_file():
-        state = checkpoints.load(run / "last.ckpt", key, fabric.device)
+        state = checkpoints.load(run / "last.ckpt", key)
         networks.load(state["networks"])
         progress = Progress(**state["progress"])
         checkpoints.set_random_state(state["random"][fabric.global_rank])
@@ -487,7 +494,7 @@ class _Networks:
                 self._backward("discriminator", discriminator_loss(real, fake))
             self._update("patchgan")
         self._average_buffers()
-        values = torch.stack(list(self.totals.values())).tolist()  # the device is waited for once
+        values = torch.stack(list(self.totals.values())).tolist()  # the device is waited for once, not for each loss
         return dict(zip(self.totals, values, strict=True))
 
     def _generator_loss(self, part: dict, fake: Tensor) -> Tensor:
@@ -499,7 +506,7 @@ class _Networks:
         if p.gan_weight:
             patchgan = self.modules["patchgan"].module.requires_grad_(False)  # it judges, and learns nothing from that
             with self.fabric.autocast():
-                logits = patchgan(part["sar"], fake)
+                logits = patchgan(part["sar"], fake).float()
             patchgan.requires_grad_(True)
             terms["adversarial"] = (p.gan_weight, generator_adversarial_loss(logits))
         if p.ssim_weight:
@@ -574,6 +581,7 @@ class _Networks:
             "modules": {name: module.module.state_dict() for name, module in self.modules.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "feature_loss": self.feature_loss.state_dict() if self.feature_loss is not None else None,
+            "precision": self.fabric.strategy.precision.state_dict(),  # the scale of 16-mixed
             "best": self.best,
         }
 
@@ -584,6 +592,7 @@ class _Networks:
             self.optimizers[name].load_state_dict(state["optimizers"][name])
         if self.feature_loss is not None:
             self.feature_loss.load_state_dict(state["feature_loss"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.best = state["best"]
 
 
@@ -600,9 +609,20 @@ def describe(data: Triplets) -> dict:
     }
 
 
+def _forget_peak_memory(device: torch.device) -> None:
+    """What earlier runs of this process needed is not this one's."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux
+
+
 def _peak_memory(device: torch.device) -> float:
+    """GiB: of a GPU what torch held, else the process's largest resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
+    if (status := Path("/proc/self/status")).is_file():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line[:6] == "VmHWM:") / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
 
@@ -612,11 +632,12 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m s2olib.training RUNS.yml (a list of runs, each a mapping of parameters)")
     try:
-        runs = yaml.safe_load(Path(sys.argv[1]).read_text())
-        for run in [Parameters(**entry) for entry in runs]:
-            print(train(run))
-    except (TypeError, OSError, yaml.YAMLError) as error:
+        runs = [Parameters(**entry) for entry in yaml.safe_load(Path(sys.argv[1]).read_text())]
+    except (TypeError, OSError, yaml.YAMLError, InputError) as error:
         raise SystemExit(f"{sys.argv[1]} is no list of runs: {error}") from None
+    try:
+        for run in runs:
+            print(train(run))
     except InputError as error:
         raise SystemExit(str(error)) from None
 

@@ -140,6 +140,11 @@ def test_the_key_follows_source_parameters_and_earlier_steps(tmp_path):
     key = execute.key_of(step, [])
     assert key == execute.key_of(step, []) != execute.key_of(step, ["earlier"])
     assert key != execute.key_of(dataclasses.replace(step, parameters={"a": 2}), [])
+    (tmp_path / "split.csv").write_text("id,split\n")
+    named = dataclasses.replace(step, parameters={"split_file": str(tmp_path / "split.csv")})
+    key_of_named = execute.key_of(named, [])
+    (tmp_path / "split.csv").write_text("id,split\na,test\n")
+    assert key_of_named != execute.key_of(named, []), "a file that a parameter names has changed"
     notebook_source(tmp_path, "pass\n")
     assert key != execute.key_of(step, [])
 

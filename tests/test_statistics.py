@@ -122,9 +122,10 @@ def test_holm():
 
 
 def test_separable():
-    assert separable([20.0, 20.1], [19.5, 19.6]) == "separable"
-    assert separable([20.0, 20.1], [19.2, 20.4]) == "not separable"
+    assert separable([20.0, 20.1, 20.0], [19.5, 19.6, 19.5]) == "separable"
+    assert separable([20.0, 20.1, 20.0], [19.2, 20.4, 20.0]) == "not separable"
     assert separable([20.0], [15.0, 15.1]) == "one seed"
+    assert separable([20.0, 20.1], [15.0, 15.1, 15.2]) == "two seeds"
 
 
 def test_differences_of_pairs_are_over_the_seeds_that_both_have():
@@ -156,3 +157,16 @@ def test_misaligned_patches_are_named():
         paired_permutation([1, 2], [1, 2, 3], [0, 1])
     with pytest.raises(InputError, match="values"):
         cluster_interval([1, 2], [0])
+
+
+def test_groups_are_blocks_where_there_are_ten_of_them():
+    few, many = (pd.DataFrame({"group": np.repeat(np.arange(n), 40).astype(str)}) for n in (9, 10))
+    assert len(set(blocks(few))) == 9 * 4
+    assert (blocks(many) == np.repeat(np.arange(10), 40)).all(), "blocks of one place say nothing of other places"
+
+
+@pytest.mark.parametrize(("count", "low", "high"), [(4, 0.72, 0.88), (7, 0.83, 0.95)])
+def test_intervals_of_few_clusters_hold_the_mean_less_often_than_they_say(count, low, high):
+    draws = np.random.default_rng(0).standard_normal((400, count))
+    intervals = np.array([cluster_interval(values, np.arange(count), resamples=500) for values in draws])
+    assert low < np.mean((intervals[:, 1] <= 0) & (intervals[:, 2] >= 0)) < high

@@ -174,6 +174,7 @@ def test_the_estimate_counts_what_will_be_done(small):
         ({"schedule": "linear"}, "schedule"),
         ({"dsd_schedule": "never"}, "dsd_schedule"),
         ({"dsd_schedule": "frozen", "dsd_warmup": 2}, "dsd_warmup"),
+        ({"dsd_schedule": "warm-up", "l1_weight": 0.0, "dsd_weight": 1.0}, "another loss than the DSD's"),
         ({"devices": 3}, "devices"),
         ({"label_merge": "five"}, "no merge 'five': .*twelve"),
         ({"generator": "vgg"}, "vgg"),
@@ -303,7 +304,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
             checkpoints.save(path, {"key": key, "weights": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert checkpoints.load(path, key, torch.device("cpu"))["weights"].sum() == 10
+    assert checkpoints.load(path, key)["weights"].sum() == 10
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 

@@ -76,7 +76,7 @@ class RHAG(nn.Module):
 
     Parameters
     ----------
-    drop_path : stochastic depth, one probability for all blocks or one for each
+    drop_path : stochastic depth, one probability for each block; none is 0
     conv_scale : weight of the convolutional branch beside attention
     """
 
