@@ -38,7 +38,7 @@ opt_units: str = "reflectance x 10000"  # reflectance x 10000 | 8-bit
 opt_offset: float = 0.0  # in stored reflectance: 1000 for Level-2A of processing baseline 04.00 and later
 sar_bands: list = []  # polarisations (none: all there are)
 opt_bands: list = ["red", "green", "blue"]  # what the three optical channels are
-sar_limits: list = []  # (low, high) per band, mapped to [−1, 1] (none: −25..0 dB, VH −32..−5 dB, 0..255)
+sar_limits: list = []  # (low, high) per band, mapped to [−1, 1] (none: −25..0 dB, VH and HV −32..−5 dB, 0..255)
 opt_limits: list = []  # the same (none: 0..0.3 reflectance, 0..255)
 pixel_size_m: float = 0.0  # where files do not say it
 legend: str = "hrlulc-v21.11"  # of the land cover, or a YAML file of your own
@@ -125,8 +125,9 @@ Markdown(figures.metric_table(rows, caption, "tab-splits"))
 
 # %% [markdown]
 # The talk reports 5917 triplets in all, and 4033, 738 and 589 for training, validation and test. Those three sum to
-# 5360; see {doc}`/book/choices`. What was built here is as large as its source allows, and no larger: every window that
-# is not among the counts is in the table of refused windows below, with the reason.
+# 5360; see {doc}`/book/choices`. What was built here is as large as its source allows, and no larger: every window on its
+# split's lattice (steps of `stride` in training, of a whole patch in validation and test) that is not among the counts
+# is in the table of refused windows below, with the reason.
 #
 # The fingerprint below is a hash of everything that was written. Every run record carries it, so a number can always be
 # traced to the data that gave it. The synthetic archive is computed, and processors of two kinds may round its last digits
@@ -182,7 +183,7 @@ Markdown(figures.metric_table(rows, "Windows that were refused, by reason.", "ta
 
 # %% mystnb={"figure": {"name": "fig-refused", "caption": "Refused patches, up to two for each reason: radar on the left, optical on the right."}, "image": {"alt": "Examples of refused patches"}}
 examples = triplets.Triplets(dataset_root, "refused")
-reasons = examples.index["id"].map(refused.set_index("id")["reason"])
+reasons = examples.index["id"].map(refused.drop_duplicates("id", keep="last").set_index("id")["reason"])
 reasons = reasons[reasons.groupby(reasons).cumcount() < 2]
 items = [examples[i] for i in reasons.index]
 pairs = [(figures.sar_picture(item["sar"]), figures.opt_picture(item["opt"])) for item in items]

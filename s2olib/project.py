@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+# What a disk says that is full or may not be written to; GDAL gives no number
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
+DISK |= {None}
 
 
 class InputError(ValueError):
@@ -49,6 +54,18 @@ def writing(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writable(name: str, path: str | Path) -> Iterator[None]:
+    """Turn the error of a disk that is full, or may not be written to, into one that names the parameter."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        why = error.strerror or error
+        raise InputError(f"{name} '{path}' cannot be written ({why}): make room, or choose another folder") from error
 
 
 def fingerprint(*paths: Path) -> str:

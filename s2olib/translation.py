@@ -100,8 +100,8 @@ def translate(
     state = source.stat()
     key = {  # unfinished work goes on only with the same
         "source": [str(source), state.st_size, state.st_mtime_ns],
-        "weights": fingerprint(resolve(weights) / "generator.safetensors"),
-        "code": code_fingerprint("translation", "data/sar", "generators"),
+        "weights": fingerprint(*(resolve(weights) / name for name in ("generator.safetensors", "config.json"))),
+        "code": code_fingerprint("translation", "data/sar", "data/rasters", "generators"),
         "bands": [str(band) for band in bands],
         "sar_units": sar_units,
         "stretch": stretch and list(stretch),
@@ -148,7 +148,7 @@ def _check(source: Path, target: Path, output: str, tile_size, overlap, batch_si
     """Raise `InputError` for anything that can be told without opening the source."""
     if not source.is_file():
         raise InputError(f"'{source}' does not exist: give a GeoTIFF.")
-    if target.is_dir() or target == source:
+    if target.is_dir() or (target.exists() and target.samefile(source)):
         raise InputError(f"'{target}' is {'a folder' if target.is_dir() else 'the source'}: give a file to write.")
     if target.exists() and not overwrite:
         raise InputError(f"'{target}' exists: give another name, or overwrite (--overwrite).")

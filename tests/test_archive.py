@@ -225,6 +225,20 @@ def test_tar_archives_are_streamed_and_only_the_map_is_kept(tmp_path):
     kept = sorted(path.name for path in (tmp_path / "kept").rglob("*.tif"))
     assert kept == ["ROIs1158_spring_s1_7_p30.tif", "ROIs1158_spring_s2_7_p30.tif"]
     assert json.loads((tmp_path / "kept/ROIs1158_spring_s1.tar.gz.json").read_text())["key"] == "west"
+    patch = tmp_path / "kept" / f"ROIs1158_spring/s1_7/{kept[0]}"
+    right = patch.read_bytes()
+    patch.unlink()
+    assert extract(tmp_path / "tars", tmp_path / "kept", covers, "west") == found and patch.read_bytes() == right
+    patch.write_bytes(right[:-1] + b"?")  # as an archive has it that is then corrected: another byte, the same size
     extract(tmp_path / "tars", tmp_path / "kept", lambda grid: True, "all")
     for path in (tmp_path / "whole").rglob("*.tif"):
         assert (tmp_path / "kept" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["s1", "s2"])
+def test_a_patch_that_holds_nothing_is_no_data(tmp_path, kind):
+    write_scene(tmp_path, 7, columns=1)
+    pixels = np.zeros((2, SIZE, SIZE), np.float32) if kind == "s1" else np.zeros((13, SIZE, SIZE), np.uint16)
+    tif(tmp_path / f"ROIs1158_spring/{kind}_7/ROIs1158_spring_{kind}_7_p30.tif", pixels)
+    read = dict(zip(("s1", "s2"), scan(tmp_path)[0].read()[:2], strict=True))
+    assert {name: np.isnan(values).all() for name, values in read.items()} == {"s1": kind == "s1", "s2": kind == "s2"}

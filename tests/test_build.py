@@ -253,6 +253,8 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"legend": None}, "both a legend and lulc_root"),
         ({"archive_root": None}, "needs archive_root"),
         ({"patch_size": 0}, "patch_size must be at least 1"),
+        ({"shares": [0.8, 0.2]}, "shares must be three numbers above 0"),
+        ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
         ({"split_file": "/nowhere.csv"}, "'/nowhere.csv' does not exist"),
         ({"buffer_m": 1e6}, "1 separate regions"),
         ({"max_unlabelled": -1}, "no patch is left for train"),
@@ -337,6 +339,7 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()
+    (tmp_path / ".set.99999.part/train").mkdir(parents=True)  # of a build that was killed while it joined
     done, calls[:] = calls[:3], []
     monkeypatch.setattr(module, "_coarser", fails_at(99))
     assert build(tmp_path / "set", **options) == whole
@@ -435,6 +438,20 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
         assert file.colormap(1)[9] == (0x00, 0x58, 0x3F, 255)  # evergreen needle-leaf forest
     names = ElementTree.parse(f"{name}_lulc.tif.aux.xml").findall(".//Category")
     assert names[9].text == "evergreen needle-leaf forest"
+
+
+def test_geotiffs_of_another_data_set_are_replaced(tmp_path, options):
+    (tmp_path / "tif/train").mkdir(parents=True)
+    (tmp_path / "tif/train/own.txt").write_text("kept")
+    for size in (128, 64):
+        build(tmp_path / "set", **options | {"patch_size": size})
+        written = export_geotiffs(tmp_path / "set", tmp_path / "tif")
+    assert sorted((tmp_path / "tif").rglob("*.tif")) == sorted(written)
+    assert len([*(tmp_path / "tif").rglob("*.aux.xml")]) == len(written) / 3
+    assert (tmp_path / "tif/train/own.txt").is_file()
+    index, stored = read(tmp_path / "set", "train")
+    with rasterio.open(tmp_path / f"tif/train/{index.loc[0, 'id']}_opt.tif") as file:
+        np.testing.assert_array_equal(file.read(), stored["opt"][0])
 
 
 def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):

@@ -185,6 +185,9 @@ PAIRS = {
     "one without CRS": (rewrite("pairs/s1/a.tif", SAR[SMALL], crs=None), {}, r"s1/a.tif' cannot be laid over"),
     "pair incomplete": (remove("pairs/s1/b.tif"), {}, r"pair 'b' has no 'b' in sar_dir"),
     "map incomplete": (remove("pairs/lulc/b.tif"), {}, r"pair 'b' has no 'b' in lulc_dir"),
+    "list of nothing": (text("list.csv", "id,s1,s2\n"), {}, r"list.csv' lists no pair"),
+    "offset in words": (text("list.csv", "id,opt_offset\na,n/a\n"), {}, r"opt_offset of 'a' must be a number"),
+    "complex": (rewrite("pairs/s1/a.tif", SAR[SMALL].astype(np.complex64)), {}, r"s1/a.tif' holds complex numbers"),
     "no list and no partner": (remove("pairs/s2/b.tif"), {"pairs_csv": None}, r"s1/b.tif' has no partner in opt_dir"),
     "two files of one name": (copy("images/s1/a.png", "pairs/s1/a.png"), {}, r"a.tif' and 'a.png' .*same id"),
     "folder missing": ({}, {"opt_dir": "/nowhere"}, r"opt_dir '/nowhere' is not a folder"),
@@ -205,7 +208,7 @@ PAIRS = {
     "code beyond a byte": (
         rewrite("pairs/lulc/a.tif", CODES[:, :64, :64] + np.uint16(300)),
         {},
-        r"lulc/a.tif' has .*30",
+        r"lulc/a.tif' has the code 3\d\d",
     ),
     "unknown grid": ({}, {"grid": "utm"}, r"grid 'utm' is unknown"),
     "split misspelt": (text("pairs.csv", "id,split\na,training\n"), {}, r"'a' the unknown split 'training'"),
@@ -298,7 +301,24 @@ def test_broken_tar_archives_are_named(root, tmp_path):
     with tarfile.open(path, "w:gz") as tar:
         tar.add(root / "sen12ms", arcname=".")
     given = options(root, "sen12ms") | {"tar_root": tmp_path / "tars", "archive_root": tmp_path / "unpacked"}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"archive_root '.*file/unpacked' cannot be written \(Not a directory\)"):
+        build(tmp_path / "set", **given | {"archive_root": tmp_path / "file/unpacked"})
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(InputError, match=r"spring_s1.tar.gz' is broken"):
         build(tmp_path / "set", **given)
     assert not (tmp_path / "set").exists()
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(root):
+    given, before = options(root, "pairs"), sorted(root.rglob("*"))
+    (root / "train").mkdir()
+    for target in (root, root / "pairs", root / "train", root / "list.csv"):
+        if target == root / "train":
+            (target / "train").mkdir()  # one's own
+        with pytest.raises(InputError, match=rf"dataset_root '{target}' is there and is no data set"):
+            build(target, **given)
+    with pytest.raises(InputError, match=r"set/unpacked' lies in dataset_root"):
+        archives = {"tar_root": root / "sen12ms", "archive_root": root / "set/unpacked"}
+        build(root / "set", **options(root, "sen12ms") | archives)
+    assert sorted(path for path in root.rglob("*") if path.name != "train") == before

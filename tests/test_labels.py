@@ -8,16 +8,9 @@ import pytest
 import torch
 import yaml
 
-from s2olib.data.labels import LabelledTriplets, most_frequent
+from s2olib.data.labels import LabelledTriplets
 from s2olib.data.triplets import IGNORE, Triplets
 from s2olib.project import InputError
-
-
-def test_a_cell_takes_its_most_frequent_code():
-    codes = np.array([[1, 1, 2, 3], [2, 1, 2, 2], [4, 5, 7, 7], [5, 4, 7, 6]], np.uint8)
-    assert most_frequent(codes, 2).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [4, 4, 7, 7], [4, 4, 7, 7]]
-    ragged = most_frequent(codes[:3, :3], 2)  # cells cut by the border
-    assert ragged.shape == (3, 3) and ragged[2, 2] == 7 and ragged[0, 2] == 2
 
 
 def test_labels_of_500_m_hold_one_class_a_cell_and_crops_cut_nothing(dataset):

@@ -14,6 +14,7 @@ from s2olib.data.landcover import (
     Tiles,
     find_legend,
     jaxa_tile,
+    majority,
     merge_codes,
     merge_table,
     pseudo_categories,
@@ -85,6 +86,12 @@ def test_no_data_of_a_tile_and_places_outside_are_zero(tmp_path):
     assert not Tiles(tmp_path, "hrlulc-v21.11").read(grid).any()
 
 
+def test_not_a_number_in_a_map_is_no_data(tmp_path):
+    grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36), 4, 4)
+    _tile(tmp_path / "float.tif", 136, 36, np.where(np.eye(4), np.nan, 7).astype(np.float32))
+    np.testing.assert_array_equal(Tiles(tmp_path, "dynamic-world").read(grid), np.where(np.eye(4), 255, 7))
+
+
 def test_names_the_tile_that_is_missing(tmp_path):
     grid = Grid(rasterio.CRS.from_epsg(32653), Affine(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), 40, 60)
     with pytest.raises(InputError, match="no land-cover GeoTIFF under lulc_root"):
@@ -109,6 +116,15 @@ def test_a_legend_of_your_own(tmp_path):
     codes = np.array([0, 7, 8, 99, 255], np.uint8)
     merged = merge_codes(codes, merge_table(str(tmp_path / "own.yml"), "two"))
     assert merged.tolist() == [0, 1, 0, IGNORE, IGNORE]
+    text = (tmp_path / "own.yml").read_text()  # edited while the process lives
+    (tmp_path / "own.yml").write_text(text.replace("wet: [0, 8], dry: [7]", "wet: [0], dry: [7, 8]") + "\n")
+    assert merge_table(str(tmp_path / "own.yml"), "two") == {"wet": (0,), "dry": (7, 8)}
+
+
+def test_a_cell_takes_its_most_frequent_code():
+    codes = np.array([[1, 1, 2, 3], [2, 1, 2, 2], [4, 5, 7, 7], [5, 4, 7, 6]], np.uint8)
+    assert majority(codes, 2).tolist() == [[1, 2], [4, 7]]
+    assert majority(codes[:3, :3], 2).tolist() == [[1, 2], [4, 7]]  # cells cut by the border
 
 
 def test_dynamic_worlds_zero_is_water(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_archive import ORIGIN, tif
 
-from s2olib.data.rasters import Header, area_mean, folder_scenes, majority, sar_bands
+from s2olib.data.rasters import Header, area_mean, folder_scenes, header, optical_bands, sar_bands
 from s2olib.project import InputError
 
 RNG = np.random.default_rng(3)
@@ -40,7 +40,8 @@ def test_decibels_and_linear_power_are_the_same_scene(tmp_path):
         ({"sar_units": "8-bit"}, lambda s, o: (s, o), "declared '8-bit'"),
         ({"opt_units": "8-bit"}, lambda s, o: (s, o), "whole numbers from 0 to 255"),
         ({}, lambda s, o: (s, (o / 10000).astype(np.float32)), "multiply reflectance"),
-        ({}, lambda s, o: (s, np.clip(o // 8, 0, 255).astype(np.uint8)), "8-bit image"),
+        ({}, lambda s, o: (s, np.clip(o // 8, 0, 255)), "8-bit image"),
+        ({}, lambda s, o: (s, (o // 20).astype(np.uint8)), "8-bit image"),
     ],
 )
 def test_values_that_contradict_their_units_are_refused(tmp_path, options, change, says):
@@ -49,6 +50,27 @@ def test_values_that_contradict_their_units_are_refused(tmp_path, options, chang
     with pytest.raises(InputError, match=says) as error:
         scene.read()
     assert "kaga.tif" in str(error.value)
+
+
+def test_single_values_decide_about_no_units(tmp_path):
+    power = (10 ** (SAR / 10)).astype(np.float32)
+    power[:, 3, 4] = -1e-5  # as noise removal leaves them
+    dark = np.full_like(OPT, 200)
+    dark[:, 5, 6] = 255
+    (scene,) = folder_scenes(*pair(tmp_path, sar=power, opt=dark), sar_units="linear")
+    sar, opt, _ = scene.read()
+    assert np.isnan(sar[:, 3, 4]).all() and np.isfinite(sar).sum() == sar.size - 2
+    np.testing.assert_array_equal(opt, dark)
+    (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2")
+    with pytest.raises(InputError, match="set sar_units to 'linear'"):
+        scene.read()
+
+
+def test_a_file_that_goes_away_is_named(tmp_path):
+    (scene,) = folder_scenes(*pair(tmp_path))
+    (tmp_path / "s2/a.tif").unlink()
+    with pytest.raises(InputError, match=r"s2/a.tif' cannot be read"):
+        scene.read()
 
 
 def test_sar_is_warped_in_power_onto_the_optical_grid(tmp_path):
@@ -77,6 +99,27 @@ def test_sar_is_warped_in_power_onto_the_optical_grid(tmp_path):
 )
 def test_polarisations_are_read_off_names(names, found):
     assert sar_bands(Path("a.tif"), Header(None, len(names), "float32", names)) == found
+
+
+def test_wanted_polarisations_in_any_case_and_three_bands_that_are_no_grey_image():
+    assert sar_bands(Path("a.tif"), Header(None, 2, "float32", (None, None)), ["vh", "vv"]) == {"VH": 2, "VV": 1}
+    assert sar_bands(Path("a.tif"), Header(None, 1, "float32", (None,)), ["vh"]) == {"VH": 1}
+    assert sar_bands(Path("a.tif"), Header(None, 3, "uint8", (None,) * 3)) == {"SAR": 1}
+    with pytest.raises(InputError, match="has 3 bands without names"):
+        sar_bands(Path("a.tif"), Header(None, 3, "float32", (None,) * 3))
+
+
+def test_bands_with_other_names_are_not_taken_for_colours():
+    found = Header(None, 3, "uint16", ("B12", "B8A", "B11"))
+    assert optical_bands(Path("a.tif"), found, ["B11", "B12", "B8A"]) == (3, 1, 2)
+    with pytest.raises(InputError, match="none is known as 'red'"):
+        optical_bands(Path("a.tif"), found)
+
+
+def test_transparency_is_no_band(tmp_path):
+    for mode, bands in (("LA", 1), ("RGBA", 3)):
+        Image.new(mode, (8, 8)).save(tmp_path / f"{mode}.png")
+        assert header(tmp_path / f"{mode}.png").count == bands
 
 
 def test_offset_of_newer_level_2a(tmp_path):
@@ -140,8 +183,3 @@ def test_faults_of_folders_are_named(tmp_path):
 def test_area_mean_leaves_no_data_out():
     values = np.array([[[1, 3, np.nan, np.nan], [5, np.nan, np.nan, np.nan]]], np.float32)
     np.testing.assert_array_equal(area_mean(values, 2), [[[3, np.nan]]])
-
-
-def test_majority_takes_the_smaller_code_on_a_tie():
-    codes = np.array([[9, 9, 8, 2], [9, 2, 2, 8], [7, 7, 7, 7]], np.uint8)  # the last row fills no block
-    assert majority(codes, 2).tolist() == [[9, 2]]

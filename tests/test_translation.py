@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from s2olib import translation
 from s2olib.checkpoints import load_generator
+from s2olib.data import sar as sar_module
 from s2olib.generators import create_generator
 from s2olib.project import InputError
 from s2olib.translation import seam_ratio, translate
@@ -163,11 +164,15 @@ def test_a_finished_row_is_not_translated_again_but_other_parameters_begin_anew(
     kept = {path.name: path.read_bytes() for path in work.iterdir()}
     translate(scene, tmp_path / "out.tif", weights, **SMALL)
     assert not translated
-    work.mkdir()
-    for name, content in kept.items():
-        (work / name).write_bytes(content)
-    translate(scene, tmp_path / "out.tif", weights, overwrite=True, tile_size=192, overlap=48)
-    assert translated
+    config = (weights / "config.json").read_text()
+    for changed, options in ((config, {"tile_size": 192, "overlap": 48}), (config.replace("-25.0", "-24.0"), SMALL)):
+        translated.clear()
+        work.mkdir(exist_ok=True)
+        for name, content in kept.items():
+            (work / name).write_bytes(content)
+        (weights / "config.json").write_text(changed)
+        translate(scene, tmp_path / "out.tif", weights, overwrite=True, **options)
+        assert translated
 
 
 def test_linear_power_and_other_band_orders_give_the_same_file(tmp_path, weights, sar, scene):
@@ -181,6 +186,12 @@ def test_linear_power_and_other_band_orders_give_the_same_file(tmp_path, weights
         assert np.abs(a.read().astype(int) - b.read()).max() <= 1
         with rasterio.open(tmp_path / "numbered-out.tif") as c:
             np.testing.assert_array_equal(a.read(), c.read())
+
+
+def test_power_with_a_negative_pixel_is_not_taken_for_decibels(tmp_path, weights, sar):
+    power = 10 ** (sar / 10)
+    power[:, 3, 4] = -1e-5  # as noise removal leaves them
+    assert translate(write(tmp_path / "power.tif", power), tmp_path / "out.tif", weights)["units"] == "linear"
 
 
 def test_border_noise_and_empty_pixels_are_masked_but_dark_water_is_not(tmp_path, weights, sar):
@@ -240,6 +251,14 @@ def test_ground_control_points_become_a_grid(tmp_path, weights, sar):
         assert file.crs.to_epsg() == 32653
         west, south, east, north = rasterio.warp.transform_bounds(file.crs, "EPSG:4326", *file.bounds)
     assert (west, south, east, north) == pytest.approx((135.99, 36.00, 136.05, 36.06), abs=2e-3)
+    with sar_module.opened(source) as file:
+        expected = file.dataset_mask() > 0
+    levels = write(tmp_path / "levels.tif", np.zeros((1, 500, 430), np.uint8), names=("VH",), crs=None, transform=None)
+    with rasterio.open(levels, "r+") as file:  # zero is a value there, but not outside
+        file.gcps = ([GroundControlPoint(*corner) for corner in corners], rasterio.CRS.from_epsg(4326))
+    with sar_module.opened(levels) as file:
+        found = file.dataset_mask() > 0
+        assert (found != expected).mean() < 1e-4 and not file.read(1)[found].any()
 
 
 def test_seams_are_measured_whatever_grid_the_network_leaves():
@@ -333,6 +352,7 @@ def test_files_that_cannot_be_read_or_written_are_refused(tmp_path, weights, sce
         (tmp_path / "short.tif", tmp_path / "out.tif"): "cannot be read to its end",
         (scene, tmp_path / "taken.tif"): "--overwrite",
         (scene, scene): "is the source",
+        (scene, tmp_path / "run" / ".." / "scene.tif"): "is the source",
         (scene, tmp_path): "is a folder",
         (scene, tmp_path / "taken.tif" / "out.tif"): "no folder that you may write to",
     }

@@ -3,12 +3,13 @@
 Layout: ``ROIs1158_spring/s2_124/ROIs1158_spring_s2_124_p100.tif`` and its partner under ``s1_124``; ``lc_124`` has the
 labels that SEN12MS itself brings, MODIS land cover of 500 m. Patches of a scene overlap by half and are pixel-identical
 there; they share a lattice whose origin is off the round 10 m of UTM. It is published as one tar archive per season and
-kind, 510 GB in all, which `extract` reads as a stream.
+kind, which `extract` reads as a stream: unpacked, some 450 GB by the patches' types and sizes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 import zlib
@@ -41,12 +42,13 @@ from s2olib.data.rasters import (
     sar_bands,
     sar_no_data,
 )
-from s2olib.project import InputError, resolve, writing
+from s2olib.project import InputError, resolve, writable, writing
 
 SIZE = 256
 NAME = re.compile(r"(ROIs\d+_(spring|summer|fall|winter))_(s1|s2|lc)_(\d+)_p(\d+)\.tif")
-# What SEN12MS holds: bands and type. 12 bands are Level-2A, as re-downloads of the same patches have them.
-EXPECTED = {"s1": ((2,), ("float32",)), "s2": ((12, 13), ("uint16",)), "lc": ((4,), ("uint8", "uint16"))}
+# What SEN12MS holds: bands and type. 12 bands are Level-2A, as re-downloads of the same patches have them; the last of
+# four layers of bytes may count as transparency.
+EXPECTED = {"s1": ((2,), ("float32",)), "s2": ((12, 13), ("uint16",)), "lc": ((3, 4), ("uint8", "uint16"))}
 # When its images were taken, by the product's description.
 DATES = {
     "winter": ("2016-12-01", "2017-02-28"),
@@ -67,26 +69,31 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
     """Unpack those patches from SEN12MS's tar archives whose footprint `covers` wants; count the others by scene.
 
     Each archive is read once, as a stream, and nothing else of it touches the disk. `key` names what `covers` stands
-    for: an archive that was finished with the same key is not read again. Raises InputError, naming the archive, for
-    one that is missing, broken or holds a patch that is no raster.
+    for: an archive that was finished with the same key is not read again while its patches are there. Raises
+    InputError, naming the archive, for one that is missing, broken or holds a patch that is no raster, and where
+    `archive_root` cannot be written to.
     """
     tars = sorted(path for path in Path(tar_root).glob("*") if re.search(r"\.(tar|tar\.gz|tgz)$", path.name))
     if not tars:
         raise InputError(f"tar_root '{tar_root}' holds no archive such as ROIs1158_spring_s1.tar.gz")
-    outside = Counter()
+    root, outside = Path(archive_root), Counter()
     for path in tars:
-        done, stat = Path(archive_root) / f"{path.name}.json", path.stat()
+        done, stat = root / f"{path.name}.json", path.stat()
         state = {"size": stat.st_size, "time": stat.st_mtime_ns, "key": key}
-        if not done.is_file() or (before := json.loads(done.read_text())) | state != before:
-            state["outside"] = _extract(path, Path(archive_root), covers)
-            with writing(done) as aside:
-                aside.write_text(json.dumps(state))
-        outside.update(json.loads(done.read_text())["outside"])
+        before = json.loads(done.read_text()) if done.is_file() else {}
+        if before | state != before or not all((root / name).is_file() for name in before.get("kept", ())):
+            if not os.access(path, os.R_OK):
+                raise InputError(f"'{path}' may not be read: change its permissions")
+            with writable("archive_root", root), writing(done) as aside:
+                before = state | _extract(path, root, covers)
+                aside.write_text(json.dumps(before))
+        outside.update(before["outside"])
     return dict(outside)
 
 
-def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> Counter:
-    outside = Counter()
+def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> dict:
+    """Unpack one archive: how many patches of a scene lie `outside`, and the names of those that are `kept`."""
+    outside, kept = Counter(), []
     size = path.stat().st_size
     try:
         with (
@@ -99,19 +106,20 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                 if match is None or not member.isfile():
                     continue
                 content = tar.extractfile(member).read()
-                target = archive_root / match[1] / f"{match[3]}_{match[4]}" / match[0]
-                if target.is_file() and target.stat().st_size == len(content):
-                    continue
-                with MemoryFile(content) as file:
-                    wanted = covers(header(Path(file.name)).grid)
-                if not wanted:
-                    outside[f"{match[1]}_{match[4]}"] += match[3] == "s2"  # a patch counts once
-                    continue
-                with writing(target) as aside:
-                    aside.write_bytes(content)
+                name = f"{match[1]}/{match[3]}_{match[4]}/{match[0]}"
+                target = archive_root / name
+                if not (target.is_file() and target.read_bytes() == content):
+                    with MemoryFile(content) as file:
+                        wanted = covers(header(Path(file.name)).grid)
+                    if not wanted:
+                        outside[f"{match[1]}_{match[4]}"] += match[3] == "s2"  # a patch counts once
+                        continue
+                    with writing(target) as aside:
+                        aside.write_bytes(content)
+                kept.append(name)
     except (tarfile.TarError, EOFError, zlib.error, InputError) as error:
         raise InputError(f"'{path}' is broken: fetch it again ({error})") from error
-    return outside
+    return {"outside": outside, "kept": kept}
 
 
 def scan(
@@ -223,14 +231,13 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
         place = (..., slice(row, row + SIZE), slice(column, column + SIZE))
         if number % 8 and np.isfinite(sar[place]).all() and np.isfinite(opt[place]).all():
             continue
-        part = read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"])
+        part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]))
         check_units(part, "dB", pair["s1"])
-        part = sar_no_data(part)
         check_order(part, list(polarisations), pair["s1"])
         _lay(sar[place], part, pair["s1"])
-        part = read_bands(pair["s2"], colours, heads["s2"])
+        part = optical_no_data(read_bands(pair["s2"], colours, heads["s2"]), "reflectance x 10000")
         check_units(part, "reflectance x 10000", pair["s2"])
-        part = remove_offset(optical_no_data(part, "reflectance x 10000"), opt_offset, pair["s2"])
+        part = remove_offset(part, opt_offset, pair["s2"])
         _lay(opt[place], part, pair["s2"])
         if codes is not None:
             codes[place] = codes_on(pair["lc"], grid.window(row, column, SIZE), OWN_LAYER)

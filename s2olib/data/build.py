@@ -9,8 +9,8 @@ work into a folder of its own; finished parts are joined in order, so the bytes 
 from __future__ import annotations
 
 import csv
-import errno
 import fcntl
+import glob
 import hashlib
 import json
 import multiprocessing
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from functools import reduce
+from functools import cache, reduce
 from itertools import groupby, pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -32,8 +32,8 @@ from rasterio.warp import transform
 from scipy import ndimage
 from tqdm import tqdm
 
-from s2olib.data import SPLITS, archive, landcover, rasters, splits
-from s2olib.data.landcover import OWN_LAYER, PSEUDO, find_legend, merge_table, place_of
+from s2olib.data import SPLITS, archive, landcover, rasters
+from s2olib.data.landcover import OWN_LAYER, PSEUDO, find_legend, majority, merge_table, place_of
 from s2olib.data.rasters import Scene
 from s2olib.data.splits import (
     Window,
@@ -44,15 +44,14 @@ from s2olib.data.splits import (
     split_by_region,
     unique_area,
 )
-from s2olib.project import InputError, fingerprint, resolve, writing
+from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, writable, writing
 
 SOURCES = ("sen12ms", "embedded", "folder")
-SAR_LIMITS = {"VH": [-32.0, -5.0]}  # dB; any other band has VV's
+SAR_LIMITS = {"VH": [-32.0, -5.0], "HV": [-32.0, -5.0]}  # dB; any other band has VV's
 TEST_PLACES = ((136.30, 36.30), (136.15, 36.20))  # Kaga and Mikuni, which the talk compares by eye
 COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "row", "col", "date")
 EXAMPLES = 4  # refused patches that are kept to be looked at, for each reason
 PART = 64  # windows in a part of the work, unless one scene has more
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 
 
 @dataclass(frozen=True)
@@ -175,6 +174,7 @@ def build(
     if legend and legend.endswith((".yml", ".yaml")):
         extra.append(resolve(legend))
         reading["legend"] = str(extra[-1])  # workers may start in another folder
+    _check_root(root, [*filter(None, paths.values()), *extra])
     tiles, scenes, refused = _found(reading, paths)
     extra += tiles.files if tiles else []
     inputs = _inputs(extra + [file for scene in scenes for file in scene.files])
@@ -254,7 +254,7 @@ def _check(p: dict) -> None:
         if p[name] not in allowed:
             raise InputError(f"unknown {name} '{p[name]}': choose one of {', '.join(allowed)}")
     if p["tar_root"] and not (p["source"] == "sen12ms" and p["lulc_root"]):
-        raise InputError("tar_root is for source 'sen12ms' with lulc_root: without a map 510 GB would be unpacked")
+        raise InputError("tar_root is for source 'sen12ms' with lulc_root: without a map all 450 GB would be unpacked")
     needed = {
         "folder": ("sar_dir", "opt_dir"),
         "sen12ms": ("archive_root",),
@@ -277,8 +277,20 @@ def _check(p: dict) -> None:
     for name in ("patch_size", "resolution_factor", "stride"):
         if p[name] is not None and p[name] < 1:
             raise InputError(f"{name} must be at least 1, not {p[name]}")
-    if len(p["opt_bands"]) != 3:
+    if len(p["opt_bands"] or ()) != 3:
         raise InputError(f"opt_bands must be three, shown as red, green and blue, not {p['opt_bands']}")
+    if len(p["shares"] or ()) != 3 or min(p["shares"]) <= 0:
+        raise InputError(f"shares must be three numbers above 0 (train, validation, test), not {p['shares']}")
+
+
+def _check_root(root: Path, inputs: list[Path]) -> None:
+    """Refuse a folder whose content is not what a build has written, since a build takes the whole folder's place."""
+    names = {path.name for path in root.iterdir()} if root.is_dir() else set()
+    if root.is_file() or not names <= {"dataset.json", "refused", *SPLITS} or (names and "dataset.json" not in names):
+        raise InputError(f"dataset_root '{root}' is there and is no data set: give a new folder, or an empty one")
+    for path in inputs:
+        if path.resolve().is_relative_to(root.resolve()):
+            raise InputError(f"'{path}' lies in dataset_root '{root}', which is written anew: choose another folder")
 
 
 def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], list[dict]]:
@@ -286,7 +298,8 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
     if p["source"] == "embedded":
         from s2olib.data.embedded import write_archive
 
-        write_archive(paths["archive_root"], paths["lulc_root"], seed=p["seed"])
+        with writable("archive_root", paths["archive_root"]):
+            write_archive(paths["archive_root"], paths["lulc_root"], seed=p["seed"])
     own_layer = (
         p["legend"] == OWN_LAYER and p["source"] != "folder" and (p["source"] == "embedded" or not p["lulc_root"])
     )
@@ -306,16 +319,18 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
 
 def _inputs(files: list[Path]) -> str:
     """Fingerprint of the input files' names, sizes and times, and of the code that reads them."""
-    digest = hashlib.sha256()
-    for module in (archive, landcover, rasters, splits):
-        digest.update(Path(module.__file__).read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    digest = hashlib.sha256(_code().encode())
     for file in files:
         if not file.is_file():
             raise InputError(f"'{file}' does not exist")
         stat = file.stat()
         digest.update(f"{file.parent.name}/{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _code() -> str:
+    return code_fingerprint("data/archive", "data/build", "data/landcover", "data/rasters", "data/splits")
 
 
 def _bands(p: dict, scenes: list[Scene]) -> tuple[dict, dict]:
@@ -396,29 +411,25 @@ def _jobs(scenes: list[Scene], candidates: list[list[Window]]) -> list[list[tupl
 def _space_for(root: Path) -> Iterator[Path]:
     """A folder beside `root` for finished parts, which this build has for itself.
 
-    An interrupted build leaves its finished parts there, and the next one takes those that it needs. After success
-    nothing stays.
+    An interrupted build leaves its finished parts there, and the next one takes those that it needs; what a killed one
+    had begun to join is removed. After success nothing stays.
     """
     folder = root.with_name(f".{root.name}.parts")
-    try:
+    with writable("dataset_root", root):
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
             except BlockingIOError:
                 raise InputError(f"dataset_root '{root}' is being written by another build: wait for it") from None
+            for left in root.parent.glob(glob.escape(f".{root.stem}.") + f"[0-9]*.part{glob.escape(root.suffix)}"):
+                shutil.rmtree(left)
             try:
                 yield folder
                 shutil.rmtree(folder)
             finally:
                 if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
                     shutil.rmtree(folder)
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        raise InputError(
-            f"dataset_root '{root}' cannot be written ({error.strerror}): make room, or choose another folder"
-        ) from error
 
 
 def _run(parts: dict[str, list], rules: Rules, folder: Path, executor: Executor | None, workers: int | None) -> None:
@@ -549,7 +560,7 @@ def _coarser(scene: Scene, windows: list[Window], rules: Rules):
             sar = rasters.to_db(rasters.area_mean(rasters.to_linear(sar), factor))
         else:
             sar = rasters.area_mean(sar, factor)
-        codes = None if codes is None else rasters.majority(codes, factor)
+        codes = None if codes is None else majority(codes, factor)[: opt.shape[1], : opt.shape[2]]
     return sar, opt, codes
 
 

@@ -24,26 +24,39 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
 
     SAR is float32 dB (or uint8), optical uint16 reflectance x 10000 with its scale stated (or uint8), land cover the
     product's own codes with its legend as a colour table; the classes' names stand in a ``.aux.xml`` beside it. A file
-    that is there already is kept. Raises InputError for a data set that is missing or without geography.
+    that is there already is kept if ``export.json`` says that it came out of the same data set, and removed if out of
+    another. Raises InputError for a data set that is missing or without geography.
     """
     root, target = resolve(dataset_root), resolve(target)
     if not (root / "dataset.json").is_file():
         raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
     info = json.loads((root / "dataset.json").read_text())
-    written = []
+    places = {}
     for split in SPLITS:
         index = pd.read_csv(root / split / "index.csv", dtype=str, keep_default_na=False)
         if (index["crs"] == "").any():
             raise InputError(f"'{dataset_root}' has patches without geography: they cannot become GeoTIFFs")
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted((root / split).glob("*.npy"))}
-        for i, row in enumerate(tqdm(index.itertuples(), total=len(index), desc=f"GeoTIFF {split}", leave=False)):
+        for i, row in enumerate(index.itertuples()):
             place = {"crs": row.crs, "transform": Affine(*map(float, row.transform.split()))}
-            for name, array in arrays.items():
-                path = target / split / f"{row.id}_{name}.tif"
-                written.append(path)
-                if not path.is_file():
-                    _write(path, name, np.array(array[i]), place, info)
-    return written
+            places |= {f"{split}/{row.id}_{name}.tif": (name, array, i, place) for name, array in arrays.items()}
+    _remove_others(target, info["fingerprint"], list(places))
+    for path, (name, array, i, place) in tqdm(places.items(), desc="GeoTIFF", leave=False):
+        if not (target / path).is_file():
+            _write(target / path, name, np.array(array[i]), place, info)
+    return [target / path for path in places]
+
+
+def _remove_others(target: Path, fingerprint: str, files: list[str]) -> None:
+    """Remove what was written out of another data set, and note what is written now."""
+    note = target / "export.json"
+    before = json.loads(note.read_text()) if note.is_file() else {"fingerprint": "", "files": files}
+    if before["fingerprint"] != fingerprint:
+        for path in before["files"]:
+            (target / path).unlink(missing_ok=True)
+            (target / f"{path}.aux.xml").unlink(missing_ok=True)
+        with writing(note) as aside:
+            aside.write_text(json.dumps({"fingerprint": fingerprint, "files": files}))
 
 
 def _write(path: Path, name: str, patch: np.ndarray, place: dict, info: dict) -> None:

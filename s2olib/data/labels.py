@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2olib.data.landcover import merge_table
+from s2olib.data.landcover import majority, merge_table
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
 
@@ -58,13 +58,4 @@ class LabelledTriplets(Triplets):
         if self.cell == 1:
             return super()._patch(name, self.label_of[i], rows, columns)
         whole = super()._patch(name, self.label_of[i], slice(None), slice(None))  # a crop would cut cells
-        return most_frequent(whole, self.cell)[rows, columns]
-
-
-def most_frequent(codes: np.ndarray, cell: int) -> np.ndarray:
-    """Each `cell` x `cell` square of (H, W) filled with its most frequent code (the lowest of equals)."""
-    values = np.unique(codes)
-    down, across = (np.arange(0, length, cell) for length in codes.shape)
-    counts = [np.add.reduceat(np.add.reduceat(codes == v, down, 0, dtype=int), across, 1) for v in values]
-    winners = values[np.argmax(counts, axis=0)]
-    return winners.repeat(cell, 0).repeat(cell, 1)[: codes.shape[0], : codes.shape[1]]
+        return majority(whole, self.cell).repeat(self.cell, 0).repeat(self.cell, 1)[rows, columns]

@@ -170,21 +170,28 @@ LEGENDS: dict[str, Legend] = {
 }
 
 
-@lru_cache
 def find_legend(name: str) -> Legend:
     """A legend by its name in `LEGENDS`, or your own from a YAML file.
 
     The file maps `product`, `names` and `colours` (code: text), `merges` (name: category: list of codes) and optional
     `water`, `epoch` and `no_data`. Raises InputError for an unknown name or a file that contradicts itself.
     """
-    if not name.endswith((".yml", ".yaml")):
-        if name not in LEGENDS:
-            raise InputError(
-                f"unknown land-cover legend '{name}': choose one of {', '.join(LEGENDS)}, or a YAML file of yours"
-            )
+    if name in LEGENDS:
         return LEGENDS[name]
+    if not name.endswith((".yml", ".yaml")):
+        raise InputError(
+            f"unknown land-cover legend '{name}': choose one of {', '.join(LEGENDS)}, or a YAML file of yours"
+        )
+    path = resolve(name)
+    state = path.stat() if path.is_file() else None
+    return _own_legend(path, state and (state.st_mtime_ns, state.st_size))
+
+
+@lru_cache
+def _own_legend(name: Path, state: tuple[int, int] | None) -> Legend:
+    """A legend from a file, read anew when its `state` (time and size) is another."""
     try:
-        content = yaml.safe_load(resolve(name).read_text())
+        content = yaml.safe_load(name.read_text())
         merges = {
             merge: {category: tuple(codes) for category, codes in parts.items()}
             for merge, parts in content.pop("merges").items()
@@ -221,6 +228,14 @@ def merge_codes(codes: np.ndarray, table: Mapping[str, Sequence[int]]) -> np.nda
     for category, members in enumerate(table.values()):
         categories[list(members)] = category
     return categories[codes]
+
+
+def majority(codes: np.ndarray, cell: int) -> np.ndarray:
+    """Most frequent code of each `cell` x `cell` square of (H, W), cut by the border or not; the lowest of equals."""
+    values = np.unique(codes)  # ascending, so that argmax keeps the lower code
+    down, across = (np.arange(0, length, cell) for length in codes.shape)
+    counts = [np.add.reduceat(np.add.reduceat(codes == v, down, 0, dtype=int), across, 1) for v in values]
+    return values[np.argmax(counts, axis=0)]
 
 
 def pseudo_categories(opt: np.ndarray, legend: str) -> np.ndarray:

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import Interleaving, MaskFlags
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform, transform_bounds
@@ -138,11 +138,17 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
 
 
 def header(path: Path) -> Header:
-    """Read a raster's header. Raises InputError for a file that is missing, unreadable or rotated."""
+    """Read a raster's header. Raises InputError for a file that is missing, unreadable, complex or rotated.
+
+    A last band without a name that says where the image is transparent is a mask, and not counted.
+    """
     with _opened(path) as file:
         place = file.transform if file.crs else Affine.scale(1, -1)  # without geography: pixels, north up
         grid = Grid(file.crs, place, file.height, file.width)
-        found = Header(grid, file.count, file.dtypes[0], tuple(file.descriptions))
+        if "complex" in file.dtypes[0]:
+            raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first")
+        count = file.count - (file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1])
+        found = Header(grid, count, file.dtypes[0], tuple(file.descriptions[:count]))
         found = replace(found, start=_start(path, file, found))
     if grid.crs is not None and (
         grid.transform.b or grid.transform.d or grid.transform.a <= 0 or grid.transform.e >= 0
@@ -257,7 +263,7 @@ def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tup
     """
     names, asked = [_named(name) for name in found.names], [_named(name) for name in wanted]
     if not set(asked) <= set(names):
-        if found.count == len(asked) and not set(COLOURS.values()) & set(names):
+        if found.count == len(asked) and not set(L1C) & set(names):
             return tuple(range(1, found.count + 1))
         names = {13: L1C, 12: L2A}.get(found.count, names) if not set(L1C) & set(names) else names
     for name, band in zip(wanted, asked, strict=True):
@@ -278,32 +284,34 @@ def polarisation(name: str | None) -> str:
 def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) -> dict[str, int]:
     """Polarisations and their 1-based places: by description where the file names them, else VV, VH in this order.
 
-    Without `wanted` it is all there are; a single band without a name, or a grey image in three channels, is "SAR".
+    Without `wanted` it is all there are; a single band without a name, or a grey 8-bit image in three channels, is
+    "SAR".
     Raises InputError, naming the file, where one is missing.
     """
-    kinds = [polarisation(name) for name in found.names]
+    kinds, wanted = [polarisation(name) for name in found.names], [name.upper() for name in wanted or ()]
     if any(kinds):
         there = {kind: kinds.index(kind) + 1 for kind in POLARISATIONS if kind in kinds}
     elif found.count == 2:
         there = {"VV": 1, "VH": 2}
-    elif found.count in (1, 3):
+    elif found.count == 1 or (found.count == 3 and found.dtype == "uint8"):
         own = (found.names[0] or "").strip().upper() if found.count == 1 else ""
-        there = {wanted[0] if wanted and len(wanted) == 1 else own or "SAR": 1}
+        there = {wanted[0] if len(wanted) == 1 else own or "SAR": 1}
     else:
         raise InputError(f"'{path}' has {found.count} bands without names: SAR is one (VV or VH) or two (VV, VH)")
-    for name in wanted or ():
-        if name.upper() not in there and name not in there:
+    for name in wanted:
+        if name not in there:
             raise InputError(f"'{path}' has no SAR band '{name}': it has {', '.join(there)}")
-    return {name: there.get(name) or there[name.upper()] for name in wanted or there}
+    return {name: there[name] for name in wanted or there}
 
 
 def read_bands(path: Path, bands: tuple[int, ...], head: Header) -> np.ndarray:
     """Bands as float32 (C, H, W), NaN where the file declares no data; `head` is the file's `header`."""
     if head.start is not None:
-        pixels = np.fromfile(path, np.dtype(head.dtype).newbyteorder("<"), offset=head.start)
-        if pixels.nbytes == head.nbytes:
-            pixels = pixels.reshape(head.grid.height, head.grid.width, head.count)
-            return np.stack([pixels[..., band - 1] for band in bands], dtype=np.float32, casting="unsafe")
+        with suppress(OSError):  # GDAL says what is wrong
+            pixels = np.fromfile(path, np.dtype(head.dtype).newbyteorder("<"), offset=head.start)
+            if pixels.nbytes == head.nbytes:
+                pixels = pixels.reshape(head.grid.height, head.grid.width, head.count)
+                return np.stack([pixels[..., band - 1] for band in bands], dtype=np.float32, casting="unsafe")
     with _opened(path) as file:
         return file.read(bands, masked=True, out_dtype=np.float32).filled(np.nan)
 
@@ -360,7 +368,7 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
 
     Every pixel takes the code that its centre falls on, exactly: GDAL's warper approximates positions to an eighth of a
     pixel, and moves a valid code that equals the target's no data to the next one (0 would become 1, water). Raises
-    InputError for a code that the legend does not have; 0, 255 and negative ones are taken for no data.
+    InputError for a code that the legend does not have; 0, 255, negative ones and not-a-number are taken for no data.
     """
     known = find_legend(legend)
     out = np.full((target.height, target.width), known.no_data, np.uint8)
@@ -385,7 +393,7 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
 
 def _checked_codes(codes: np.ma.MaskedArray, known, legend: str, path: Path) -> np.ndarray:
     codes = codes.filled(known.no_data)
-    codes[codes < 0] = known.no_data
+    codes[~(codes >= 0)] = known.no_data
     strange = reduce(np.logical_and, (codes != code for code in {*known.names, 0, 255, known.no_data}))
     if strange.any():
         raise InputError(
@@ -394,22 +402,26 @@ def _checked_codes(codes: np.ma.MaskedArray, known, legend: str, path: Path) -> 
     return codes.astype(np.uint8)
 
 
-def check_units(values: np.ndarray, units: str, path: Path) -> None:
-    """Refuse values that contradict the declared units, saying what was found. `values` may hold NaN."""
+def check_units(values: np.ndarray, units: str, path: Path, dtype: str = "") -> None:
+    """Refuse values that contradict the declared units, saying what was found.
+
+    `values` hold NaN where there is no data; `dtype` is the file's, where it is known.
+    """
     good = np.isfinite(values)
     finite = values.ravel() if good.all() else values[good]
     if not finite.size:
         return
     low, high = float(finite.min()), float(finite.max())
     some = finite[:: finite.size // 5000 + 1]
+    middle = np.median(some)  # noise may take single pixels of power below zero, and bright roofs above 0 dB
     found = f"'{path}' is declared '{units}' but holds values from {low:.4g} to {high:.4g}"
-    if units == "dB" and low >= 0:
+    if units == "dB" and middle >= 0:
         raise InputError(
             f"{found}: decibels of land and sea are mostly negative, so set sar_units to 'linear' or '8-bit'"
         )
     if units == "dB" and some.size > 1000 and (some == np.round(some)).all():
         raise InputError(f"{found}, whole numbers alone: decibels were cut to integers somewhere, fetch the file anew")
-    if units == "linear" and low < 0:
+    if units == "linear" and middle < 0:
         raise InputError(f"{found}: power is never negative, so set sar_units to 'dB'")
     if units == "linear" and high > 10_000:
         raise InputError(f"{found}: that is no calibrated sigma0; calibrate it, or scale it to 8 bits and say '8-bit'")
@@ -417,7 +429,9 @@ def check_units(values: np.ndarray, units: str, path: Path) -> None:
         raise InputError(f"{found}: 8-bit means whole numbers from 0 to 255")
     if units == "reflectance x 10000" and high <= 2:
         raise InputError(f"{found}: multiply reflectance of 0 to 1 by 10000")
-    if units == "reflectance x 10000" and 250 <= high <= 255 and (some == np.round(some)).all():
+    # the brightest pixel of a dark sea is 255 by chance, but not several of five thousand
+    saturated = high == 255 and np.count_nonzero(some == 255) > 3 and (some == np.round(some)).all()
+    if units == "reflectance x 10000" and (dtype == "uint8" or saturated):
         raise InputError(f"{found}: that is an 8-bit image, so set opt_units to '8-bit'")
 
 
@@ -465,18 +479,18 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
 def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str, opt_offset, legend: str, boxes=None):
     path, source, (polarisations, colours) = paths["s1"], heads["s1"].grid, bands
     sar = read_bands(path, tuple(polarisations.values()), heads["s1"])
+    sar = sar if sar_units == "8-bit" else sar_no_data(sar)
     check_units(sar, sar_units, path)
     if sar_units == "8-bit":
         sar = warp(sar, source, target)
     else:
-        sar = sar_no_data(sar)
         if sar_units == "linear" or source != target:
             sar = to_db(warp(sar if sar_units == "linear" else to_linear(sar), source, target))
         check_order(sar, list(polarisations), path)
     path = paths["s2"]
-    opt = read_bands(path, colours, heads["s2"])
-    check_units(opt, opt_units, path)
-    opt = remove_offset(optical_no_data(opt, opt_units), opt_offset, path)
+    opt = optical_no_data(read_bands(path, colours, heads["s2"]), opt_units)
+    check_units(opt, opt_units, path, heads["s2"].dtype)
+    opt = remove_offset(opt, opt_offset, path)
     codes = codes_on(paths["lulc"], target, legend) if "lulc" in paths else None
     return sar, warp(opt, heads["s2"].grid, target), codes
 
@@ -514,6 +528,8 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
             table = pd.read_csv(pairs_csv, dtype=str, keep_default_na=False)
         except ValueError as error:
             raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
+    if table.empty:
+        raise InputError(f"pairs_csv '{pairs_csv}' lists no pair: give a row for each, or leave pairs_csv out")
     if "id" not in table:
         table = table.rename(columns={table.columns[0]: "id"})
     if group_column and group_column not in table:
@@ -580,7 +596,10 @@ def folder_scenes(
             raise InputError(
                 f"'{paths['s1']}' has the SAR bands {', '.join(sar)} where others have {', '.join(scenes[0].sar_bands)}"
             )
-        offset = float(row.get("opt_offset") or opt_offset)
+        try:
+            offset = float(row.get("opt_offset") or opt_offset)
+        except ValueError as error:
+            raise InputError(f"pairs_csv '{pairs_csv}': opt_offset of '{row['id']}' must be a number") from error
         read = partial(_read_pair, paths, heads, bands, target, sar_units, opt_units, offset, legend)
         date = _iso(row.get("date") or row.get("s2_date") or "", row["id"], pairs_csv)
         extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
@@ -599,15 +618,3 @@ def area_mean(values: np.ndarray, factor: int) -> np.ndarray:
     count = np.isfinite(blocks).sum((2, 4))
     total = np.nansum(blocks, axis=(2, 4), dtype=np.float64)
     return np.where(count > 0, total / np.maximum(count, 1), math.nan).astype(np.float32)
-
-
-def majority(codes: np.ndarray, factor: int) -> np.ndarray:
-    """Most frequent code of each `factor` x `factor` block, the smaller code on a tie.
-
-    (H, W) uint8 → (H // factor, W // factor) uint8.
-    """
-    h, w = codes.shape[0] // factor, codes.shape[1] // factor
-    blocks = codes[: h * factor, : w * factor].reshape(h, factor, w, factor)
-    present = np.unique(codes)  # ascending, so that argmax keeps the smaller code
-    counts = np.stack([(blocks == code).sum((1, 3)) for code in present])  # (codes, h, w)
-    return present[counts.argmax(0)].astype(np.uint8)

@@ -82,13 +82,15 @@ def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
             file = stack.enter_context(rasterio.open(path))
         except RasterioError as error:
             raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF ({error}).") from error
+        if "complex" in file.dtypes[0]:
+            raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first.")
         points, crs = file.gcps
         if file.crs is None and points:
             if crs is None or not crs.is_geographic:
                 raise InputError(f"'{path}' has ground control points but no longitudes: warp it with gdalwarp first.")
             x, y = np.mean([[point.x, point.y] for point in points], 0)
             zone = 32601 + int((x + 180) // 6) % 60 + 100 * (y < 0)
-            nodata = {"nodata": np.nan} if file.nodata is None and np.issubdtype(file.dtypes[0], np.floating) else {}
+            nodata = {"nodata": np.nan, "dtype": "float32"} if file.nodata is None else {}  # outside is not zero
             file = stack.enter_context(
                 WarpedVRT(file, src_crs=crs, crs=f"EPSG:{zone}", resampling=Resampling.nearest, **nodata)
             )
@@ -115,7 +117,7 @@ def describe(
     units = sar_units
     if sar_units == "auto":
         whole = file.dtypes[indexes[0] - 1] == "uint8" or (low >= 0 and 100 < high <= 255 and not (values % 1).any())
-        units = "dB" if low < 0 else "8-bit" if whole else "linear"
+        units = "8-bit" if whole else "dB" if middle < 0 else "linear"
         notes.append(f"Units taken as {units}: values from {low:.4g} to {high:.4g}.")
     elif sar_units not in SAR_UNITS:
         raise InputError(f"sar_units '{sar_units}' is unknown: choose 'auto' or one of {', '.join(SAR_UNITS)}.")

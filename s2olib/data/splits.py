@@ -22,7 +22,7 @@ from s2olib.data import SPLITS
 from s2olib.data.rasters import Grid, Scene
 from s2olib.project import InputError, resolve
 
-METRES_PER_DEGREE = 111_320
+METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
 TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
 STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
 

@@ -30,9 +30,10 @@ class Triplets(Dataset):
         limits: ``{"sar": [[low, high], …], "opt": […]}`` in the bands' units; default: those of dataset.json.
         seed: with the epoch (`set_epoch`) and the item it decides where the crop is, whatever worker makes it.
 
-    An item is a dict: "sar" (Cs, P, P) and "opt" (3, P, P) float32 in [−1, 1], clipped, no data at −1; "lulc" (P, P)
-    int64 categories with `IGNORE` for no data (only if `has_lulc`); "item" its index. Raises InputError for a missing
-    folder, an unknown split, a crop larger than the patch, or limits that do not fit the bands.
+    An item is a dict: "sar" (Cs, P, P) and "opt" (3, P, P) float32 in [−1, 1], clipped, not-a-number at −1 (integer
+    types store no data as 0, which is scaled as any 0 is); "lulc" (P, P) int64 categories with `IGNORE` for no data
+    (only if `has_lulc`); "item" its index. Raises InputError for a missing folder, an unknown split, a crop larger than
+    the patch, or limits that do not fit the bands.
     """
 
     def __init__(
