@@ -130,8 +130,8 @@ Markdown(figures.metric_table(rows, caption, "tab-splits"))
 # is in the table of refused windows below, with the reason.
 #
 # The fingerprint below is a hash of everything that was written. Every run record carries it, so a number can always be
-# traced to the data that gave it. The synthetic archive is computed, and processors of two kinds may round its last digits
-# differently; on processors of one kind its hash is the same.
+# traced to the data that gave it. The synthetic archive is computed in float64 and rounded at the end, so that its hash
+# should be the same on processors that differ in a last bit (a test makes every function err by one).
 
 # %%
 assert all(count > 0 for count in info["counts"].values())

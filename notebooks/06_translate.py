@@ -129,7 +129,7 @@ with rasterio.open(result) as made:
     figure.axes[0].set_title(f"{source.stem}, translated by {run.name}")
 
 # %% [markdown]
-# A training of a minute, as in the profile `quick`, tells water from land and little else. What matters here is what is
+# A training of minutes, as in the profile `quick`, tells water from land, takes rough water for bare ground, and little else. What matters here is what is
 # *not* in the picture: tiles.
 #
 # ## Closer, where four tiles meet
@@ -192,7 +192,8 @@ if not scene:
 # %% [markdown]
 # **What to notice.** A curve that rises says that the band knows *where* the picture is worse. That it does not start
 # at zero says that it does not know *how much*: spread is only that part of the error which flips and shifts bring
-# about, and what the network gets wrong in every direction alike stays hidden.
+# about, and what the network gets wrong in every direction alike stays hidden: compare the brightest squares of the two
+# panels, each of which is scaled to its own 98 % quantile.
 #
 # That part fits one tile, so that it was translated without any seam. It tells us what the measure above could not: how
 # steep the picture is *in the same places* when no tile ends there.
