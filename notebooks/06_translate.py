@@ -129,8 +129,8 @@ with rasterio.open(result) as made:
     figure.axes[0].set_title(f"{source.stem}, translated by {run.name}")
 
 # %% [markdown]
-# A training of minutes, as in the profile `quick`, tells water from land, takes rough water for bare ground, and little else. What matters here is what is
-# *not* in the picture: tiles.
+# A training of minutes, as in the profile `quick`, tells water from land and little else, and takes rough water for bare
+# ground. What matters here is what is *not* in the picture: tiles.
 #
 # ## Closer, where four tiles meet
 #
