@@ -27,6 +27,7 @@ latitude: float = 36.30
 radius_km: float = 6.0  # no test patch within it: the page says so
 category: str = "farmland and grass"  # of which the patch holds most; the first one where there is no land cover
 patch_id: str = ""  # names the patch outright, for data without geography
+group: str = ""  # or shows this group's patch of median skill
 failures: int = 0  # show instead so many patches on which the networks do worst, wherever they are
 tag: str = "dsd"
 seed: int = 0
@@ -52,21 +53,22 @@ shown = "Land cover is shown for the reader alone; no generator sees it. " if te
 Markdown(f"**{title}.** {synthetic}{shown}{credit}".strip())
 
 # %% [markdown]
-# Where a place and a category are given, the patch is chosen by rule before any generated image is looked at: of the
-# test patches near the place, the one with the largest share of the category. A patch that was named outright is the
-# editor's choice, and where it stands among all is said below it. A page of failures shows the patches with the lowest
-# skill, averaged over the networks, at most one of each scene's neighbourhood of ten. A failure is a patch that one
-# constant colour would have matched better, whatever its PSNR.
+# Patches are chosen by rule. Where a place and a category are given, it is the one with the largest share of the category
+# among the test patches near the place; where a group is, it is the one of median skill, averaged over the networks; and
+# a page of failures shows those of the lowest skill, at most one of each scene's neighbourhood of ten. A failure is a
+# patch that one constant colour would have matched better, whatever its PSNR. Where a patch that was named outright
+# stands among all is said below it.
 
 # %%
 labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
 runs = {label: resolve(run_root) / records.run_name(name, tag, seed) for name, label in labels.items()}
 runs = {label: run for label, run in runs.items() if (run / "record.json").is_file()}
 index = test.index
-if failures and runs:
+if (failures or group) and runs:
     skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1).sort_values()
+    of = skill[index["group"][skill.index] == group]
     worst = skill.groupby(statistics.blocks(index)[skill.index]).head(1)  # one of each neighbourhood, worst first
-    near = index.loc[worst.index[:failures]]
+    near = index.loc[worst.index[:failures] if failures else of.index[len(of) // 2 :][:1]]
 elif patch_id:
     near = index[index["id"] == patch_id]
 else:
@@ -81,6 +83,8 @@ message = (
 place = (
     "with the lowest skill"
     if failures
+    else f"of median skill in {group}"
+    if group
     else f"named {patch_id}"
     if patch_id
     else f"within {radius_km:g} km of {latitude} N, {longitude} E"

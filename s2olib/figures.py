@@ -316,14 +316,14 @@ def training_curves(records: Mapping[str, Mapping[str, Any]], keys: Sequence[str
                 )
         ax.set_title(key.replace("_", " ").replace("psnr", "PSNR (dB)").replace("miou", "mIoU"))
         if len(records) == 1 and "best_epoch" in (record := next(iter(records.values()))):
-            ax.axvline(record["best_epoch"] + 1, color="#777777", ls=":", lw=1.2, zorder=0)
+            ax.axvline(record["best_epoch"] + 1, color="#777777", ls=":", lw=1.2, zorder=0, label="evaluated")
         ax.xaxis.get_major_locator().set_params(integer=True, nbins=6)
     for ax in axes.flat[len(keys) :]:
         ax.set_visible(False)
     for ax in axes.flat[max(0, len(keys) - columns) : len(keys)]:
         ax.set_xlabel("epoch")
     lines_by_name = {line.get_label(): line for ax in axes.flat for line in ax.lines}
-    figure.legend(lines_by_name.values(), lines_by_name.keys(), loc="outside upper center", ncols=min(3, len(curves)))
+    figure.legend(lines_by_name.values(), lines_by_name.keys(), loc="outside upper center", ncols=min(3, len(lines_by_name)))
     return figure
 
 
