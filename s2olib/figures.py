@@ -322,8 +322,8 @@ def training_curves(records: Mapping[str, Mapping[str, Any]], keys: Sequence[str
         ax.set_visible(False)
     for ax in axes.flat[max(0, len(keys) - columns) : len(keys)]:
         ax.set_xlabel("epoch")
-    lines_by_name = {line.get_label(): line for ax in axes.flat for line in ax.lines}
-    figure.legend(lines_by_name.values(), lines_by_name.keys(), loc="outside upper center", ncols=min(3, len(lines_by_name)))
+    named = {line.get_label(): line for ax in axes.flat for line in ax.lines}
+    figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=min(3, len(named)))
     return figure
 
 
