@@ -168,7 +168,7 @@ def comparison(
     for ax, (row, name, i) in zip(axes.flat, cells, strict=False):
         ax.imshow(row[name])
         if len(rows) == 1 or i == 0:
-            ax.set_title(name, fontsize=min(11, size + 1))
+            ax.set_title(name if columns <= 3 else name.replace(" (", "\n("), fontsize=min(11, size + 1))
         caption = captions[i].get(name, "")
         ax.set_xlabel(caption if columns <= 3 else caption.replace(" / ", "\n"), fontsize=size)
     for ax in axes.flat[len(cells) :]:
