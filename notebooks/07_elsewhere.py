@@ -119,7 +119,7 @@ for name, patches in measured.items():
     table.append({"made by": name} | {title: summary[key]["mean"] for key, title in shown.items()})
 caption = (
     f"{Path(dataset_root).name}: means over {about['patches']} patches of {', '.join(about['groups'])}; "
-    f"{about['clusters']} clusters, too few for an interval; {about['data_range']}."
+    f"clusters: {about['clusters']}, too few for an interval; {about['data_range']}."
 )
 assert about["clusters"] < 10, "so many clusters deserve an interval"
 Markdown(figures.metric_table(table, caption, f"tab-{Path(dataset_root).name}", {"SSIM": ".3f"}))
