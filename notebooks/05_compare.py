@@ -55,9 +55,9 @@ Markdown(f"**{title}.** {synthetic}{shown}{credit}".strip())
 # %% [markdown]
 # Patches are chosen by rule. Where a place and a category are given, it is the one with the largest share of the category
 # among the test patches near the place; where a group is, it is the one of median skill, averaged over the networks; and
-# a page of failures shows those of the lowest skill, at most one of each scene's neighbourhood of ten. A failure is a
-# patch that one constant colour would have matched better, whatever its PSNR. Where a patch that was named outright
-# stands among all is said below it.
+# a page of failures shows those of the lowest skill, at most one of each scene's neighbourhood of ten. Where skill is
+# below 0, one constant colour would have matched the patch better, whatever its PSNR. Where a patch that was named
+# outright stands among all is said below it.
 
 # %%
 labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
