@@ -303,7 +303,8 @@ def test_what_a_split_gives_is_measured_on_the_same_patches(tmp_path):
         and cells[3].startswith("19.00 [")
         and cells[5] == "0.100 [0.100,\u00a00.100]"
     )
-    assert "/runs/sen12-hat-dsd-s0>" in cells[6] and "/runs/sen12-fold2-hat-dsd-s0>" in cells[6]
+    assert cells[6] == "30.00", "of one constant colour"
+    assert "/runs/sen12-hat-dsd-s0>" in cells[7] and "/runs/sen12-fold2-hat-dsd-s0>" in cells[7]
     cells = row(shared, "HAT-DSD")
     assert (
         cells[:3] == ["40", "20.00", "21.50"] and cells[3] == "1.50 [1.50,\u00a01.50]" and cells[-1] == "30.00, 30.00"
