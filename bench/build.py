@@ -7,10 +7,9 @@ so that reading comes from memory and the processor decides). The loop opens eac
 judges it and saves it. The build does so for as many windows, scene by scene, reading the same bands, and more that the
 loop does not: it pairs files by every header, checks units, the order of VV and VH and that neighbours agree, places
 land cover exactly, proves the split and takes a hash of what it wrote. Land-cover tiles have a product's full size, one
-degree and 12000 x 12000 pixels, in compressed rows; what lies around the scenes repeats them.
-Each runs in a process of its own, whose peak memory is
-its own resident set plus the largest worker's, times the workers. Other work on the machine slows everything down: the
-load is printed, and the processor's time.
+degree and 12000 x 12000 pixels, in compressed rows; what lies around the scenes repeats them. Each runs in a process of
+its own, whose peak memory is its own resident set plus the largest worker's, times the workers. Other work on the
+machine slows everything down: the load is printed, and the processor's time.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ from s2olib.project import resolve, writing
 
 LEGEND = "hrlulc-v21.11"
 SHAPE = (23, 23)  # patches of a scene; SEN12MS has 717 in a scene on average
+HEIGHT, WIDTH = (embedded.ROWS + 1) * embedded.STEP, (embedded.COLS + 1) * embedded.STEP  # of a small scene
 STATUS = Path("/proc/self/status")  # Linux
 
 
@@ -53,7 +53,7 @@ def large_scenes(source: Path, target: Path, copies: int) -> None:
     for kind in ("s1", "s2"):
         scenes = [_mosaic(source / embedded.FOLDERS[scene.season], kind, scene.number) for scene in embedded.scenes()]
         scenes = np.stack([scenes[i % len(scenes)] for i in range(36)]).reshape(6, 6, *scenes[0].shape)
-        pixels = np.moveaxis(scenes, 2, 0).swapaxes(2, 3).reshape(scenes.shape[2], 6 * 512, 6 * 640)
+        pixels = np.moveaxis(scenes, 2, 0).swapaxes(2, 3).reshape(scenes.shape[2], 6 * HEIGHT, 6 * WIDTH)
         with rasterio.open(_patch(folder, kind, 124, 1)) as file:
             profile, names, tags = file.profile, file.descriptions, file.tags()
         for number in range(rows * columns):
@@ -82,12 +82,12 @@ def _patch(folder: Path, kind: str, scene: int, number: int) -> Path:
 
 
 def _mosaic(folder: Path, kind: str, scene: int) -> np.ndarray:
-    """A small scene's pixels (C, 512, 640)."""
+    """A small scene's pixels (C, HEIGHT, WIDTH)."""
     parts = {}
     for number in range(embedded.ROWS * embedded.COLS):
         with rasterio.open(_patch(folder, kind, scene, number + 1)) as file:
             parts[divmod(number, embedded.COLS)] = file.read()
-    whole = np.empty((len(parts[0, 0]), 512, 640), parts[0, 0].dtype)
+    whole = np.empty((len(parts[0, 0]), HEIGHT, WIDTH), parts[0, 0].dtype)
     for (row, column), part in parts.items():
         whole[:, row * embedded.STEP :, column * embedded.STEP :][:, :256, :256] = part
     return whole

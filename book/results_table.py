@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from s2olib import records
 from s2olib.project import InputError
@@ -76,12 +77,17 @@ def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
     return [f"{{doc}}`{text} <{page_of(folder.name, next(iter(runs)))}>`{more}" for text in texts]
 
 
+def mean_colour_psnr(mse: pd.Series) -> float:
+    """Mean PSNR (dB) over patches of one constant colour, from its errors ``mse_mean_colour``."""
+    return (10 * np.log10(255**2 / mse)).mean()
+
+
 def _skill(folder: Path, published: dict[str, dict]) -> str:
     """What the scores are worth beside one constant colour."""
     patches = [records.read_patches(folder / run) for run in published]
     if not patches:
         return ""
-    one_colour = 10 * np.log10(255**2 / patches[0]["mse_mean_colour"]).mean()
+    one_colour = mean_colour_psnr(patches[0]["mse_mean_colour"])
     parts = []
     for generator, (label, *_) in REPORTED.items():
         runs = [

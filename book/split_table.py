@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import results_table
 
@@ -48,7 +47,7 @@ def render(results: Path) -> str:
             summary = records.summarise(patches)
             scores = {title: tuple(summary[metric].values()) for metric, title in METRICS.items()}
             row = {"generator": label, "test on": name, "patches": len(patches), "scenes": patches["group"].nunique()}
-            one_colour = (10 * np.log10(255**2 / patches["mse_mean_colour"])).mean()
+            one_colour = results_table.mean_colour_psnr(patches["mse_mean_colour"])
             whole.append(row | scores | {"PSNR of the mean colour": one_colour, "records": links})
             better[name] += summary["skill"]["low"] > 0
         both = apart.merge(within, on="id", suffixes=("", "_within"))
@@ -61,7 +60,7 @@ def render(results: Path) -> str:
             row[f"{METRICS[metric]}, blocks"] = both[f"{metric}_within"].mean()
             row[f"{METRICS[metric]}, gain"] = cluster_interval(both[f"{metric}_within"] - both[metric], clusters)
         one_colour = both["mse_mean_colour"], both["mse_mean_colour_within"]
-        left_out, within_psnr = (10 * np.log10(255**2 / mse).mean() for mse in one_colour)
+        left_out, within_psnr = map(results_table.mean_colour_psnr, one_colour)
         row["mean colour, PSNR"] = f"{left_out:.2f}, {within_psnr:.2f}"
         shared.append(row)
     gains = [row["PSNR, gain"][0] for row in shared]

@@ -252,7 +252,7 @@ def train(parameters: Parameters) -> Path:
     fabric = fabric_.Fabric(
         accelerator=automatic if device == "auto" else device,
         strategy=strategy,
-        devices=[int(number)] if number else parameters.devices,
+        devices=[int(number)] if device == "cuda" and number else parameters.devices,
         num_nodes=parameters.num_nodes,
         precision=parameters.precision,
     )
@@ -621,8 +621,9 @@ def _peak_memory(device: torch.device) -> float:
     """GiB: of a GPU what torch held, else the process's largest resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
-    if (status := Path("/proc/self/status")).is_file():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line[:6] == "VmHWM:") / 2**20
+    with suppress(OSError, StopIteration):  # Linux
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
 
@@ -632,10 +633,10 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m s2olib.training RUNS.yml (a list of runs, each a mapping of parameters)")
     try:
-        runs = [Parameters(**entry) for entry in yaml.safe_load(Path(sys.argv[1]).read_text())]
-    except (TypeError, OSError, yaml.YAMLError, InputError) as error:
-        raise SystemExit(f"{sys.argv[1]} is no list of runs: {error}") from None
-    try:
+        try:
+            runs = [Parameters(**entry) for entry in yaml.safe_load(Path(sys.argv[1]).read_text())]
+        except (TypeError, OSError, yaml.YAMLError) as error:
+            raise InputError(f"{sys.argv[1]} is no list of runs: {error}") from None
         for run in runs:
             print(train(run))
     except InputError as error:

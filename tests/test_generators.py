@@ -44,7 +44,7 @@ def small(name: str, **changes):
 
 @pytest.fixture(scope="module")
 def golden():
-    """This project's HAT, eight channels wide, with its input, output and weights: what must never change."""
+    """A HAT eight channels wide: weights, input and what the plain formulas give, as ``golden/make.py`` wrote them."""
     return np.load(HERE / "golden" / "hat_tiny.npz")
 
 
@@ -58,7 +58,7 @@ def plain():
 
 def golden_hat(golden):
     model = create_generator(**json.loads(str(golden["config"]))).eval()
-    weights = {name.removeprefix("weights/"): torch.from_numpy(golden[name]) for name in golden if "/" in name}
+    weights = {name.removeprefix("weights/"): torch.from_numpy(golden[name]).float() for name in golden if "/" in name}
     model.load_state_dict(weights)
     return model
 
