@@ -53,6 +53,7 @@ devices: int = 1  # processes of a node, each with a device of its own
 num_nodes: int = 1
 num_workers: int = 0
 resident: bool = False  # the training split on the device
+compiled: bool = False  # by torch.compile, on a GPU
 checkpoint_minutes: float = 5.0  # the most that an interruption can cost
 dry_run: bool = False  # estimate the cost and stop
 

@@ -246,13 +246,14 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     folder.mkdir(parents=True, exist_ok=True)
     state_path = folder / "steps.json"
     state = json.loads(state_path.read_text()) if state_path.is_file() else {}
+    exact = only in {step.name for step in steps}
     data_key, all_keys = [], []
     for number, step in enumerate(steps, 1):
         stem = step.source.stem
         key = key_of(step, data_key if stem in ("02_models", TRAIN) else all_keys)
         data_key = [key] if stem == "01_dataset" else data_key
         all_keys.append(key)
-        if only and not step.name.startswith(only):
+        if only and not (step.name == only if exact else step.name.startswith(only)):
             continue
         print(f"[{number}/{len(steps)}] {step.name}", end=" ", flush=True)
         notebook = folder / f"{step.name}.ipynb"
@@ -306,7 +307,7 @@ def main() -> int:
     parser.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="override a parameter"
     )
-    parser.add_argument("--only", metavar="PREFIX", help="only the steps whose name begins so")
+    parser.add_argument("--only", metavar="PREFIX", help="only this step, or those whose name begins so")
     parser.add_argument("--publish", action="store_true", help="copy the results to where they are committed")
     arguments = parser.parse_args()
     try:

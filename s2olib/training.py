@@ -72,8 +72,9 @@ class Parameters:
     after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others; "random" never learns.
     `label_merge`, `label_size_m` and `label_permutation` are those of `LabelledTriplets`.
 
-    `resident` keeps the training split on the device; `checkpoint_minutes` is the most that a kill can cost (0: one
-    step). Neither changes the result.
+    `resident` keeps the training split on the device; `compiled` has the generator's training steps compiled by
+    `torch.compile`, which needs a minute before the first one; `checkpoint_minutes` is the most that a kill can cost
+    (0: one step). None of them changes the result by more than rounding.
     """
 
     dataset_root: str
@@ -111,6 +112,7 @@ class Parameters:
     device: str = "auto"
     num_workers: int = 0
     resident: bool = False
+    compiled: bool = False
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
@@ -145,7 +147,7 @@ class Parameters:
 
     def lasting(self) -> dict:
         """The parameters that change the result: not where files are, which device works, nor how it is fed."""
-        where = ("dataset_root", "run_root", "device", "num_workers", "resident", "checkpoint_minutes")
+        where = ("dataset_root", "run_root", "device", "num_workers", "resident", "compiled", "checkpoint_minutes")
         return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key not in where}))
 
     def generator_config(self, sar_channels: int, opt_channels: int, size: int) -> dict:
@@ -294,6 +296,9 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
         if main:
             checkpoints.save(run / "last.ckpt", state)
 
+    def due() -> bool:
+        return fabric.broadcast(time.monotonic() - checked >= 60 * parameters.checkpoint_minutes)
+
     total, done = len(order) * parameters.epochs, progress.epoch * len(order) + progress.step
     board = SummaryWriter(run / "tensorboard", purge_step=done) if main else None
     bar = tqdm(total=total, initial=done, desc=run.name, unit="step", disable=not main)
@@ -311,7 +316,7 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
                 if main and progress.step % 10 == 0:
                     board.add_scalar(f"step/{name}", value, progress.epoch * len(order) + progress.step)
             bar.update()
-            if fabric.broadcast(time.monotonic() - checked >= 60 * parameters.checkpoint_minutes):
+            if due():
                 if not networks.finite():
                     raise _not_finite(run, progress, "a weight is not finite", data, batch)
                 checkpoint()
@@ -328,7 +333,8 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
                 progress.best_epoch, progress.best_psnr = progress.epoch, row["validation_psnr"]
                 networks.best = {k: value.detach().cpu().clone() for k, value in networks.bare.state_dict().items()}
         progress.epoch, progress.step, progress.totals = progress.epoch + 1, 0, {}
-        checkpoint()
+        if progress.epoch == parameters.epochs or due():
+            checkpoint()
     bar.close()
     if main:
         board.close()
@@ -449,7 +455,11 @@ class _Networks:
         for name, make in makers.items():
             torch.manual_seed(parameters.seed)  # a network begins alike, whatever stands beside it
             module = make()
+            if fabric.device.type == "cuda":
+                module.to(memory_format=torch.channels_last)  # what its tensor cores convolve
             optimizer = torch.optim.Adam(module.parameters(), parameters.learning_rate, betas=parameters.betas)
+            if name == "generator" and parameters.compiled:
+                module = torch.compile(module, dynamic=False)
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
         self.bare = self.modules["generator"].module
         self.feature_loss = FeatureLoss(self.modules["dsd"].module).to(fabric.device) if parameters.dsd_weight else None

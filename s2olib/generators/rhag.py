@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 
 import torch
 from einops import rearrange
@@ -307,18 +307,28 @@ def initialise(model: nn.Module) -> None:
 def position_bias(table: Tensor, size: int, wide: int) -> Tensor:
     """The learned bias of every (query, key) pair: table (entries, heads) → (heads, size², wide²)."""
     index = position_index(size, wide, table.device)
-    return table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1)
+    return table[index.flatten()].view(size**2, wide**2, -1).permute(2, 0, 1)
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)
+def once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep what `make` gives for the same arguments; where a network is compiled, the compiler sees its formula."""
+    kept = lru_cache(maxsize=32)(torch.inference_mode(False)(make))
+
+    @wraps(make)
+    def given(*arguments: int | torch.device) -> Tensor:
+        return make(*arguments) if torch.compiler.is_compiling() else kept(*arguments)
+
+    return given
+
+
+@once
 def position_index(size: int, wide: int, device: torch.device) -> Tensor:
     """Row of the bias table for each query of a `size` window and key of a `wide` one, (size², wide²).
 
     Where the two windows are the same, Swin's order (query − key); else HAT's (key − query), whose offset leaves
     negative numbers that count from the table's end.
     """
-    query, key = (torch.arange(side**2, device="cpu") for side in (size, wide))
+    query, key = (torch.arange(side**2, device=device) for side in (size, wide))
     row, column, key_row, key_column = query // size, query % size, key // wide, key % wide
     down, right = key_row - row[:, None], key_column - column[:, None]
     span = size + wide - 1
@@ -326,19 +336,18 @@ def position_index(size: int, wide: int, device: torch.device) -> Tensor:
         down, right, offset = -down, -right, size - 1
     else:
         offset = size - wide + 1
-    return (((down + offset) * span + right + offset) % span**2).to(device)
+    return ((down + offset) * span + right + offset) % span**2
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)
+@once
 def shift_mask(height: int, width: int, size: int, shift: int, device: torch.device) -> Tensor:
     """0 between pixels that are neighbours in the image, `MASKED` where the cyclic shift joined opposite sides.
 
     (1, height/size, width/size, 1, size², size²) for windows of a (height, width) map rolled by −`shift`.
     """
-    edges_down = [(i >= height - size) + (i >= height - shift) for i in range(height)]
-    edges_right = [(j >= width - size) + (j >= width - shift) for j in range(width)]
-    down, right = (torch.tensor(edges, device="cpu") for edges in (edges_down, edges_right))
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    down = (rows >= height - size).int() + (rows >= height - shift)
+    right = (columns >= width - size).int() + (columns >= width - shift)
     region = 3 * down[:, None] + right  # (H, W): Swin's nine regions
     region = rearrange(region, "(h i) (w j) -> 1 h w 1 (i j)", i=size, j=size)
-    return ((region[..., :, None] != region[..., None, :]) * MASKED).to(device)
+    return (region[..., :, None] != region[..., None, :]) * MASKED

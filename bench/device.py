@@ -1,0 +1,104 @@
+"""What the networks cost on this device at a training's batch: patches a second, memory, share of its bf16 arithmetic.
+
+    python bench/device.py [--batch 16] [--size 256] [--width 96] [--networks hat,unet] [--record FILE.json]
+
+Each network of `bench/networks.py` runs under bf16 autocast, eager and compiled by `torch.compile`, for inference and
+for forward and backward; a time is the median of `--repeats` after three to warm up. A share is of the rate of a large
+bf16 matrix product measured on the same device, and counts a network's own arithmetic alone: 2 FLOP for a MAC, three
+times that with the backward pass, nothing for what checkpointing computes again. What does not fit says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench.networks import DEVICE, NETWORKS, forward, machine, network, peak, seconds, start_peak, step
+from s2olib.generators import complexity
+from s2olib.project import writing
+
+MODES = ("inference eager", "inference compiled", "training eager", "training compiled")
+
+
+def channels(name: str) -> tuple[int, ...]:
+    """Those of each image that a network is given."""
+    return (2, 3) if name in ("dsd", "patchgan") else (2,)
+
+
+def matrix_rate(size: int = 8192 if DEVICE.type == "cuda" else 1024, repeats: int = 10) -> float:
+    """FLOP/s of a bf16 product of two random square matrices."""
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    times = [seconds(lambda: a @ b)[0] for _ in range(repeats + 3)][3:]
+    return 2 * size**3 / statistics.median(times)
+
+
+def measure(name: str, given: argparse.Namespace, training: bool, compiled: bool) -> dict[str, float]:
+    """Median seconds, peak MiB, and the seconds of the first step; empty where memory does not suffice."""
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    shape = (given.size, given.size)
+    images = [torch.randn(given.batch, count, *shape, device=DEVICE) for count in channels(name)]
+    model = network(name, given.width).to(DEVICE, memory_format=torch.channels_last).train(training)
+    model = torch.compile(model, dynamic=False) if compiled else model
+    work = step if training else forward
+    before = start_peak()
+    try:
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            started = time.perf_counter()
+            seconds(lambda: work(model, images))
+            first = time.perf_counter() - started
+            times = [seconds(lambda: work(model, images))[0] for _ in range(given.repeats + 2)][2:]
+    except torch.OutOfMemoryError:
+        return {}
+    return {"seconds": statistics.median(times), "peak_mib": peak() - before, "first_seconds": first}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=256, help="pixels of a patch's side")
+    parser.add_argument("--width", type=int, default=96, help="embed_dim of HAT and S2OFormer")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="which, of " + ",".join(NETWORKS))
+    parser.add_argument("--modes", default=",".join(MODES), help="which, of " + ",".join(MODES))
+    parser.add_argument("--record", type=Path, help="also add everything to this JSON file")
+    given = parser.parse_args()
+    rate = matrix_rate()
+    result: dict = {"machine": machine(), "batch": given.batch, "size": given.size, "width": given.width}
+    result |= {"precision": "bf16 autocast", "matrix_flop_per_s": rate, "networks": {}}
+    if given.record and given.record.is_file():
+        result["networks"] = json.loads(given.record.read_text())["networks"]
+    print(f"{result['machine']['name']}, torch {torch.__version__}: bf16 matrix product {rate / 1e12:.0f} TFLOP/s")
+    print("\n| network | pass | patches/s | GiB | of the matrix rate | first pass, s |")
+    print("|---|---|---|---|---|---|")
+    for name in given.networks.split(","):
+        shapes = [(1, count, given.size, given.size) for count in channels(name)]
+        macs = complexity(network(name, given.width), *shapes)[1]
+        rows = result["networks"].setdefault(name, {"macs": macs})
+        for mode in given.modes.split(","):
+            training, compiled = mode.startswith("training"), mode.endswith("compiled")
+            row = measure(name, given, training, compiled)
+            if DEVICE.type == "cuda":
+                torch.cuda.empty_cache()
+            cells = ["does not fit", "", "", ""]
+            if row:
+                row["patches_per_s"] = given.batch / row["seconds"]
+                row["share"] = 2 * macs * (3 if training else 1) * row["patches_per_s"] / rate
+                cells = [f"{row['patches_per_s']:.1f}", f"{row['peak_mib'] / 1024:.1f}", f"{row['share']:.1%}"]
+                cells.append(f"{row['first_seconds']:.0f}")
+            rows[mode] = row
+            print(f"| {name} | {mode} | {' | '.join(cells)} |", flush=True)
+        if given.record:
+            with writing(given.record) as path:
+                path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
