@@ -2,10 +2,11 @@
 
     python bench/device.py [--batch 16] [--size 256] [--width 96] [--networks hat,unet] [--record FILE.json]
 
-Each network of `bench/networks.py` runs under bf16 autocast, eager and compiled by `torch.compile`, for inference and
-for forward and backward; a time is the median of `--repeats` after three to warm up. A share is of the rate of a large
-bf16 matrix product measured on the same device, and counts a network's own arithmetic alone: 2 FLOP for a MAC, three
-times that with the backward pass, nothing for what checkpointing computes again. What does not fit says so.
+Each network of `bench/networks.py` runs under bf16 autocast, eager and compiled by `torch.compile` (HAT and S2OFormer
+block by block, as training does; the others whole), for inference and for forward and backward; a time is the median of
+`--repeats` after three to warm up. A share is of the rate of a large bf16 matrix product measured on the same device,
+and counts a network's own arithmetic alone: 2 FLOP for a MAC, three times that with the backward pass, nothing for what
+checkpointing computes again. What does not fit says so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.networks import DEVICE, NETWORKS, forward, machine, network, peak, seconds, start_peak, step
 from s2olib.generators import complexity
+from s2olib.generators.rhag import RHAG
 from s2olib.project import writing
 
 MODES = ("inference eager", "inference compiled", "training eager", "training compiled")
@@ -46,7 +48,10 @@ def measure(name: str, given: argparse.Namespace, training: bool, compiled: bool
     shape = (given.size, given.size)
     images = [torch.randn(given.batch, count, *shape, device=DEVICE) for count in channels(name)]
     model = network(name, given.width).to(DEVICE, memory_format=torch.channels_last).train(training)
-    model = torch.compile(model, dynamic=False) if compiled else model
+    groups = [module for module in model.modules() if isinstance(module, RHAG)]
+    for group in groups:
+        group.compiled = compiled
+    model = torch.compile(model, dynamic=False) if compiled and not groups else model
     work = step if training else forward
     before = start_peak()
     try:

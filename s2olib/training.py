@@ -42,6 +42,7 @@ from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
 from s2olib.generators import complexity, create_generator
+from s2olib.generators.rhag import RHAG
 from s2olib.losses import (
     FeatureLoss,
     discriminator_loss,
@@ -72,9 +73,9 @@ class Parameters:
     after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others; "random" never learns.
     `label_merge`, `label_size_m` and `label_permutation` are those of `LabelledTriplets`.
 
-    `resident` keeps the training split on the device; `compiled` has the generator's training steps compiled by
-    `torch.compile`, which needs a minute before the first one; `checkpoint_minutes` is the most that a kill can cost
-    (0: one step). None of them changes the result by more than rounding.
+    `resident` keeps the training split on the device; `compiled` has the steps of HAT and S2OFormer compiled block by
+    block, which takes a minute before the first; `checkpoint_minutes` is the most that a kill can cost (0: one step).
+    None of them changes the result by more than rounding.
     """
 
     dataset_root: str
@@ -402,6 +403,7 @@ def _gathered(fabric: fabric_.Fabric, value: dict) -> list[dict]:
     return values
 
 
+@torch.compiler.set_stance("force_eager")
 def _finish(
     networks: _Networks, parameters: Parameters, progress: Progress, data: Triplets, expected: float | None
 ) -> None:
@@ -458,8 +460,9 @@ class _Networks:
             if fabric.device.type == "cuda":
                 module.to(memory_format=torch.channels_last)  # what its tensor cores convolve
             optimizer = torch.optim.Adam(module.parameters(), parameters.learning_rate, betas=parameters.betas)
-            if name == "generator" and parameters.compiled:
-                module = torch.compile(module, dynamic=False)
+            for group in module.modules():
+                if isinstance(group, RHAG):
+                    group.compiled = parameters.compiled
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
         self.bare = self.modules["generator"].module
         self.feature_loss = FeatureLoss(self.modules["dsd"].module).to(fabric.device) if parameters.dsd_weight else None
@@ -551,6 +554,7 @@ class _Networks:
         weights = (value for module in self.modules.values() for value in module.parameters())
         return bool(torch.stack([value.detach().isfinite().all() for value in weights]).all())
 
+    @torch.compiler.set_stance("force_eager")  # for a few images nothing is compiled anew
     @torch.no_grad()
     def samples(self, validation: Triplets, count: int = 4) -> Tensor:
         """SAR (first band), optical and generated images of the first validation patches, (3, rows, columns) uint8."""
@@ -560,6 +564,7 @@ class _Networks:
         rows = to_8bit(views).byte().permute(2, 0, 3, 1, 4)  # (3, count, H, views, W)
         return rows.flatten(3).flatten(1, 2)
 
+    @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def validate(self, validation: Triplets) -> dict[str, float]:
         """PSNR on the validation split; mIoU, feature variance and optical sensitivity of the DSD."""
@@ -568,7 +573,9 @@ class _Networks:
         ious, variances, sensitivities = [], [], []
         for batch in DataLoader(validation, 8):
             sar, opt = batch["sar"].to(device), batch["opt"].to(device)
-            total += psnr(to_8bit(self.bare(sar)), to_8bit(opt)).sum().item()
+            with self.fabric.autocast():
+                fake = self.bare(sar).float()
+            total += psnr(to_8bit(fake), to_8bit(opt)).sum().item()
             if self.feature_loss is not None:
                 dsd = self.modules["dsd"].module.eval()
                 logits, deepest = dsd(sar, opt)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 
 import torch
 from einops import rearrange
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -72,7 +72,8 @@ class RHAG(nn.Module):
     """`depth` hybrid attention blocks, every second one shifted; overlapping cross-attention; a 3x3 convolution.
 
     Maps (B, H, W, C) to the same shape; H and W must be multiples of `window_size`. With `checkpointing`, activations
-    inside blocks are computed again in the backward pass instead of being kept.
+    inside blocks are computed again in the backward pass instead of being kept. With `compiled`, which is set on a group
+    and is no part of a network's configuration, `torch.compile` makes one program of each kind of block.
 
     Parameters
     ----------
@@ -96,9 +97,9 @@ class RHAG(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.checkpointing, self.compiled = checkpointing, False
+        self.drop_path = list(drop_path) or [0.0] * depth
         hidden = int(dim * mlp_ratio)
-        rates = drop_path or [0.0] * depth
         self.blocks = nn.ModuleList(
             HAB(
                 dim,
@@ -106,7 +107,6 @@ class RHAG(nn.Module):
                 CAB(dim, compress_ratio, squeeze_factor),
                 conv_scale,
                 hidden,
-                rates[i],
             )
             for i in range(depth)
         )
@@ -115,32 +115,44 @@ class RHAG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
-        for block in (*self.blocks, self.overlap):
-            again = self.checkpointing and torch.is_grad_enabled()
-            y = checkpoint(block, y, use_reentrant=False) if again else block(y)
-        return x + convolve(self.conv, y)
+        for block, rate in zip(self.blocks, self.drop_path, strict=True):
+            y = self.run(block, y, *survival(y, rate) if self.training and any(self.drop_path) else ())
+        return x + convolve(self.conv, self.run(self.overlap, y))
+
+    def run(self, block: nn.Module, *given: Tensor) -> Tensor:
+        """`block` of what it is `given`, compiled and checkpointed where that is asked for."""
+        program = partial(PROGRAMS[type(block)], block) if self.compiled else block
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(program, *given, use_reentrant=False)
+        return program(*given)
+
+
+def survival(x: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """Stochastic depth: the factors of each image's two branches of a block, 0 or 1 / (1 - rate), (B, 1, 1, 1) each."""
+    whole = x.new_ones(len(x), 1, 1, 1)
+    return tuple(torch.empty_like(whole).bernoulli_(1 - rate) / (1 - rate) if rate else whole for _ in range(2))
 
 
 class HAB(nn.Module):
     """Hybrid attention block: window attention beside a channel-attention branch, then an MLP."""
 
-    def __init__(
-        self, dim: int, attention: WindowAttention, conv: CAB, conv_scale: float, hidden: int, drop_path: float
-    ) -> None:
+    def __init__(self, dim: int, attention: WindowAttention, conv: CAB, conv_scale: float, hidden: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attention = attention
         self.conv = conv
         self.conv_scale = conv_scale
-        self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *kept: Tensor) -> Tensor:
+        """(B, H, W, C) to the same; `kept` multiplies attention and MLP, as `survival` says."""
         y = self.norm1(x)
         z, gate = self.conv(y)
-        x = torch.addcmul(x + self.drop_path(self.attention(y)), z, gate, value=self.conv_scale)
-        return x + self.drop_path(perceive(self.mlp, self.norm2, x))
+        attended = self.attention(y) * kept[0] if kept else self.attention(y)
+        x = torch.addcmul(x + attended, z, gate, value=self.conv_scale)
+        seen = perceive(self.mlp, self.norm2, x)
+        return x + (seen * kept[1] if kept else seen)
 
 
 class WindowAttention(nn.Module):
@@ -226,6 +238,7 @@ class OCAB(nn.Module):
         return join_windows(linear(self.proj, attention(q, k, v, bias)), height, width)
 
 
+PROGRAMS = {kind: torch.compile(kind.forward, dynamic=False) for kind in (HAB, OCAB)}  # one for each size and shift
 STRIP = 2**19  # elements; with what is computed from them they fit a processor's cache
 
 
@@ -307,7 +320,7 @@ def initialise(model: nn.Module) -> None:
 def position_bias(table: Tensor, size: int, wide: int) -> Tensor:
     """The learned bias of every (query, key) pair: table (entries, heads) → (heads, size², wide²)."""
     index = position_index(size, wide, table.device)
-    return table[index.flatten()].view(size**2, wide**2, -1).permute(2, 0, 1)
+    return table[index.flatten()].view(size**2, wide**2, -1).permute(2, 0, 1).contiguous()
 
 
 def once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
