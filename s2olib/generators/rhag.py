@@ -72,8 +72,8 @@ class RHAG(nn.Module):
     """`depth` hybrid attention blocks, every second one shifted; overlapping cross-attention; a 3x3 convolution.
 
     Maps (B, H, W, C) to the same shape; H and W must be multiples of `window_size`. With `checkpointing`, activations
-    inside blocks are computed again in the backward pass instead of being kept. With `compiled`, which is set on a group
-    and is no part of a network's configuration, `torch.compile` makes one program of each kind of block.
+    inside blocks are computed again in the backward pass instead of being kept. With `compiled`, which is set on a
+    group and is no part of a network's configuration, `torch.compile` makes one program of each kind of block.
 
     Parameters
     ----------
