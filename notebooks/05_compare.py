@@ -14,8 +14,8 @@
 # %% [markdown]
 # # A comparison by eye
 #
-# The talk shows its generators side by side at three places. So do we: the radar image, the optical one, the land cover
-# and what each generator made of the radar image alone.
+# The talk shows its generators side by side at places it names. So do we: the radar image, the optical one, land cover
+# where there is any, and what each generator made of the radar image alone.
 
 # %% tags=["parameters"]
 dataset_root: str = "data/quick"
@@ -66,29 +66,22 @@ runs = {label: run for label, run in runs.items() if (run / "record.json").is_fi
 index = test.index
 if (failures or group) and runs:
     skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1).sort_values()
-    of = skill[index["group"][skill.index] == group]
+if failures and runs:
     worst = skill.groupby(statistics.blocks(index)[skill.index]).head(1)  # one of each neighbourhood, worst first
-    near = index.loc[worst.index[:failures] if failures else of.index[len(of) // 2 :][:1]]
+    near, place = index.loc[worst.index[:failures]], "with the lowest skill"
+elif group and runs:
+    of = skill[index["group"][skill.index] == group]
+    near, place = index.loc[of.index[len(of) // 2 :][:1]], f"of median skill in {group}"
 elif patch_id:
-    near = index[index["id"] == patch_id]
+    near, place = index[index["id"] == patch_id], f"named {patch_id}"
 else:
     east = (index["lon"] - longitude) * math.cos(math.radians(latitude))
     near = index[np.hypot(east, index["lat"] - latitude) * figures.KM_PER_DEGREE <= radius_km]
+    place = f"within {radius_km:g} km of {latitude} N, {longitude} E"
 found = len(near) > 0
-message = (
-    f"{len(near)} test {'patch' if len(near) == 1 else 'patches'}"
-    if found
-    else "**This region is not in the test split of these data.**"
-)
-place = (
-    "with the lowest skill"
-    if failures
-    else f"of median skill in {group}"
-    if group
-    else f"named {patch_id}"
-    if patch_id
-    else f"within {radius_km:g} km of {latitude} N, {longitude} E"
-)
+message = f"{len(near)} test {'patch' if len(near) == 1 else 'patches'}"
+if not found:
+    message = "**This region is not in the test split of these data.** No test patch"
 Markdown(f"{message} {place}.")
 
 # %% tags=["nbval-check-output"]
@@ -104,9 +97,12 @@ elif found:
         rank = int(records.read_patches(run)["psnr"].rank(ascending=False)[chosen[0]])
         print(f"by PSNR it is number {rank} of {len(index)} for {label}")
 
-# %% mystnb={"figure": {"caption": "SAR, optical, land cover and generated images of the chosen patches; under each PSNR and SSIM, and skill where failures are shown."}, "image": {"alt": "SAR, optical image, land cover and the images of the generators"}}
+# %% mystnb={"figure": {"caption": "Radar, optical image, land cover where there is any, and generated images of the chosen patches; under each PSNR and SSIM, and skill where failures are shown."}, "image": {"alt": "Radar, optical image and the images of the generators"}}
 pictures, captions = [], []
-networks = {label: checkpoints.load_generator(run)[0] for label, run in runs.items()}
+kept = {label: run for label, run in runs.items() if (run / "generator.safetensors").is_file()}
+networks = {label: checkpoints.load_generator(run)[0] for label, run in kept.items()}
+for label in runs.keys() - kept.keys():
+    print(f"{label}: its record is here, its weights are not")
 measured = {label: records.read_patches(run) for label, run in runs.items()}
 for position in chosen:
     item = test[int(position)]
