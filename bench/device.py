@@ -100,9 +100,9 @@ def main() -> None:
                 cells.append(f"{row['first_seconds']:.0f}")
             rows[mode] = row
             print(f"| {name} | {mode} | {' | '.join(cells)} |", flush=True)
-        if given.record:
-            with writing(given.record) as path:
-                path.write_text(json.dumps(result, indent=1) + "\n")
+            if given.record:
+                with writing(given.record) as path:
+                    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

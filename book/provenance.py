@@ -11,6 +11,7 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import device
 import numpy as np
 import results_table
 import split_table
@@ -33,6 +34,7 @@ METRICS = {  # name in a record: label, format
     "flat_deviation_real": ("the same in the real image", ".2f"),
 }
 KINDS = {"synthetic": "synthetic", "real": "real", "talk": "the talk's"}
+OMBRIA = ("ombria-10m", "ombria")  # two scales, two tables
 PICTURES = ("SAR", "OPT", "S2OFormer")
 
 
@@ -275,12 +277,13 @@ def write(root: Path) -> None:
     executed = sorted(path.name for path in (root / "notebooks" / "executed").iterdir() if path.is_dir())
     real = [name for name, runs in profiles.items() if kind_of(runs) == "real"]
     texts = {
-        "table.md": results_table.render(results / "ombria"),
+        **{f"table-{name}.md": results_table.render(results / name) for name in OMBRIA},
         "runs.md": "\n\n".join(runs_table(name, runs) for name, runs in profiles.items()) + "\n",
-        "difference.md": difference_table(results / "ombria") + "\n",
+        "difference.md": "\n\n".join(difference_table(results / name) for name in OMBRIA) + "\n",
         "ablation.md": "\n\n".join(filter(None, (ablation_table(results / name, profiles[name]) for name in real)))
         or "No control has been run on real data.",
         "offset.md": offset_table(results / "ombria", profiles["ombria"]),
+        "device.md": device.render(results),
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
         "split.md": split_table.render(results),

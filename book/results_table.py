@@ -1,8 +1,8 @@
-"""The introduction's table: what the talk reports, and beside it what this repository's own runs gave.
+"""The introduction's tables: what the talk reports, and beside it what this repository's own runs gave.
 
-Made from the main runs in ``book/results/ombria`` when the book is built. No number of the right half is ever typed in,
-each leads to its record, and a record of synthetic data is refused: those verify code and never stand beside the talk's
-numbers.
+Made from the main runs in ``book/results/ombria-10m`` and ``ombria``, a table each, when the book is built. No number
+of the right half is ever typed in, each leads to its record, and a record of synthetic data is refused: those verify
+code and never stand beside the talk's numbers.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def render(results: Path) -> str:
     """The table and the conditions of its right half, as MyST markdown, from the runs of one profile."""
     published = read_records(results)
     lines = [
-        "```{table} PSNR and SSIM of the three generators, each trained with the DSD. "
-        "Left: as reported in the talk, on SEN12JHL. Right: runs of this repository on other data.",
-        ":name: tab-results",
+        "```{table} PSNR and SSIM of the three generators, each trained with the DSD. Left: as reported in the talk, "
+        f"on SEN12JHL. Right: runs of this repository on other data (profile {results.name}).",
+        f":name: tab-results-{results.name}",
         "| | PSNR (dB), talk | SSIM, talk | PSNR (dB), here | SSIM, here |",
         "|:--|--:|--:|--:|--:|",
     ]

@@ -301,9 +301,9 @@ def test_what_a_split_gives_is_measured_on_the_same_patches(tmp_path):
     assert (
         cells[:3] == ["scenes left out", "120", "2"]
         and cells[3].startswith("19.00 [")
-        and cells[5] == "0.100 [0.100,\u00a00.100]"
+        and cells[6] == "0.100 [0.100,\u00a00.100]"
     )
-    assert cells[6] == "30.00", "of one constant colour"
+    assert cells[4] == "30.00", "of one constant colour"
     assert "/runs/sen12-hat-dsd-s0>" in cells[7] and "/runs/sen12-fold2-hat-dsd-s0>" in cells[7]
     cells = row(shared, "HAT-DSD")
     assert (
