@@ -31,15 +31,14 @@ def _table(measured: dict, name: str) -> str:
     rows = []
     for network, modes in measured["networks"].items():
         for mode, row in ((mode, row) for mode, row in modes.items() if mode != "macs"):
-            cost = {
-                "patches/s": row["patches_per_s"],
-                "GiB": row["peak_mib"] / 1024,
-                "of the matrix rate": f"{row['share']:.1%}",
-            }
-            rows.append({"network": LABELS[network], "pass": mode} | (cost if row else {"patches/s": "does not fit"}))
+            cells = {"patches/s": "does not fit", "GiB": "–", "of the matrix rate": "–"}
+            if row:
+                texts = f"{row['patches_per_s']:.1f}", f"{row['peak_mib'] / 1024:.1f}", f"{row['share']:.1%}"
+                cells = dict(zip(cells, texts, strict=True))
+            rows.append({"network": LABELS[network], "pass": mode} | cells)
     caption = (
         f"{measured['machine']['name']}, PyTorch {measured['machine']['torch']}, {measured['precision']}: batches of "
         f"{measured['batch']}, {measured['size']} px, width {measured['width']}; medians. The matrix rate is that of a "
         f"large bf16 product on the same device, {measured['matrix_flop_per_s'] / 1e12:.0f} TFLOP/s."
     )
-    return figures.metric_table(rows, caption, f"tab-device-{name}", {"patches/s": ".1f", "GiB": ".1f"})
+    return figures.metric_table(rows, caption, f"tab-device-{name}")

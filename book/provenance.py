@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import device
+import grid
 import numpy as np
 import results_table
 import split_table
@@ -284,6 +285,7 @@ def write(root: Path) -> None:
         or "No control has been run on real data.",
         "offset.md": offset_table(results / "ombria", profiles["ombria"]),
         "device.md": device.render(results),
+        "grid.md": grid.render(results / "grid" / "ombria-10m.json"),
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
         "split.md": split_table.render(results),

@@ -24,8 +24,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("bo
 
 import build  # noqa: E402
 import check  # noqa: E402
+import device  # noqa: E402
 import diagrams  # noqa: E402
 import executable_paper  # noqa: E402
+import grid  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
 import split_table  # noqa: E402
@@ -287,6 +289,33 @@ def test_differences_are_of_leads_too(tmp_path):
     assert row(table, "U-Net-DSD")[:3] == ["19.50", "20.00", "+0.50"]
     assert row(table, "HAT-DSD − U-Net-DSD")[:3] == ["+0.42", "−1.00", "−1.42"]
     assert row(table, "S2OFormer-DSD")[:3] == ["20.14", "–", "–"]
+
+
+def test_what_a_device_was_measured_with_stands_in_its_table(tmp_path):
+    assert device.render(tmp_path) == "No GPU was measured.\n"
+    row_of = {"seconds": 0.5, "peak_mib": 2048, "first_seconds": 1.0, "patches_per_s": 32.0, "share": 0.25}
+    measured = {"machine": {"name": "A GPU", "torch": "2"}, "batch": 16, "size": 64, "width": 8, "precision": "bf16"}
+    measured |= {"matrix_flop_per_s": 5e12, "networks": {"unet": {"macs": 1, "training eager": row_of, "x": {}}}}
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device" / "a.json").write_text(json.dumps(measured))
+    lines = [line for line in device.render(tmp_path).splitlines() if line.startswith("| U-Net")]
+    assert [cell.strip() for cell in lines[0].split("|")[3:6]] == ["32.0", "2.0", "25.0%"]
+    assert "does not fit" in lines[1] and "5 TFLOP/s" in device.render(tmp_path)
+    del row_of["share"]
+    (tmp_path / "device" / "a.json").write_text(json.dumps(measured))
+    with pytest.raises(InputError, match=r"a\.json has no field 'share'"):
+        device.render(tmp_path)
+
+
+def test_a_grid_is_told_by_what_averaging_gains(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json does not exist"):
+        grid.render(tmp_path / "none.json")
+    names = [name + end for name in grid.METRICS for end in ("", "_averaged")]
+    values = {name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "flat_deviation_real"]}
+    (tmp_path / "a.json").write_text(json.dumps({"clusters": [0, 0, 1, 1], "runs": {"hat-dsd-s0": values}}))
+    table = grid.render(tmp_path / "a.json")
+    assert "4 validation patches" in table
+    assert row(table, "hat-dsd-s0")[:3] == ["1.00", "1.00", "1.00 [1.00,\u00a01.00]"]
 
 
 def test_what_a_split_gives_is_measured_on_the_same_patches(tmp_path):

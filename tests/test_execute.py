@@ -100,6 +100,20 @@ def test_two_executions_are_the_same_bytes(tmp_path):
     assert [out["text"] for out in outputs] == ["given\n"]
 
 
+def test_a_step_can_be_asked_for_by_its_whole_name(tmp_path, monkeypatch):
+    done = []
+
+    def pretend(step, folder):
+        done.append(step.name)
+        (folder / f"{step.name}.ipynb").touch()
+
+    monkeypatch.setattr(execute, "execute", pretend)
+    execute.run("ombria", {"run_root": str(tmp_path)}, "03_train_unet")
+    assert done == ["03_train_unet"]
+    execute.run("ombria", {"run_root": str(tmp_path)}, "03_train_unet-")
+    assert len(done) > 2 and all(name.startswith("03_train_unet-") for name in done[1:])
+
+
 def test_what_is_printed_in_pieces_is_kept_in_one(tmp_path):
     def stream(text: str, name: str = "stdout") -> nbformat.NotebookNode:
         return nbformat.v4.new_output("stream", name=name, text=text)

@@ -231,6 +231,34 @@ def test_blocks_compile_as_one_graph(training):
         torch.testing.assert_close(compiled(x), group(x), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_blocks_learn_what_the_others_do(monkeypatch, checkpointing):
+    for kind in rhag.PROGRAMS:  # another backend's code takes minutes to make on two cores
+        monkeypatch.setitem(rhag.PROGRAMS, kind, torch.compile(kind.forward, backend="aot_eager", dynamic=False))
+    model, sar, results = (
+        small("hat", checkpointing=checkpointing, drop_path_rate=0.5).train(),
+        torch.randn(3, 2, 16, 16),
+        [],
+    )
+    for compiled in (False, True):
+        for group in model.groups:
+            group.compiled = compiled
+        torch.manual_seed(1)  # the same blocks are dropped
+        image = model(sar)
+        image.square().mean().backward()
+        results.append([image.detach(), *(p.grad for p in model.parameters())])
+        model.zero_grad()
+    for plain, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_stochastic_depth_drops_whole_branches_and_keeps_their_mean():
+    torch.manual_seed(0)
+    factors = torch.cat(rhag.survival(torch.zeros(4000, 2, 2, 1), 0.25))
+    assert sorted(set(factors.flatten().tolist())) == pytest.approx([0, 1 / 0.75]) and abs(factors.mean() - 1) < 0.05
+    assert all((factor == 1).all() for factor in rhag.survival(torch.zeros(9, 2, 2, 1), 0.0))
+
+
 @pytest.mark.parametrize("name", ["hat", "s2oformer"])
 def test_checkpointing_changes_neither_output_nor_gradients(name):
     sar, results = torch.randn(2, 2, 16, 16), []

@@ -113,6 +113,20 @@ def test_evaluation_without_land_cover_is_the_same(small, build_synthetic):
         training.train(dataclasses.replace(small, dataset_root=str(root), tag="again"))
 
 
+def test_an_evaluation_keeps_every_bit_of_float32_and_leaves_the_switch_as_it_was(small, monkeypatch):
+    seen = []
+
+    def generator(sar):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return sar[:, :1].repeat(1, 3, 1, 1)
+
+    for before in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+        evaluate(generator, small.dataset_root, "test")
+        assert torch.backends.cudnn.allow_tf32 == before
+    assert seen and not any(seen)
+
+
 def test_a_run_says_what_it_measured(small):
     run = training.train(dataclasses.replace(small, gan_weight=0.01, ssim_weight=0.1, accumulate=2, epochs=1))
     record, patches = records.read(run), records.read_patches(run)

@@ -1,0 +1,38 @@
+"""The table of the grids that networks lay over their images, made from what ``bench/grid.py`` left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from s2olib import figures
+from s2olib.project import InputError
+from s2olib.statistics import cluster_interval
+
+METRICS = {"psnr": "PSNR", "ssim": "SSIM", "flat_deviation": "deviation"}
+
+
+def render(path: Path) -> str:
+    """Every run's image and its 4 x 4 mean, as MyST markdown; `InputError` where the bench has left nothing."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: bench/grid.py --record writes it.")
+    measured = json.loads(path.read_text())
+    clusters, rows = np.array(measured["clusters"]), []
+    for run, values in measured["runs"].items():
+        values = {name: np.array(each) for name, each in values.items()}
+        row = {"run": run, "of the real image": values["flat_deviation_real"].mean()}
+        for name, label in METRICS.items():
+            row[label] = values[name].mean()
+            row[f"{label}, averaged less as it is"] = cluster_interval(
+                values[f"{name}_averaged"] - values[name], clusters
+            )
+        rows.append(row)
+    caption = (
+        f"Generated images, and what the mean of 4 × 4 pixels adds, over {len(clusters)} validation patches "
+        f"of OMBRIA at 10 m in {clusters.max() + 1} clusters; in brackets a 95 % cluster bootstrap, descriptive. "
+        "Deviation is that inside what is flat in reality."
+    )
+    formats = {name: ".3f" for name in rows[0] if "SSIM" in name}
+    return figures.metric_table(rows, caption, "tab-grid", formats) + "\n"
