@@ -93,6 +93,7 @@ def run_page(profile: str, run: str, record: dict) -> str:
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "hardware": ", ".join(f"{key} {value}" for key, value in record["hardware"].items()),
         "training took": f"{cost['train_seconds'] / 60:.1f} minutes",
+        "samples a second": f"{cost['samples_per_second']:.1f}, validation included",
         "peak memory": f"{cost['peak_memory_gib']:.2f} GiB",
         "finished": cost["finished"],
     }
