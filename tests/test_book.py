@@ -308,8 +308,7 @@ def test_what_a_device_was_measured_with_stands_in_its_table(tmp_path):
 
 
 def test_a_grid_is_told_by_what_averaging_gains(tmp_path):
-    with pytest.raises(InputError, match=r"none\.json does not exist"):
-        grid.render(tmp_path / "none.json")
+    assert grid.render(tmp_path / "none.json") == "No grid was measured.\n"
     names = [name + end for name in grid.METRICS for end in ("", "_averaged")]
     values = {name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "flat_deviation_real"]}
     (tmp_path / "a.json").write_text(json.dumps({"clusters": [0, 0, 1, 1], "runs": {"hat-dsd-s0": values}}))
