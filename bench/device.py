@@ -21,17 +21,12 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bench.networks import DEVICE, NETWORKS, forward, machine, network, peak, seconds, start_peak, step
+from bench.networks import DEVICE, NETWORKS, forward, inputs, machine, network, peak, seconds, start_peak, step
 from s2olib.generators import complexity
 from s2olib.generators.rhag import RHAG
 from s2olib.project import writing
 
 MODES = ("inference eager", "inference compiled", "training eager", "training compiled")
-
-
-def channels(name: str) -> tuple[int, ...]:
-    """Those of each image that a network is given."""
-    return (2, 3) if name in ("dsd", "patchgan") else (2,)
 
 
 def matrix_rate(size: int = 8192 if DEVICE.type == "cuda" else 1024, repeats: int = 10) -> float:
@@ -45,8 +40,7 @@ def measure(name: str, given: argparse.Namespace, training: bool, compiled: bool
     """Median seconds, peak MiB, and the seconds of the first step; empty where memory does not suffice."""
     torch.manual_seed(0)
     torch.compiler.reset()
-    shape = (given.size, given.size)
-    images = [torch.randn(given.batch, count, *shape, device=DEVICE) for count in channels(name)]
+    images = inputs(name, given.size, given.batch)
     model = network(name, given.width).to(DEVICE, memory_format=torch.channels_last).train(training)
     groups = [module for module in model.modules() if isinstance(module, RHAG)]
     for group in groups:
@@ -79,13 +73,17 @@ def main() -> None:
     result: dict = {"machine": machine(), "batch": given.batch, "size": given.size, "width": given.width}
     result |= {"precision": "bf16 autocast", "matrix_flop_per_s": rate, "networks": {}}
     if given.record and given.record.is_file():
-        result["networks"] = json.loads(given.record.read_text())["networks"]
+        before = json.loads(given.record.read_text())
+        if any(before[name] != result[name] for name in ("batch", "size", "width", "precision")) or (
+            before["machine"]["name"] != result["machine"]["name"]
+        ):
+            parser.error(f"{given.record} was measured on another device or at another size: give another file.")
+        result["networks"] = before["networks"]
     print(f"{result['machine']['name']}, torch {torch.__version__}: bf16 matrix product {rate / 1e12:.0f} TFLOP/s")
     print("\n| network | pass | patches/s | GiB | of the matrix rate | first pass, s |")
     print("|---|---|---|---|---|---|")
     for name in given.networks.split(","):
-        shapes = [(1, count, given.size, given.size) for count in channels(name)]
-        macs = complexity(network(name, given.width), *shapes)[1]
+        macs = complexity(network(name, given.width), *(tuple(x.shape) for x in inputs(name, given.size)))[1]
         rows = result["networks"].setdefault(name, {"macs": macs})
         for mode in given.modes.split(","):
             training, compiled = mode.startswith("training"), mode.endswith("compiled")

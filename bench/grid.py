@@ -1,6 +1,6 @@
 """Whether an image's fine texture is a grid that the network laid over it, on validation patches.
 
-    python bench/grid.py RUN_FOLDER [RUN_FOLDER ...] [--dataset data/ombria-10m] [--step 2] [--record FILE.json]
+    python bench/grid.py RUN_FOLDER [RUN_FOLDER ...] [--dataset data/ombria-10m] [--step 4] [--record FILE.json]
 
 Whatever repeats every four pixels vanishes in the mean of 4 x 4 pixels around each one. So every metric is taken of the
 generated image and of that mean of it: a network whose texture is a grid gains by it, one whose texture is right loses.

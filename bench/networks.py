@@ -71,9 +71,9 @@ def network(name: str, width: int) -> nn.Module:
     return create_generator(kind, in_channels=2, out_channels=3, **config)
 
 
-def inputs(name: str, size: int) -> list[Tensor]:
+def inputs(name: str, size: int, batch: int = 1) -> list[Tensor]:
     channels = (2, 3) if name in ("dsd", "patchgan") else (2,)
-    return [torch.randn(1, count, size, size, device=DEVICE) for count in channels]
+    return [torch.randn(batch, count, size, size, device=DEVICE) for count in channels]
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:

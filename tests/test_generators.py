@@ -235,11 +235,8 @@ def test_blocks_compile_as_one_graph(training):
 def test_compiled_blocks_learn_what_the_others_do(monkeypatch, checkpointing):
     for kind in rhag.PROGRAMS:  # another backend's code takes minutes to make on two cores
         monkeypatch.setitem(rhag.PROGRAMS, kind, torch.compile(kind.forward, backend="aot_eager", dynamic=False))
-    model, sar, results = (
-        small("hat", checkpointing=checkpointing, drop_path_rate=0.5).train(),
-        torch.randn(3, 2, 16, 16),
-        [],
-    )
+    model = small("hat", checkpointing=checkpointing, drop_path_rate=0.5).train()
+    sar, results = torch.randn(3, 2, 16, 16), []
     for compiled in (False, True):
         for group in model.groups:
             group.compiled = compiled
