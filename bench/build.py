@@ -8,19 +8,20 @@ judges it and saves it. The build does so for as many windows, scene by scene, r
 loop does not: it pairs files by every header, checks units, the order of VV and VH and that neighbours agree, places
 land cover exactly, proves the split and takes a hash of what it wrote. Land-cover tiles have a product's full size, one
 degree and 12000 x 12000 pixels, in compressed rows; what lies around the scenes repeats them. Each runs in a process of
-its own, whose peak memory is its own resident set plus the largest worker's, times the workers. Other work on the
-machine slows everything down: the load is printed, and the processor's time.
+its own, whose peak memory is its own resident set plus the largest worker's, times the workers; Linux's /proc tells.
+Other work on the machine slows everything down: the load is printed, and the processor's time.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import resource
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -41,7 +42,6 @@ from s2olib.project import resolve, writing
 LEGEND = "hrlulc-v21.11"
 SHAPE = (23, 23)  # patches of a scene; SEN12MS has 717 in a scene on average
 HEIGHT, WIDTH = (embedded.ROWS + 1) * embedded.STEP, (embedded.COLS + 1) * embedded.STEP  # of a small scene
-STATUS = Path("/proc/self/status")  # Linux
 
 
 def large_scenes(source: Path, target: Path, copies: int) -> None:
@@ -111,27 +111,48 @@ def full_tiles(source: Path, target: Path) -> None:
 
 
 def measured(function, *arguments) -> dict:
-    """Call in a fresh process: seconds, what it returns, and MiB at the peak of it and of its largest child."""
+    """Call in a fresh process: seconds, what it returns, and MiB at the peak of it and of its largest worker."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_measured, function, *arguments).result()
 
 
 def _measured(function, *arguments) -> dict:
-    start = time.perf_counter()
+    family, over = {}, threading.Event()
+    watcher = threading.Thread(target=_watch, args=(family, over))
+    watcher.start()
+    start, before = time.perf_counter(), time.process_time()
     patches = function(*arguments)
     seconds = time.perf_counter() - start
-    used = sum(os.times()[:4])  # of this process and its children, which other work on the machine does not change
-    # the kernel's own mark, since a process inherits ru_maxrss from the one that started it
-    (own,) = (int(line.split()[1]) / 1024 for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    over.set()
+    watcher.join()
+    (own_mib, own_s), *others = family.values()
     return {
         "seconds": seconds,
         "patches": patches,
         "rate": patches / seconds,
-        "cpu_s": used,
-        "own_mib": own,
-        "worker_mib": child,
+        "cpu_s": own_s - before + sum(used for _, used in others),  # which other work on the machine hardly changes
+        "own_mib": own_mib,
+        "worker_mib": max((mib for mib, _ in others), default=0),
     }
+
+
+def _watch(family: dict[int, tuple[float, float]], over: threading.Event) -> None:
+    """Note peak MiB and processor seconds of this process, first, and of all that it has started, until it is over."""
+    tick, last = os.sysconf("SC_CLK_TCK"), False
+    while not last:
+        last = over.wait(0.5)
+        parents, used = {}, {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                parents[int(folder.name)], used[int(folder.name)] = int(fields[1]), sum(map(int, fields[11:13])) / tick
+        found = [os.getpid()]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+            with contextlib.suppress(OSError, ValueError):
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                (peak,) = (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+                family[pid] = peak, used[pid]
 
 
 def ours(root: Path, target: Path, workers: int) -> int:

@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # What a disk says that is full or may not be written to; GDAL gives no number
@@ -68,15 +68,19 @@ def writable(name: str, path: str | Path) -> Iterator[None]:
         raise InputError(f"{name} '{path}' cannot be written ({why}): make room, or choose another folder") from error
 
 
-def fingerprint(*paths: Path) -> str:
-    """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order."""
+def fingerprint(*paths: Path, ready: Callable[[Path], object] = bool) -> str:
+    """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order.
+
+    `ready` is called with each file before it is read, to wait for whoever writes it.
+    """
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
+            ready(file)
             digest.update(str(file.relative_to(path.parent)).encode())
             with open(file, "rb") as stream:
-                while block := stream.read(1 << 22):
+                while block := stream.read(1 << 18):
                     digest.update(block)
     return digest.hexdigest()
 

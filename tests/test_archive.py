@@ -2,6 +2,8 @@
 
 import json
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +188,22 @@ def test_headers_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     opened.clear()
     scan(tmp_path)
     assert len(opened) == 3  # the other patch of Sentinel-2 differs before its pixels in nothing but its place
+
+
+def test_a_slow_disk_is_read_by_several_threads(tmp_path, monkeypatch):
+    for number in (7, 8, 9):
+        write_scene(tmp_path, number, columns=1)
+    files, real, threads = sorted(tmp_path.glob("*/*/*.tif")), rasters._folder_headers, []
+
+    def slow(files):
+        threads.append(threading.current_thread())
+        time.sleep(0.2)
+        return real(files)
+
+    monkeypatch.setattr(rasters, "_folder_headers", slow)
+    heads = rasters.headers(files, tmp_path / "headers.json")
+    assert heads == {path: rasters.header(path) for path in files} == rasters.headers(files, tmp_path / "headers.json")
+    assert len(threads) == 6 and len(set(threads)) > 2
 
 
 def test_headers_and_pixels_that_are_read_without_gdal_are_those_that_it_reads(tmp_path):

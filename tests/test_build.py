@@ -1,6 +1,8 @@
 """Builds of tiny data sets: what is on disk, the split's geometry, judgement, and that nothing half-made stays."""
 
+import errno
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
@@ -345,6 +347,22 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
     assert build(tmp_path / "set", **options) == whole
     assert len(calls) == 2 and not set(calls) & set(done)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_finished_part(tmp_path, options, monkeypatch):
+    whole, real = build(tmp_path / "whole", **options), module._fill
+
+    def fails(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "_fill", fails)
+    with pytest.raises(InputError, match=r"dataset_root '.*set' cannot be written \(No space left on device\)"):
+        build(tmp_path / "set", **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".set.parts", "whole"]
+    monkeypatch.setattr(module, "_fill", real)
+    monkeypatch.setattr(module, "_coarser", None)  # reading a scene again would fail
+    assert build(tmp_path / "set", **options) == whole
+    assert _bytes(tmp_path / "set") == _bytes(tmp_path / "whole")
 
 
 def test_windows_that_no_tile_covers_are_never_read(tmp_path, world, options):

@@ -270,10 +270,10 @@ def test_a_fault_is_one_sentence_and_leaves_nothing(root, tmp_path, source, chan
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
 def test_a_disk_that_cannot_be_written_to(root, tmp_path, monkeypatch, number):
-    def fails(self, stored, row):
+    def fails(*args):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module._Split, "add", fails)
+    monkeypatch.setattr(module, "_work", fails)
     with pytest.raises(InputError, match=rf"dataset_root '.*set' cannot be written \({os.strerror(number)}\)"):
         build(tmp_path / "set", **options(root, "pairs"))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -206,22 +206,26 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
     top, left = np.min(places, 0).tolist()
     height, width = (np.max(places, 0) - (top, left) + SIZE).tolist()
     grid = Grid(first.crs, first.transform @ Affine.translation(left, top), height, width)
-    patches = []
+    patches, known = [], {}
     for pair, (row, column) in zip(found, places, strict=True):
-        sar = sar_bands(pair["s1"], heads[pair["s1"]], polarisations)
-        bands = sar, optical_bands(pair["s2"], heads[pair["s2"]], colours)
-        patches.append((pair, {kind: heads[path] for kind, path in pair.items()}, bands, row - top, column - left))
+        own = {kind: heads[path] for kind, path in pair.items()}
+        alike = tuple((own[kind].count, own[kind].names, own[kind].dtype) for kind in ("s1", "s2"))
+        if alike not in known:
+            sar = sar_bands(pair["s1"], own["s1"], polarisations)
+            known[alike] = sar, optical_bands(pair["s2"], own["s2"], colours)
+        patches.append((pair, own, known[alike], row - top, column - left))
     name = f"{season}_{scene}"
     files = tuple(path for pair in found for path in pair.values())
     read = partial(_read, patches, grid, opt_offset)
-    return Scene(name, grid, files, read, tuple(sar), group=name, season=season.split("_")[1])
+    return Scene(name, grid, files, read, tuple(patches[-1][2][0]), group=name, season=season.split("_")[1])
 
 
 def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):
     """The scene's mosaic. Every second patch of every second row has nearly all of it, and so is read first; of the
     others those that add something, and every eighth to see that the archive is of one piece."""
-    sar = np.full((len(patches[0][2][0]), grid.height, grid.width), np.nan, np.float32)
-    opt = np.full((len(patches[0][2][1]), grid.height, grid.width), np.nan, np.float32)
+    count = len(patches[0][2][0]), len(patches[0][2][1])
+    sar, opt = (np.empty((channels, grid.height, grid.width), np.float32) for channels in count)
+    seen = {"s1": np.zeros((grid.height, grid.width), bool), "s2": np.zeros((grid.height, grid.width), bool)}
     codes = np.zeros((grid.height, grid.width), np.uint8) if "lc" in patches[0][0] else None
     order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
     top, left, bottom, right = np.reshape(boxes or [(0, 0, grid.height, grid.width)], (-1, 4)).T
@@ -229,26 +233,34 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
         if not ((top < row + SIZE) & (bottom > row) & (left < column + SIZE) & (right > column)).any():
             continue
         place = (..., slice(row, row + SIZE), slice(column, column + SIZE))
-        if number % 8 and np.isfinite(sar[place]).all() and np.isfinite(opt[place]).all():
+        if number % 8 and all(there[place].all() for there in seen.values()):
             continue
         part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]))
         check_units(part, "dB", pair["s1"])
         check_order(part, list(polarisations), pair["s1"])
-        _lay(sar[place], part, pair["s1"])
+        _lay(sar[place], seen["s1"][place], part, pair["s1"])
         part = optical_no_data(read_bands(pair["s2"], colours, heads["s2"]), "reflectance x 10000")
         check_units(part, "reflectance x 10000", pair["s2"])
         part = remove_offset(part, opt_offset, pair["s2"])
-        _lay(opt[place], part, pair["s2"])
+        _lay(opt[place], seen["s2"][place], part, pair["s2"])
         if codes is not None:
             codes[place] = codes_on(pair["lc"], grid.window(row, column, SIZE), OWN_LAYER)
+    for image, there in ((sar, seen["s1"]), (opt, seen["s2"])):
+        if not there.all():
+            image[:, ~there] = np.nan
     return sar, opt, codes
 
 
-def _lay(place: np.ndarray, patch: np.ndarray, path: Path) -> None:
-    if (before := np.isfinite(place)).any():
-        if (before & np.isfinite(patch) & (place != patch)).any():
+def _lay(place: np.ndarray, seen: np.ndarray, patch: np.ndarray, path: Path) -> None:
+    """Put what a patch (C, H, W) has in all bands in its place, where `seen` (H, W) is not yet true."""
+    good = np.isfinite(patch).all(0)
+    if seen.any():
+        if ((place != patch).any(0) & seen & good).any():
             raise InputError(
                 f"'{path}' differs from its neighbours where they overlap: the archive mixes versions of a scene"
             )
-        patch = np.where(before, place, patch)
-    place[...] = patch
+        if not seen.all():
+            np.copyto(place, patch, where=good & ~seen)
+    else:
+        place[...] = patch
+    seen |= good

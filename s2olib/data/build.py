@@ -13,18 +13,21 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import cache, reduce
-from itertools import groupby, pairwise
-from operator import attrgetter
+from itertools import groupby, islice, pairwise
+from multiprocessing import forkserver
+from operator import attrgetter, itemgetter
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import rasterio
@@ -175,9 +178,13 @@ def build(
         extra.append(resolve(legend))
         reading["legend"] = str(extra[-1])  # workers may start in another folder
     _check_root(root, [*filter(None, paths.values()), *extra])
+    several = (workers or os.cpu_count() or 1) > 1 and executor is None
+    if several and not (root / "dataset.json").is_file():
+        _expect_workers()
     tiles, scenes, refused = _found(reading, paths)
     extra += tiles.files if tiles else []
-    inputs = _inputs(extra + [file for scene in scenes for file in scene.files])
+    states = _states([*extra, *(file for scene in scenes for file in scene.files)])
+    inputs = _inputs(states.values())
     if (root / "dataset.json").is_file():
         info = json.loads((root / "dataset.json").read_text())
         if info.get("parameters") == parameters and info.get("inputs") == inputs:
@@ -215,13 +222,13 @@ def build(
     rules = Rules(**{field.name: (reading | own)[field.name] for field in fields(Rules)})
     parts = {}
     for job in _jobs(scenes, candidates):
-        files = [file for scene, _ in job for file in scene.files]
-        state = f"{parameters} {_inputs(extra + files)} {[(w.id, w.split) for _, windows in job for w in windows]}"
+        files = [states[file] for file in (*extra, *(file for scene, _ in job for file in scene.files))]
+        state = f"{parameters} {_inputs(files)} {[(w.id, w.split) for _, windows in job for w in windows]}"
         parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = job
     with _space_for(root) as folder, writing(root) as aside:
-        _run(parts, rules, folder, executor, workers)
+        digest = _written(parts, rules, folder, aside, refused, executor, workers)
         try:
-            windows, judged = _join(folder, list(parts), aside, _categories(parameters), refused)
+            windows = check_separation(aside)
         except InputError:  # the parts are as they should be, but not what was meant
             shutil.rmtree(folder)
             raise
@@ -239,9 +246,9 @@ def build(
             "dates": _dates(source, scenes),
             "counts": {name: len(windows[name]) for name in SPLITS},
             "unique_area_km2": {name: unique_area(windows[name]) for name in SPLITS},
-            "refused": sorted(judged, key=lambda r: r["id"]),
+            "refused": sorted(refused, key=lambda r: r["id"]),
             "inputs": inputs,
-            "fingerprint": fingerprint(*(aside / name for name in SPLITS)),
+            "fingerprint": digest,
         }
         (aside / "dataset.json").write_text(text := json.dumps(info, indent=1))
     return json.loads(text)
@@ -317,15 +324,20 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
     return tiles, scenes, [_refusal(s, "outside the map", f"{n} patches, not unpacked") for s, n in outside.items()]
 
 
-def _inputs(files: list[Path]) -> str:
-    """Fingerprint of the input files' names, sizes and times, and of the code that reads them."""
-    digest = hashlib.sha256(_code().encode())
+def _states(files: list[Path]) -> dict[Path, str]:
+    """Each file's name, size and time."""
+    states = {}
     for file in files:
         if not file.is_file():
             raise InputError(f"'{file}' does not exist")
         stat = file.stat()
-        digest.update(f"{file.parent.name}/{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+        states[file] = f"{file.parent.name}/{file.name} {stat.st_size} {stat.st_mtime_ns}"
+    return states
+
+
+def _inputs(states: Iterable[str]) -> str:
+    """Fingerprint of input files' states and of the code that reads them."""
+    return hashlib.sha256("\n".join([_code(), *states]).encode()).hexdigest()
 
 
 @cache
@@ -432,28 +444,45 @@ def _space_for(root: Path) -> Iterator[Path]:
                     shutil.rmtree(folder)
 
 
-def _run(parts: dict[str, list], rules: Rules, folder: Path, executor: Executor | None, workers: int | None) -> None:
-    """Have every part made that is not there yet, and remove those of another build."""
-    for path in folder.iterdir():
-        if path.is_dir() and path.name not in parts:
-            shutil.rmtree(path)
-    todo = [(job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
-    # starting a process costs a second or two: not worth it for a few parts
-    workers = workers or max(1, min(os.cpu_count() or 1, len(todo) // 8))
-    with ExitStack() as stack, tqdm(total=len(parts), initial=len(parts) - len(todo), desc="build", unit="part") as bar:
-        if executor is None and workers == 1:
-            for call in todo:
-                _work(*call)
-                bar.update()
-            return
-        if executor is None:
-            context = multiprocessing.get_context("spawn")  # a fork would copy torch's and GDAL's threads half
-            executor = stack.enter_context(ProcessPoolExecutor(workers, context))
-        futures = [executor.submit(_work, *call) for call in todo]
+class _Here(Executor):
+    """Does each call at once, in the process that asks."""
+
+    def submit(self, fn, /, *args, **kwargs) -> Future:
+        future: Future = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@contextmanager
+def _workers(executor: Executor | None, number: int) -> Iterator[Executor]:
+    """The executor that was given, or so many processes, or this one where that is all."""
+    if executor is not None or number == 1:
+        yield executor or _Here()
+        return
+    with ProcessPoolExecutor(number, multiprocessing.get_context("forkserver")) as pool:
+        yield pool
+
+
+def _expect_workers() -> None:
+    """Have what workers need loaded beside the first look at the files, since it takes a second or two.
+
+    They are forks of a process that has loaded it and nothing else: a fork of this one would copy torch's and GDAL's
+    threads half.
+    """
+    multiprocessing.set_forkserver_preload([__name__])
+    forkserver.ensure_running()
+
+
+@contextmanager
+def _submitted(executor: Executor, calls: Iterable[tuple], desc: str) -> Iterator[list[Future]]:
+    """Have each (function, *arguments) done, with a progress bar; what has not begun by the end is cancelled."""
+    calls, futures = list(calls), []
+    with tqdm(total=len(calls), desc=desc, unit="part") as bar:
         try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update()
+            for call in calls:
+                futures.append(executor.submit(*call))
+                futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update())
+            yield futures
         except BrokenExecutor as error:
             raise RuntimeError("a worker ended unexpectedly, most likely for lack of memory: use fewer") from error
         finally:
@@ -461,28 +490,95 @@ def _run(parts: dict[str, list], rules: Rules, folder: Path, executor: Executor 
                 future.cancel()
 
 
+def _written(
+    parts: dict[str, list],
+    rules: Rules,
+    folder: Path,
+    root: Path,
+    refused: list[dict],
+    executor: Executor | None,
+    workers: int | None,
+) -> str:
+    """Have every part made that is not there yet, remove those of another build, and put all together in `root`.
+
+    Adds to `refused`; returns the fingerprint of the three splits.
+    """
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in parts:
+            shutil.rmtree(path)
+    todo = [(_work, job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
+    # starting a process costs a second or two: not worth it for a few parts
+    with _workers(executor, workers or max(1, min(os.cpu_count() or 1, len(todo) // 8))) as pool:
+        with _submitted(pool, todo, "build") as futures:
+            for future in as_completed(futures):
+                future.result()
+        try:
+            places = _indices(folder, list(parts), root, rules, refused)
+        except InputError:
+            shutil.rmtree(folder)
+            raise
+        arrays = _arrays(places, root, rules)
+        with _submitted(pool, (call for calls in arrays.values() for call in calls), "join") as futures:
+            left = iter(futures)
+            filling = {path: list(islice(left, len(calls))) for path, calls in arrays.items()}
+
+            def filled(path: Path) -> None:
+                for future in filling.get(path, ()):
+                    future.result()
+
+            digest = fingerprint(*(root / name for name in SPLITS), ready=filled)  # while others are being filled
+            for path in filling:
+                filled(path)
+    return digest
+
+
 def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
-    """Read and judge a part's scenes, and write what is good to `folder`, whole or not at all."""
-    refused, examples = [], Counter()
+    """Read and judge a part's scenes. `folder` gets their layers as they are stored, and what became of each window:
+    its split, its verdict, its scene's number in the part, and its row of the index. It is written whole or not at all.
+    """
+    found = []
     with writing(folder) as aside, rasterio.Env(**rasters.GDAL):
-        with ExitStack() as stack:
-            names = list(merge_table(rules.legend, rules.merge)) if rules.legend else []
-            out = {name: stack.enter_context(_Split(aside / name, names)) for name in (*SPLITS, "refused")}
-            for scene, windows in job:
-                for window, patch, row, verdict in _judged(scene, windows, rules):
-                    split = window.split
-                    if verdict:
-                        refused.append(_refusal(window.id, *verdict))
-                        examples[verdict[0]] += 1
-                        if examples[verdict[0]] > EXAMPLES:
-                            continue
-                        split = "refused"
-                    out[split].add(patch, row)
-        (aside / "refused.json").write_text(json.dumps(refused))
+        aside.mkdir()
+        for number, (scene, windows) in enumerate(job):
+            with _Layers(aside, number) as layers:
+                for window, row, verdict in _judged(scene, windows, rules, layers):
+                    found.append((window.split, verdict, number, row))
+        (aside / "windows.json").write_text(json.dumps(found))
 
 
-def _judged(scene: Scene, windows: list[Window], rules: Rules) -> Iterator[tuple]:
-    """Each window with its patch as it is stored, its row of the index, and why it is refused (None for a good one).
+class _Layers:
+    """Writes a scene's layers, some rows at a time, as arrays (H, W) or (H, C, W) that can be memory-mapped."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.folder, self.number, self.streams = folder, number, {}
+
+    def write(self, start: int, strip: dict[str, np.ndarray]) -> None:
+        """Rows from `start` of each layer, (H, W) or (C, H, W)."""
+        for name, pixels in strip.items():
+            if name not in self.streams:
+                self.streams[name] = open(self.folder / f"{self.number}_{name}.npy", "wb")  # noqa: SIM115 (in __exit__)
+            rows = np.ascontiguousarray(np.moveaxis(pixels, -2, 0))
+            _header(self.streams[name], rows.dtype, (start + len(rows), *rows.shape[1:]))
+            self.streams[name].seek(start * rows[0].nbytes, os.SEEK_CUR)
+            self.streams[name].write(rows.data)
+
+    def __enter__(self) -> _Layers:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for stream in self.streams.values():
+            stream.close()
+
+
+def _header(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """A NumPy header at a stream's start; it is as long for every number of rows."""
+    stream.seek(0)
+    described = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(dtype)}
+    np.lib.format.write_array_header_1_0(stream, described)
+
+
+def _judged(scene: Scene, windows: list[Window], rules: Rules, stored: _Layers) -> Iterator[tuple]:
+    """Each window with its row of the index and why it is refused (None for a good one); pixels go to `stored`.
 
     Windows share pixels with those beside, above and below them: what is done to a pixel is done once, in strips of
     rows that begin and end where windows do.
@@ -492,60 +588,103 @@ def _judged(scene: Scene, windows: list[Window], rules: Rules) -> Iterator[tuple
     table = merge_table(rules.legend, rules.merge) if rules.legend else {}
     edges = sorted({edge for window in windows for edge in (window.row, window.row + size)})
     columns = {window.column: slice(window.column, window.column + size) for window in windows}
-    strips: dict[int, tuple[dict, dict]] = {}
+    strips: dict[int, dict] = {}
     for top, side_by_side in groupby(windows, key=attrgetter("row")):
         within = [(start, end) for start, end in pairwise(edges) if top <= start < top + size]
-        strips = {start: strips.get(start) or _strip(layers, start, end, columns, rules) for start, end in within}
+        strips = {
+            start: strips.get(start) or _strip(layers, start, end, columns, rules, stored) for start, end in within
+        }
         for window in side_by_side:
             where = columns[window.column]
-            found = [counts[window.column] for _, counts in strips.values()]
+            found = [counts[window.column] for counts in strips.values()]
             counts = {name: sum(count[name] for count in found) for name in found[0]}
             labelled = [counts[category] for category in range(len(table))]
             sar = layers[0][..., top : top + size, where]
             verdict = _verdict(counts | {"labelled": sum(labelled)}, sar, rules)
-            stored = [layer for layer, _ in strips.values()]
-            patch = {name: np.concatenate([layer[name][..., where] for layer in stored], -2) for name in stored[0]}
             shares = np.round(np.array(labelled) / size**2, 4).tolist()
             if pseudo and (verdict or window.split != "train"):
                 shares = [""] * len(shares)
-                del patch["lulc"]
-            yield window, patch, next(rows) + shares, verdict
+            yield window, next(rows) + shares, verdict
 
 
-def _strip(layers, start: int, end: int, columns: dict[int, slice], rules: Rules) -> tuple[dict, dict]:
-    """Some rows of a scene as they are stored, and by column of a window what `_verdict` counts and each category."""
+def _strip(layers, start: int, end: int, columns: dict[int, slice], rules: Rules, stored: _Layers) -> dict:
+    """Store some rows of a scene, and count by column of a window what `_verdict` asks for and each category."""
     sar, opt, codes = (layer if layer is None else layer[..., start:end, :] for layer in layers)
     masks = _masks(sar, opt, codes, rules)
     if rules.legend:
         codes = landcover.pseudo_categories(opt, rules.legend) if rules.legend in PSEUDO else codes
         table = merge_table(rules.legend, rules.merge)
         masks |= dict(enumerate(_among(codes, members) for members in table.values()))
-    counts = {c: {n: np.count_nonzero(mask[:, where]) for n, mask in masks.items()} for c, where in columns.items()}
-    return _stored(sar, opt, codes, rules), counts
+    stored.write(start, _stored(sar, opt, codes, rules))
+    return {c: {n: np.count_nonzero(mask[:, where]) for n, mask in masks.items()} for c, where in columns.items()}
 
 
-def _join(folder: Path, parts: list[str], root: Path, categories: list[str], refused: list[dict]):
-    """Put finished parts together in order, and check the whole: windows by split, and all that was refused."""
-    kept = Counter()
+def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: list[dict]) -> dict[str, list]:
+    """Write every split's index in the parts' order; returns by split its windows, a list for each part that has some:
+    (part, [(scene's number, row, column), ...]). Adds to `refused`, and keeps the first windows of each reason."""
+    kept, places = Counter(), {name: [] for name in (*SPLITS, "refused")}
+    categories = list(merge_table(rules.legend, rules.merge)) if rules.legend else []
     with ExitStack() as stack:
-        out = {name: stack.enter_context(_Split(root / name, categories)) for name in (*SPLITS, "refused")}
-        for part in tqdm(parts, desc="join", unit="part", leave=False):
-            for name in SPLITS:
-                out[name].append(folder / part / name)
-            examples = []
-            for refusal in (judged := json.loads((folder / part / "refused.json").read_text())):
-                kept[refusal["reason"]] += 1
-                examples += [refusal["id"]] if kept[refusal["reason"]] <= EXAMPLES else []
-            out["refused"].append(folder / part / "refused", examples)
-            refused = refused + judged
+        writers = {}
+        for name in places:
+            (root / name).mkdir(parents=True)
+            lines = stack.enter_context(open(root / name / "index.csv", "w", newline=""))
+            writers[name] = csv.writer(lines, lineterminator="\n")
+            writers[name].writerow([*COLUMNS, *(f"share_{category}" for category in categories)])
+        for part in parts:
+            chosen = {name: [] for name in places}
+            for split, verdict, number, row in json.loads((folder / part / "windows.json").read_text()):
+                if verdict:
+                    refused.append(_refusal(row[0], *verdict))
+                    kept[verdict[0]] += 1
+                    if kept[verdict[0]] > EXAMPLES:
+                        continue
+                    split = "refused"
+                writers[split].writerow(row)
+                chosen[split].append((number, *(row[COLUMNS.index(name)] for name in ("row", "col"))))
+            for name, windows in chosen.items():
+                if windows:
+                    places[name].append((folder / part, windows))
     for name in SPLITS:
-        if not out[name].count:
+        if not places[name]:
             reasons = Counter(r["reason"] for r in refused).most_common(3)
             raise InputError(
                 f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
                 "loosen the limits or split otherwise"
             )
-    return check_separation(root), refused
+    return places
+
+
+def _arrays(places: dict[str, list], root: Path, rules: Rules) -> dict[Path, list[tuple]]:
+    """An empty array for each layer of a split, and the calls that fill it."""
+    calls: dict[Path, list[tuple]] = {}
+    for split, parts in places.items():
+        for like in sorted(parts[0][0].glob("0_*.npy")) if parts else ():
+            name = like.name.removeprefix("0_")
+            if name == "lulc.npy" and rules.legend in PSEUDO and split != "train":
+                continue
+            pixels, path, first = np.load(like, mmap_mode="r"), root / split / name, 0
+            shape = (*pixels.shape[1:-1], rules.patch_size, rules.patch_size)  # of a patch
+            with open(path, "wb") as stream:
+                _header(stream, pixels.dtype, (sum(len(windows) for _, windows in parts), *shape))
+            calls[path] = []
+            for part, windows in parts:
+                calls[path].append((_fill, path, first, part, windows))
+                first += len(windows)
+    return calls
+
+
+def _fill(path: Path, first: int, part: Path, windows: list[tuple[int, int, int]]) -> None:
+    """Copy a part's windows of one layer into a split's array, from its patch number `first` on."""
+    with open(path, "r+b") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        stream.seek(first * math.prod(shape[1:]) * dtype.itemsize, os.SEEK_CUR)
+        for number, members in groupby(windows, key=itemgetter(0)):
+            pixels = np.moveaxis(np.load(part / f"{number}_{path.name}", mmap_mode="r"), 0, -2)  # (H, W) or (C, H, W)
+            for _, row, column in members:
+                patch = pixels[..., row : row + shape[-2], column : column + shape[-1]]
+                stream.write(np.ascontiguousarray(patch).data)
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):
@@ -648,62 +787,3 @@ def _pixel_size(scenes: list[Scene], stated: float | None, factor: int) -> float
     sizes = {round(s.grid.transform.a, 1) for s in scenes} if all(c and c.is_projected for c in crs) else {stated}
     size = sizes.pop() if len(sizes) == 1 else None
     return size and float(size * factor)
-
-
-class _Split:
-    """Writes a split one patch at a time: raw rows behind a header whose count is put right at the end."""
-
-    def __init__(self, folder: Path, categories: list[str]) -> None:
-        folder.mkdir(parents=True)
-        self.folder, self.count, self.streams, self.likes = folder, 0, {}, {}
-        self.index = open(folder / "index.csv", "w", newline="")  # noqa: SIM115 (closed in __exit__)
-        self.writer = csv.writer(self.index, lineterminator="\n")
-        self.writer.writerow([*COLUMNS, *(f"share_{name}" for name in categories)])
-
-    def _header(self, name: str) -> None:
-        patches = self.likes[name]
-        shape = {
-            "shape": (self.count, *patches.shape[1:]),
-            "fortran_order": False,
-            "descr": np.lib.format.dtype_to_descr(patches.dtype),
-        }
-        np.lib.format.write_array_header_1_0(self.streams[name], shape)  # NumPy leaves room for the count to grow
-
-    def _write(self, name: str, patches: np.ndarray) -> None:
-        if name not in self.streams:
-            self.streams[name] = open(self.folder / f"{name}.npy", "wb")  # noqa: SIM115 (closed in __exit__)
-            self.likes[name] = patches
-            self._header(name)
-        self.streams[name].write(np.ascontiguousarray(patches).data)
-
-    def add(self, stored: dict[str, np.ndarray], row: list) -> None:
-        for name, array in stored.items():
-            self._write(name, array[None])
-        self.writer.writerow(row)
-        self.count += 1
-
-    def append(self, part: Path, wanted: list[str] | None = None) -> None:
-        """Add the patches (those whose id is wanted) of the same split of a finished part."""
-        with open(part / "index.csv", newline="") as lines:
-            rows = list(csv.reader(lines))[1:]
-        places = [i for i, row in enumerate(rows) if wanted is None or row[0] in wanted]
-        rows = [rows[i] for i in places]
-        for path in sorted(part.glob("*.npy")) if rows else ():
-            patches = np.load(path, mmap_mode="r")
-            self._write(path.stem, patches[places if wanted is not None else slice(0)])
-            if wanted is None:
-                with open(path, "rb") as stream:
-                    stream.seek(patches.offset)
-                    shutil.copyfileobj(stream, self.streams[path.stem], 1 << 20)
-        self.writer.writerows(rows)
-        self.count += len(rows)
-
-    def __enter__(self) -> _Split:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.index.close()
-        for name, stream in self.streams.items():
-            stream.seek(0)
-            self._header(name)
-            stream.close()

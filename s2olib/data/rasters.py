@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import struct
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial, reduce
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -175,11 +176,6 @@ def _head(path: Path, size: int) -> bytes:
     return b""
 
 
-def _has_sidecar(path: Path) -> bool:
-    """Whether GDAL would look into another file as well."""
-    return any(path.with_name(path.name + suffix).exists() for suffix in (".aux.xml", ".msk"))
-
-
 def _folder_headers(files: Sequence[Path]) -> list[Header]:
     """The headers of files of one folder.
 
@@ -188,9 +184,11 @@ def _folder_headers(files: Sequence[Path]) -> list[Header]:
     is as sure, and takes a fiftieth.
     """
     found: list[Header] = []
+    beside = set(os.listdir(files[0].parent))
     size, before, after = -1, b"", b""  # of the last file that GDAL read: its size, and its bytes around the corner
     for path in files:
-        if path.stat().st_size == size and not _has_sidecar(path):
+        alone = not beside & {f"{path.name}.aux.xml", f"{path.name}.msk"}  # which GDAL would look into as well
+        if alone and path.stat().st_size == size:
             head, last = _head(path, found[-1].start), found[-1].grid
             if head.startswith(before) and head.endswith(after):
                 x, y = struct.unpack("<2d", head[len(before) : -len(after)])
@@ -200,7 +198,7 @@ def _folder_headers(files: Sequence[Path]) -> list[Header]:
         found.append(header(path))
         corner = struct.pack("<2d", found[-1].grid.transform.c, found[-1].grid.transform.f)
         parts = _head(path, found[-1].start or 0).split(corner)
-        alike = len(parts) == 2 and not _has_sidecar(path)
+        alike = len(parts) == 2 and alone
         size, before, after = (path.stat().st_size, *parts) if alike else (-1, b"", b"")
     return found
 
@@ -224,27 +222,46 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     folders: dict[Path, list[Path]] = {}
     for path in todo:
         folders.setdefault(path.parent, []).append(path)
-    # Most of the time is waiting for the disk. GDAL's settings are a thread's own and end with it.
-    pool = ThreadPoolExecutor(initializer=rasterio.Env(**GDAL).__enter__)
+    heads = {}
     try:
-        found = tqdm(
-            pool.map(_folder_headers, folders.values()), total=len(folders), desc="headers", unit="folder", leave=False
-        )
-        for path, head in zip(chain(*folders.values()), chain.from_iterable(found), strict=True):
+        with tqdm(total=len(folders), desc="headers", unit="folder", leave=False) as bar:
+            for members, found in zip(folders.values(), _scanned(list(folders.values())), strict=True):
+                heads |= zip(members, found, strict=True)
+                bar.update()
+    finally:
+        for path, head in heads.items():
             grid, place = head.grid, head.grid.transform
             known[names[path]] = [*states[path], grid.crs and grid.crs.to_string(), place.a, place.c, place.e, place.f]
             known[names[path]] += [grid.height, grid.width, head.count, head.dtype, head.names, head.start]
-    finally:
-        pool.shutdown(cancel_futures=True)
         if todo:
             with suppress(OSError), writing(cache) as aside:
                 aside.write_text(json.dumps(known))
-    heads = {}
     for path in files:
-        crs, a, c, e, f, height, width, count, dtype, bands, start = known[names[path]][3:]
-        grid = Grid(crs and _crs(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
-        heads[path] = Header(grid, count, dtype, tuple(bands), start)
+        if path not in heads:
+            crs, a, c, e, f, height, width, count, dtype, bands, start = known[names[path]][len(states[path]) :]
+            grid = Grid(crs and _crs(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
+            heads[path] = Header(grid, count, dtype, tuple(bands), start)
     return heads
+
+
+def _scanned(folders: list[list[Path]]) -> Iterator[list[Header]]:
+    """`_folder_headers` of each: by several threads where the first has mostly waited for the disk, since they would
+    wait for each other otherwise."""
+    if folders:
+        begin, busy = time.perf_counter(), time.thread_time()
+        with rasterio.Env(**GDAL):
+            yield _folder_headers(folders[0])
+        if time.perf_counter() - begin < 2 * (time.thread_time() - busy):
+            for files in folders[1:]:
+                with rasterio.Env(**GDAL):
+                    yield _folder_headers(files)
+            return
+        # GDAL's settings are a thread's own and end with it
+        pool = ThreadPoolExecutor(initializer=rasterio.Env(**GDAL).__enter__)
+        try:
+            yield from pool.map(_folder_headers, folders[1:])
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _named(name: str | None) -> str:
@@ -360,7 +377,8 @@ def positions(target: Grid, crs: CRS, place: Affine, top: int, rows: int) -> np.
     row, column = np.meshgrid(top + (nodes + 1) / 2 * rows, (nodes + 1) / 2 * target.width, indexing="ij")
     found = transform(target.crs, crs, *(v.ravel() for v in target.transform @ (column, row)))
     found = ~place @ (np.reshape(found[0], (9, 9)), np.reshape(found[1], (9, 9)))
-    return basis(rows) @ np.stack(found) @ basis(target.width).T
+    # not with @, for which BLAS starts threads that workers beside each other would fight over
+    return np.einsum("crj,jw->crw", basis(rows) @ np.stack(found), basis(target.width).T.copy())
 
 
 def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
@@ -375,10 +393,10 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
     with _opened(path) as file:
         if file.crs is None or (file.crs, file.transform, file.shape) == (target.crs, target.transform, out.shape):
             return _checked_codes(file.read(1, masked=True), known, legend, path)
-        for start in range(0, target.height, 256):  # a band of rows at a time, for bounded memory
-            part = out[start : start + 256]
+        for start in range(0, target.height, 128):  # a band of rows at a time, which stays in the processor's cache
+            part = out[start : start + 128]
             where = positions(target, file.crs, file.transform, start, len(part))
-            columns, rows = np.floor(where, out=where).astype(np.int64)
+            columns, rows = np.floor(where, out=where).astype(np.int32)
             inside = ...
             if rows.min() < 0 or columns.min() < 0 or rows.max() >= file.height or columns.max() >= file.width:
                 inside = (rows >= 0) & (rows < file.height) & (columns >= 0) & (columns < file.width)
@@ -387,7 +405,11 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
                 top, left = rows.min(), columns.min()
                 window = Window(left, top, columns.max() - left + 1, rows.max() - top + 1)
                 codes = _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
-                part[inside] = codes.ravel()[(rows - top) * codes.shape[1] + (columns - left)]
+                rows -= top
+                rows *= codes.shape[1]
+                rows += columns
+                rows -= left
+                part[inside] = np.take(codes.ravel(), rows)
     return out
 
 

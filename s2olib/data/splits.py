@@ -231,9 +231,10 @@ def _on_disk(dataset_root: Path, split: str) -> list[list[Window]]:
     """The windows of a split by scene, from its index alone."""
     index = pd.read_csv(dataset_root / split / "index.csv", dtype=str, keep_default_na=False)
     size = np.load(dataset_root / split / "sar.npy", mmap_mode="r").shape[-1]
+    known = {text: CRS.from_string(text) if text else None for text in index["crs"].unique()}
     scenes: dict[str, list[Window]] = {}
     for item in index.itertuples():
-        crs, row, column = (CRS.from_string(item.crs) if item.crs else None), int(item.row), int(item.col)
+        crs, row, column = known[item.crs], int(item.row), int(item.col)
         place = Affine(*map(float, item.transform.split())) if crs else Affine(1, 0, column, 0, -1, -row)
         window = Window(item.id, item.scene, row, column, Grid(crs, place, size, size), split)
         scenes.setdefault(item.scene, []).append(window)
