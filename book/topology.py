@@ -53,7 +53,7 @@ def render(folder: Path) -> str:
         first = found[0]
         label, wiring = LIBRARY[name] if name in LIBRARY else (name, describe(first["wiring"]))
         lines.append(f"| {label} | {wiring} | {first['macs_per_pixel'] / 1000:.0f} | {psnr} | {ssim} |")
-    several = ", ".join(LIBRARY.get(name, (name,))[0].strip("*") for name, found in ranked if len(found) > 1)
+    seeds = ", ".join(map(str, sorted({run["seed"] for run in runs})))
     conditions = runs[0]["conditions"]
     return "\n".join(
         [
@@ -63,7 +63,7 @@ def render(folder: Path) -> str:
             f"Conditions: data *{folder.name}* (fingerprint `{runs[0]['data'][:12]}`), "
             f"{runs[0]['validation_patches']} validation patches, L1 alone, {conditions['steps']} steps of "
             f"{conditions['batch']} crops of {conditions['crop']} px, learning rate {conditions['learning_rate']} "
-            f"falling to 0 along a cosine; more than one seed: {several or 'none'}. The test split was not opened.",
+            f"falling to 0 along a cosine; seeds {seeds}. The test split was not opened.",
             "",
             "```{table} What each change gave, by the seeds that both sides have.",
             ":name: tab-topology-steps",
