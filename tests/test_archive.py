@@ -217,6 +217,29 @@ def test_headers_and_pixels_that_are_read_without_gdal_are_those_that_it_reads(t
         np.testing.assert_array_equal(rasters.read_bands(files[2], (2, 1), heads[files[2]]), file.read((2, 1)))
 
 
+def test_a_remembered_header_is_the_one_that_was_read(tmp_path):
+    crs = "+proj=utm +zone=53 +datum=WGS84 +towgs84=1,2,3 +units=m"
+    for number in (1, 2):
+        tif(tmp_path / f"{number}.tif", np.zeros((2, SIZE, SIZE), np.float32), crs=crs)
+    files = sorted(tmp_path.glob("*.tif"))
+    first, again = (rasters.headers(files, tmp_path / "headers.json") for _ in range(2))
+    assert first == again
+
+
+def test_what_one_band_lacks_its_neighbour_gives_and_nothing_else_is_lost(tmp_path):
+    _, opt = write_scene(tmp_path, 7, columns=2)
+    paths = sorted(tmp_path.glob("*/s2_7/*.tif"))
+    holes = [(3, slice(40, 60), slice(100, 140)), (3, slice(40, 60), slice(20, 40))]  # B4
+    for path, left, hole in zip(paths, (0, 128), holes, strict=True):
+        pixels = opt[:, :, left : left + SIZE].copy()
+        pixels[hole] = 0
+        tif(path, pixels, (ORIGIN[0] + 10 * left, ORIGIN[1]), names=None, nodata=0)
+    found = scan(tmp_path)[0].read()[1]
+    wanted = opt[[3, 2, 1]].astype(np.float32)
+    wanted[0, 40:60, 100:128] = np.nan  # where the first is alone
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_only_what_meets_a_window_is_read(tmp_path):
     write_scene(tmp_path, 7, columns=3)
     (scene,) = scan(tmp_path)

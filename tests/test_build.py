@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
@@ -321,6 +322,40 @@ def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(tmp_path, options
     with distributed.LocalCluster(**settings, silence_logs=50) as cluster, distributed.Client(cluster) as client:
         build(tmp_path / "dask", **options, executor=client.get_executor())
     assert _bytes(tmp_path / "alone") == _bytes(tmp_path / "dask")
+
+
+class Remembering(ThreadPoolExecutor):
+    """Takes equal calls for one, as a Dask cluster does."""
+
+    known: dict = {}  # noqa: RUF012
+
+    def submit(self, fn, /, *args):
+        return self.known.setdefault(repr((fn, args)), super().submit(fn, *args))
+
+
+def test_a_second_build_is_not_taken_for_the_first(tmp_path, options):
+    with Remembering(2) as executor:
+        build(tmp_path / "set", **options, executor=executor)
+        before = _bytes(tmp_path / "set")
+        shutil.rmtree(tmp_path / "set")
+        build(tmp_path / "set", **options, executor=executor)
+    assert _bytes(tmp_path / "set") == before
+
+
+def test_a_damaged_part_is_said_and_made_again(tmp_path, options, monkeypatch):
+    whole, real = build(tmp_path / "whole", **options), module._fill
+    monkeypatch.setattr(module, "_fill", lambda *args: 1 / 0)
+    for name in ("0_opt.npy", "0_sar.npy", "windows.json"):
+        with pytest.raises(ZeroDivisionError):
+            build(tmp_path / "set", **options)
+        os.truncate(next((tmp_path / ".set.parts").glob(f"*/{name}")), 0 if name == "0_sar.npy" else 200)
+        with monkeypatch.context() as context:
+            context.setattr(module, "_fill", real)
+            with pytest.raises(InputError, match=r"\.set\.parts' held parts .* damaged, and is removed: build again"):
+                build(tmp_path / "set", **options)
+        assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+    monkeypatch.setattr(module, "_fill", real)
+    assert build(tmp_path / "set", **options) == whole
 
 
 def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatch):

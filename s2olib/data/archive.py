@@ -225,7 +225,7 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
     others those that add something, and every eighth to see that the archive is of one piece."""
     count = len(patches[0][2][0]), len(patches[0][2][1])
     sar, opt = (np.empty((channels, grid.height, grid.width), np.float32) for channels in count)
-    seen = {"s1": np.zeros((grid.height, grid.width), bool), "s2": np.zeros((grid.height, grid.width), bool)}
+    laid, whole = (np.zeros((grid.height, grid.width), bool) for _ in range(2))  # by any patch, in all bands
     codes = np.zeros((grid.height, grid.width), np.uint8) if "lc" in patches[0][0] else None
     order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
     top, left, bottom, right = np.reshape(boxes or [(0, 0, grid.height, grid.width)], (-1, 4)).T
@@ -233,34 +233,35 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
         if not ((top < row + SIZE) & (bottom > row) & (left < column + SIZE) & (right > column)).any():
             continue
         place = (..., slice(row, row + SIZE), slice(column, column + SIZE))
-        if number % 8 and all(there[place].all() for there in seen.values()):
+        if number % 8 and whole[place].all():
             continue
         part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]))
         check_units(part, "dB", pair["s1"])
         check_order(part, list(polarisations), pair["s1"])
-        _lay(sar[place], seen["s1"][place], part, pair["s1"])
+        _lay(sar[place], laid[place], part, pair["s1"])
         part = optical_no_data(read_bands(pair["s2"], colours, heads["s2"]), "reflectance x 10000")
         check_units(part, "reflectance x 10000", pair["s2"])
         part = remove_offset(part, opt_offset, pair["s2"])
-        _lay(opt[place], seen["s2"][place], part, pair["s2"])
+        _lay(opt[place], laid[place], part, pair["s2"])
+        laid[place] = True
+        whole[place] = np.isfinite(sar[place]).all(0) & np.isfinite(opt[place]).all(0)
         if codes is not None:
             codes[place] = codes_on(pair["lc"], grid.window(row, column, SIZE), OWN_LAYER)
-    for image, there in ((sar, seen["s1"]), (opt, seen["s2"])):
-        if not there.all():
-            image[:, ~there] = np.nan
+    if not laid.all():
+        for image in (sar, opt):
+            image[:, ~laid] = np.nan
     return sar, opt, codes
 
 
-def _lay(place: np.ndarray, seen: np.ndarray, patch: np.ndarray, path: Path) -> None:
-    """Put what a patch (C, H, W) has in all bands in its place, where `seen` (H, W) is not yet true."""
-    good = np.isfinite(patch).all(0)
-    if seen.any():
-        if ((place != patch).any(0) & seen & good).any():
+def _lay(place: np.ndarray, laid: np.ndarray, patch: np.ndarray, path: Path) -> None:
+    """Put a patch (C, H, W) in its place, but for what patches that were `laid` (H, W) before have there."""
+    if laid.any():
+        before = np.isfinite(place) & laid
+        if (before & np.isfinite(patch) & (place != patch)).any():
             raise InputError(
                 f"'{path}' differs from its neighbours where they overlap: the archive mixes versions of a scene"
             )
-        if not seen.all():
-            np.copyto(place, patch, where=good & ~seen)
+        if not before.all():
+            np.copyto(place, patch, where=~before)
     else:
         place[...] = patch
-    seen |= good

@@ -13,21 +13,20 @@ import fcntl
 import glob
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import cache, reduce
-from itertools import groupby, islice, pairwise
-from multiprocessing import forkserver
+from itertools import groupby, pairwise
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 import numpy as np
 import rasterio
@@ -178,9 +177,6 @@ def build(
         extra.append(resolve(legend))
         reading["legend"] = str(extra[-1])  # workers may start in another folder
     _check_root(root, [*filter(None, paths.values()), *extra])
-    several = (workers or os.cpu_count() or 1) > 1 and executor is None
-    if several and not (root / "dataset.json").is_file():
-        _expect_workers()
     tiles, scenes, refused = _found(reading, paths)
     extra += tiles.files if tiles else []
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
@@ -459,28 +455,19 @@ def _workers(executor: Executor | None, number: int) -> Iterator[Executor]:
     if executor is not None or number == 1:
         yield executor or _Here()
         return
-    with ProcessPoolExecutor(number, multiprocessing.get_context("forkserver")) as pool:
+    context = multiprocessing.get_context("spawn")  # a fork would copy torch's and GDAL's threads half
+    with ProcessPoolExecutor(number, context) as pool:
         yield pool
 
 
-def _expect_workers() -> None:
-    """Have what workers need loaded beside the first look at the files, since it takes a second or two.
-
-    They are forks of a process that has loaded it and nothing else: a fork of this one would copy torch's and GDAL's
-    threads half.
-    """
-    multiprocessing.set_forkserver_preload([__name__])
-    forkserver.ensure_running()
-
-
 @contextmanager
-def _submitted(executor: Executor, calls: Iterable[tuple], desc: str) -> Iterator[list[Future]]:
+def _submitted(executor: Executor, calls: Sequence[tuple], desc: str, unit: str) -> Iterator[list[Future]]:
     """Have each (function, *arguments) done, with a progress bar; what has not begun by the end is cancelled."""
-    calls, futures = list(calls), []
-    with tqdm(total=len(calls), desc=desc, unit="part") as bar:
+    futures: list[Future] = []
+    with tqdm(total=len(calls), desc=desc, unit=unit) as bar:
         try:
             for call in calls:
-                futures.append(executor.submit(*call))
+                futures.append(executor.submit(_call, uuid4().hex, *call))
                 futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update())
             yield futures
         except BrokenExecutor as error:
@@ -488,6 +475,12 @@ def _submitted(executor: Executor, calls: Iterable[tuple], desc: str) -> Iterato
         finally:
             for future in futures:
                 future.cancel()
+            wait(futures)  # or they would write on where the next build does
+
+
+def _call(_name: str, function: Callable, *arguments):
+    """A name of its own keeps a Dask cluster from taking two builds' equal calls for one, made already."""
+    return function(*arguments)
 
 
 def _written(
@@ -509,40 +502,44 @@ def _written(
     todo = [(_work, job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
     # starting a process costs a second or two: not worth it for a few parts
     with _workers(executor, workers or max(1, min(os.cpu_count() or 1, len(todo) // 8))) as pool:
-        with _submitted(pool, todo, "build") as futures:
+        with _submitted(pool, todo, "build", "part") as futures:
             for future in as_completed(futures):
                 future.result()
         try:
             places = _indices(folder, list(parts), root, rules, refused)
+            arrays = _arrays(places, root, rules)
+            calls = [(_fill, path, places[path.parent.name]) for path in arrays]
+            with _submitted(pool, calls, "join", "file") as futures:
+                filling = dict(zip(arrays, futures, strict=True))
+                digest = fingerprint(  # of what is filled, while the rest is being filled
+                    *(root / name for name in SPLITS), ready=lambda path: path in filling and filling[path].result()
+                )
+                for future in futures:
+                    future.result()
         except InputError:
             shutil.rmtree(folder)
             raise
-        arrays = _arrays(places, root, rules)
-        with _submitted(pool, (call for calls in arrays.values() for call in calls), "join") as futures:
-            left = iter(futures)
-            filling = {path: list(islice(left, len(calls))) for path, calls in arrays.items()}
-
-            def filled(path: Path) -> None:
-                for future in filling.get(path, ()):
-                    future.result()
-
-            digest = fingerprint(*(root / name for name in SPLITS), ready=filled)  # while others are being filled
-            for path in filling:
-                filled(path)
+        except (ValueError, EOFError) as error:
+            shutil.rmtree(folder)
+            raise InputError(
+                f"'{folder}' held parts of an earlier build that were damaged, and is removed: build again ({error})"
+            ) from error
     return digest
 
 
 def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
     """Read and judge a part's scenes. `folder` gets their layers as they are stored, and what became of each window:
-    its split, its verdict, its scene's number in the part, and its row of the index. It is written whole or not at all.
+    its split, its verdict, its place (scene's number, row and column in the layers), and its row of the index. It is
+    written whole or not at all.
     """
     found = []
     with writing(folder) as aside, rasterio.Env(**rasters.GDAL):
         aside.mkdir()
         for number, (scene, windows) in enumerate(job):
             with _Layers(aside, number) as layers:
+                left = min(window.column for window in windows)
                 for window, row, verdict in _judged(scene, windows, rules, layers):
-                    found.append((window.split, verdict, number, row))
+                    found.append((window.split, verdict, (number, window.row, window.column - left), row))
         (aside / "windows.json").write_text(json.dumps(found))
 
 
@@ -615,13 +612,18 @@ def _strip(layers, start: int, end: int, columns: dict[int, slice], rules: Rules
         codes = landcover.pseudo_categories(opt, rules.legend) if rules.legend in PSEUDO else codes
         table = merge_table(rules.legend, rules.merge)
         masks |= dict(enumerate(_among(codes, members) for members in table.values()))
+    used = slice(min(columns), max(where.stop for where in columns.values()))
+    sar, opt, codes = (layer if layer is None else layer[..., used] for layer in (sar, opt, codes))
     stored.write(start, _stored(sar, opt, codes, rules))
     return {c: {n: np.count_nonzero(mask[:, where]) for n, mask in masks.items()} for c, where in columns.items()}
 
 
 def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: list[dict]) -> dict[str, list]:
-    """Write every split's index in the parts' order; returns by split its windows, a list for each part that has some:
-    (part, [(scene's number, row, column), ...]). Adds to `refused`, and keeps the first windows of each reason."""
+    """Write every split's index in the parts' order, and of what was refused the first of each reason.
+
+    Returns by split the parts that have some of its windows, (part, [(scene's number, row and column in its layers)]).
+    Adds to `refused`.
+    """
     kept, places = Counter(), {name: [] for name in (*SPLITS, "refused")}
     categories = list(merge_table(rules.legend, rules.merge)) if rules.legend else []
     with ExitStack() as stack:
@@ -633,7 +635,7 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
             writers[name].writerow([*COLUMNS, *(f"share_{category}" for category in categories)])
         for part in parts:
             chosen = {name: [] for name in places}
-            for split, verdict, number, row in json.loads((folder / part / "windows.json").read_text()):
+            for split, verdict, place, row in json.loads((folder / part / "windows.json").read_text()):
                 if verdict:
                     refused.append(_refusal(row[0], *verdict))
                     kept[verdict[0]] += 1
@@ -641,7 +643,7 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
                         continue
                     split = "refused"
                 writers[split].writerow(row)
-                chosen[split].append((number, *(row[COLUMNS.index(name)] for name in ("row", "col"))))
+                chosen[split].append(place)
             for name, windows in chosen.items():
                 if windows:
                     places[name].append((folder / part, windows))
@@ -655,36 +657,33 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
     return places
 
 
-def _arrays(places: dict[str, list], root: Path, rules: Rules) -> dict[Path, list[tuple]]:
-    """An empty array for each layer of a split, and the calls that fill it."""
-    calls: dict[Path, list[tuple]] = {}
+def _arrays(places: dict[str, list], root: Path, rules: Rules) -> list[Path]:
+    """An empty array, a header alone, for each layer of each split; returns their paths."""
+    paths = []
     for split, parts in places.items():
         for like in sorted(parts[0][0].glob("0_*.npy")) if parts else ():
             name = like.name.removeprefix("0_")
             if name == "lulc.npy" and rules.legend in PSEUDO and split != "train":
                 continue
-            pixels, path, first = np.load(like, mmap_mode="r"), root / split / name, 0
-            shape = (*pixels.shape[1:-1], rules.patch_size, rules.patch_size)  # of a patch
-            with open(path, "wb") as stream:
-                _header(stream, pixels.dtype, (sum(len(windows) for _, windows in parts), *shape))
-            calls[path] = []
-            for part, windows in parts:
-                calls[path].append((_fill, path, first, part, windows))
-                first += len(windows)
-    return calls
+            pixels, count = np.load(like, mmap_mode="r"), sum(len(windows) for _, windows in parts)
+            with open(root / split / name, "wb") as stream:
+                _header(stream, pixels.dtype, (count, *pixels.shape[1:-1], rules.patch_size, rules.patch_size))
+            paths.append(root / split / name)
+    return paths
 
 
-def _fill(path: Path, first: int, part: Path, windows: list[tuple[int, int, int]]) -> None:
-    """Copy a part's windows of one layer into a split's array, from its patch number `first` on."""
+def _fill(path: Path, parts: list[tuple[Path, list]]) -> None:
+    """Copy the windows of one layer of parts into a split's array, in their order."""
     with open(path, "r+b") as stream:
         np.lib.format.read_magic(stream)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        stream.seek(first * math.prod(shape[1:]) * dtype.itemsize, os.SEEK_CUR)
-        for number, members in groupby(windows, key=itemgetter(0)):
-            pixels = np.moveaxis(np.load(part / f"{number}_{path.name}", mmap_mode="r"), 0, -2)  # (H, W) or (C, H, W)
-            for _, row, column in members:
-                patch = pixels[..., row : row + shape[-2], column : column + shape[-1]]
-                stream.write(np.ascontiguousarray(patch).data)
+        (_, *_, height, width), _, _ = np.lib.format.read_array_header_1_0(stream)
+        for part, windows in parts:
+            for number, members in groupby(windows, key=itemgetter(0)):
+                pixels = np.load(part / f"{number}_{path.name}", mmap_mode="r")  # (H, W) or (H, C, W)
+                pixels = np.moveaxis(pixels, 0, -2)  # (H, W) or (C, H, W)
+                for _, row, column in members:
+                    patch = pixels[..., row : row + height, column : column + width]
+                    stream.write(np.ascontiguousarray(patch).data)
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):

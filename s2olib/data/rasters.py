@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial, reduce
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -222,25 +223,21 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     folders: dict[Path, list[Path]] = {}
     for path in todo:
         folders.setdefault(path.parent, []).append(path)
-    heads = {}
+    found = tqdm(_scanned(list(folders.values())), total=len(folders), desc="headers", unit="folder", leave=False)
     try:
-        with tqdm(total=len(folders), desc="headers", unit="folder", leave=False) as bar:
-            for members, found in zip(folders.values(), _scanned(list(folders.values())), strict=True):
-                heads |= zip(members, found, strict=True)
-                bar.update()
-    finally:
-        for path, head in heads.items():
+        for path, head in zip(chain(*folders.values()), chain.from_iterable(found), strict=True):
             grid, place = head.grid, head.grid.transform
             known[names[path]] = [*states[path], grid.crs and grid.crs.to_string(), place.a, place.c, place.e, place.f]
             known[names[path]] += [grid.height, grid.width, head.count, head.dtype, head.names, head.start]
+    finally:
         if todo:
             with suppress(OSError), writing(cache) as aside:
                 aside.write_text(json.dumps(known))
+    heads = {}
     for path in files:
-        if path not in heads:
-            crs, a, c, e, f, height, width, count, dtype, bands, start = known[names[path]][len(states[path]) :]
-            grid = Grid(crs and _crs(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
-            heads[path] = Header(grid, count, dtype, tuple(bands), start)
+        crs, a, c, e, f, height, width, count, dtype, bands, start = known[names[path]][len(states[path]) :]
+        grid = Grid(crs and _crs(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
+        heads[path] = Header(grid, count, dtype, tuple(bands), start)
     return heads
 
 
@@ -396,6 +393,7 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
         for start in range(0, target.height, 128):  # a band of rows at a time, which stays in the processor's cache
             part = out[start : start + 128]
             where = positions(target, file.crs, file.transform, start, len(part))
+            where += 1e-8  # so that a centre on an edge goes one way, whatever the last digits say
             columns, rows = np.floor(where, out=where).astype(np.int32)
             inside = ...
             if rows.min() < 0 or columns.min() < 0 or rows.max() >= file.height or columns.max() >= file.width:
@@ -406,6 +404,7 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
                 window = Window(left, top, columns.max() - left + 1, rows.max() - top + 1)
                 codes = _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
                 rows -= top
+                rows = rows if codes.size < 2**31 else rows.astype(np.int64)
                 rows *= codes.shape[1]
                 rows += columns
                 rows -= left
