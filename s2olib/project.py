@@ -18,6 +18,7 @@ from pathlib import Path
 # What a disk says that is full or may not be written to; GDAL gives no number
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 DISK |= {None}
+BLOCK = 2**18  # bytes, which stay in a processor's cache
 
 
 class InputError(ValueError):
@@ -68,20 +69,21 @@ def writable(name: str, path: str | Path) -> Iterator[None]:
         raise InputError(f"{name} '{path}' cannot be written ({why}): make room, or choose another folder") from error
 
 
-def fingerprint(*paths: Path, ready: Callable[[Path], object] = bool) -> str:
+def fingerprint(*paths: Path, ready: Callable[[Path, int], None] = lambda file, end: None) -> str:
     """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order.
 
-    `ready` is called with each file before it is read, to wait for whoever writes it.
+    `ready` is called before a file's bytes up to an end are read, to wait for whoever writes them.
     """
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
-            ready(file)
             digest.update(str(file.relative_to(path.parent)).encode())
-            with open(file, "rb") as stream:
-                while block := stream.read(1 << 18):
+            with open(file, "rb", buffering=0) as stream:
+                ready(file, BLOCK)
+                while block := stream.read(BLOCK):
                     digest.update(block)
+                    ready(file, stream.tell() + BLOCK)
     return digest.hexdigest()
 
 

@@ -13,10 +13,11 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed, wait
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,6 @@ from uuid import uuid4
 import numpy as np
 import rasterio
 from rasterio.warp import transform
-from scipy import ndimage
 from tqdm import tqdm
 
 from s2olib.data import SPLITS, archive, landcover, rasters
@@ -507,13 +507,18 @@ def _written(
                 future.result()
         try:
             places = _indices(folder, list(parts), root, rules, refused)
-            arrays = _arrays(places, root, rules)
-            calls = [(_fill, path, places[path.parent.name]) for path in arrays]
-            with _submitted(pool, calls, "join", "file") as futures:
-                filling = dict(zip(arrays, futures, strict=True))
-                digest = fingerprint(  # of what is filled, while the rest is being filled
-                    *(root / name for name in SPLITS), ready=lambda path: path in filling and filling[path].result()
-                )
+            # where machines may be several, one of them writes a file: they cannot share a page of it
+            calls = _arrays(places, root, rules, at_once=executor is not None)
+            with _submitted(pool, [call for _, call in calls], "join", "piece") as futures:
+                filling: dict[Path, deque] = {}
+                for (start, (_, path, *_)), future in zip(calls, futures, strict=True):
+                    filling.setdefault(path, deque()).append((start, future))
+
+                def filled(path: Path, end: int) -> None:
+                    while (pieces := filling.get(path)) and pieces[0][0] < end:
+                        pieces.popleft()[1].result()
+
+                digest = fingerprint(*(root / name for name in SPLITS), ready=filled)  # behind those who fill
                 for future in futures:
                     future.result()
         except InputError:
@@ -657,26 +662,32 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
     return places
 
 
-def _arrays(places: dict[str, list], root: Path, rules: Rules) -> list[Path]:
-    """An empty array, a header alone, for each layer of each split; returns their paths."""
-    paths = []
+def _arrays(places: dict[str, list], root: Path, rules: Rules, at_once: bool) -> list[tuple[int, tuple]]:
+    """An empty array, a header alone, for each layer of each split; returns the calls that fill it part by part, or
+    `at_once`, each behind the byte where it begins."""
+    calls = []
     for split, parts in places.items():
         for like in sorted(parts[0][0].glob("0_*.npy")) if parts else ():
-            name = like.name.removeprefix("0_")
-            if name == "lulc.npy" and rules.legend in PSEUDO and split != "train":
+            path = root / split / like.name.removeprefix("0_")
+            if path.name == "lulc.npy" and rules.legend in PSEUDO and split != "train":
                 continue
             pixels, count = np.load(like, mmap_mode="r"), sum(len(windows) for _, windows in parts)
-            with open(root / split / name, "wb") as stream:
-                _header(stream, pixels.dtype, (count, *pixels.shape[1:-1], rules.patch_size, rules.patch_size))
-            paths.append(root / split / name)
-    return paths
+            shape = (*pixels.shape[1:-1], rules.patch_size, rules.patch_size)  # of a patch
+            with open(path, "wb") as stream:
+                _header(stream, pixels.dtype, (count, *shape))
+                start = stream.tell()
+            for members in [parts] if at_once else ([part] for part in parts):
+                calls.append((start, (_fill, path, start, members)))
+                start += sum(len(windows) for _, windows in members) * math.prod(shape) * pixels.itemsize
+    return calls
 
 
-def _fill(path: Path, parts: list[tuple[Path, list]]) -> None:
-    """Copy the windows of one layer of parts into a split's array, in their order."""
+def _fill(path: Path, start: int, parts: list[tuple[Path, list]]) -> None:
+    """Copy the windows of one layer of parts into a split's array, in their order, from a byte on."""
     with open(path, "r+b") as stream:
         np.lib.format.read_magic(stream)
         (_, *_, height, width), _, _ = np.lib.format.read_array_header_1_0(stream)
+        stream.seek(start)
         for part, windows in parts:
             for number, members in groupby(windows, key=itemgetter(0)):
                 pixels = np.load(part / f"{number}_{path.name}", mmap_mode="r")  # (H, W) or (H, C, W)
@@ -742,6 +753,8 @@ def _verdict(counts: dict[str, int], sar: np.ndarray, rules: Rules) -> tuple[str
 
 def _border_noise(sar: np.ndarray, rules: Rules) -> float:
     """Share of pixels around which no band (dB) holds an echo from the ground."""
+    from scipy import ndimage  # long to load, and seldom needed
+
     power = rasters.to_linear(sar.max(0))
     valid = np.isfinite(power)
     total = ndimage.uniform_filter(np.where(valid, power, 0), 9)

@@ -22,9 +22,9 @@ from datetime import datetime
 from functools import lru_cache, partial, reduce
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
@@ -32,11 +32,13 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform, transform_bounds
 from rasterio.windows import Window
-from scipy import ndimage
 from tqdm import tqdm
 
 from s2olib.data.landcover import find_legend
 from s2olib.project import InputError, writing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SAR_UNITS = ("dB", "linear", "8-bit")
 OPT_UNITS = ("reflectance x 10000", "8-bit")
@@ -464,6 +466,8 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
     """
     empty = (opt == 0).all(0)
     if units == "8-bit" and (white := (opt == 255).all(0)).any():
+        from scipy import ndimage  # long to load, and seldom needed
+
         empty |= ndimage.maximum_filter(ndimage.minimum_filter(white, WEDGE), WEDGE)
     return np.where(empty, np.float32(np.nan), opt) if empty.any() else opt
 
@@ -540,6 +544,8 @@ def _iso(date: str, pair: str, pairs_csv: str | Path | None) -> str:
 
 
 def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable[str]) -> pd.DataFrame:
+    import pandas as pd  # long to load, and not for workers
+
     if pairs_csv is None:
         table = pd.DataFrame({"id": sorted(ids)})
     elif not Path(pairs_csv).is_file():

@@ -6,6 +6,7 @@ other (the talk's only augmentation is a sliding window); validation and test wi
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
@@ -68,6 +68,8 @@ def _assign(window: Window, split: str, size: int, stride: int) -> bool:
 
 def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Path, size: int, stride: int) -> None:
     """The split as a CSV of scenes or patches says, with every entry used."""
+    import pandas as pd  # long to load, and not for workers
+
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except ValueError as error:
@@ -229,15 +231,18 @@ def _hull(windows: list[Window]) -> Grid:
 
 def _on_disk(dataset_root: Path, split: str) -> list[list[Window]]:
     """The windows of a split by scene, from its index alone."""
-    index = pd.read_csv(dataset_root / split / "index.csv", dtype=str, keep_default_na=False)
     size = np.load(dataset_root / split / "sar.npy", mmap_mode="r").shape[-1]
-    known = {text: CRS.from_string(text) if text else None for text in index["crs"].unique()}
     scenes: dict[str, list[Window]] = {}
-    for item in index.itertuples():
-        crs, row, column = known[item.crs], int(item.row), int(item.col)
-        place = Affine(*map(float, item.transform.split())) if crs else Affine(1, 0, column, 0, -1, -row)
-        window = Window(item.id, item.scene, row, column, Grid(crs, place, size, size), split)
-        scenes.setdefault(item.scene, []).append(window)
+    known: dict[str, CRS] = {}
+    with open(dataset_root / split / "index.csv", newline="") as lines:
+        for item in csv.DictReader(lines):
+            text, row, column = item["crs"], int(item["row"]), int(item["col"])
+            if text and text not in known:
+                known[text] = CRS.from_string(text)
+            crs = known.get(text)
+            place = Affine(*map(float, item["transform"].split())) if crs else Affine(1, 0, column, 0, -1, -row)
+            window = Window(item["id"], item["scene"], row, column, Grid(crs, place, size, size), split)
+            scenes.setdefault(item["scene"], []).append(window)
     return list(scenes.values())
 
 
