@@ -177,6 +177,24 @@ def test_the_estimate_counts_what_will_be_done(small):
     assert less[1] < less[0] / 2
 
 
+@pytest.mark.parametrize("name", ["unet", "hat"])
+def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
+    chosen = dataclasses.replace(small, generator=name, dsd_weight=0.0, crop_size=32)
+    network = training.create_generator(name, **chosen.generator_config(2, 3, 32)).train()
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(torch.zeros(4, 2, 32, 32))
+    weights = {parameter.data_ptr(): parameter.nbytes for parameter in network.parameters()}
+    real = sum(tensor.nbytes for place, tensor in kept.items() if place not in weights) / 4
+    estimated = budget.estimate(chosen)["memory_gib"] * 2**30 - 4 * sum(weights.values())
+    assert estimated / chosen.batch_size == pytest.approx(real, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
