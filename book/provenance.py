@@ -286,7 +286,7 @@ def write(root: Path) -> None:
         or "No control has been run on real data.",
         "offset.md": offset_table(results / "ombria", profiles["ombria"]),
         "device.md": device.render(results),
-        "grid.md": grid.render(results / "grid" / "ombria-10m.json"),
+        "grid.md": grid.render(results / "grid"),
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
         "split.md": split_table.render(results),

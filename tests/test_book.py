@@ -308,12 +308,12 @@ def test_what_a_device_was_measured_with_stands_in_its_table(tmp_path):
 
 
 def test_a_grid_is_told_by_what_averaging_gains(tmp_path):
-    assert grid.render(tmp_path / "none.json") == "No grid was measured.\n"
+    assert grid.render(tmp_path / "none") == "No grid was measured.\n"
     names = [name + end for name in grid.METRICS for end in ("", "_averaged")]
     values = {name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "flat_deviation_real"]}
     (tmp_path / "a.json").write_text(json.dumps({"clusters": [0, 0, 1, 1], "runs": {"hat-dsd-s0": values}}))
-    table = grid.render(tmp_path / "a.json")
-    assert "4 validation patches" in table
+    table = grid.render(tmp_path)
+    assert "4 validation patches of *a* in 2 clusters" in table and ":name: tab-grid-a\n" in table
     assert row(table, "hat-dsd-s0")[2:4] == ["1.00", "1.00 [1.00,\u00a01.00]"] and "images have 1.00" in table
 
 
