@@ -1,4 +1,4 @@
-"""The tables of the grids that networks lay over their images, made from what ``bench/grid.py`` left for each data set."""
+"""The tables of the grids that networks lay over their images, made from what ``bench/grid.py`` left."""
 
 from __future__ import annotations
 
