@@ -321,7 +321,13 @@ def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(tmp_path, options
     settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
     with distributed.LocalCluster(**settings, silence_logs=50) as cluster, distributed.Client(cluster) as client:
         build(tmp_path / "dask", **options, executor=client.get_executor())
-    assert _bytes(tmp_path / "alone") == _bytes(tmp_path / "dask")
+        shutil.copytree(options["archive_root"], tmp_path / "broken")
+        path = next(tmp_path.glob("broken/ROIs1158_spring/s2_1/*.tif"))
+        os.truncate(path, path.stat().st_size // 2)
+        with pytest.raises(InputError, match=rf"'{path}' cannot be read"):
+            broken = options | {"archive_root": tmp_path / "broken"}
+            build(tmp_path / "set", **broken, executor=client.get_executor())
+    assert _bytes(tmp_path / "alone") == _bytes(tmp_path / "dask") and not (tmp_path / "set").exists()
 
 
 class Remembering(ThreadPoolExecutor):

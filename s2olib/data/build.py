@@ -473,14 +473,17 @@ def _submitted(executor: Executor, calls: Sequence[tuple], desc: str, unit: str)
         except BrokenExecutor as error:
             raise RuntimeError("a worker ended unexpectedly, most likely for lack of memory: use fewer") from error
         finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)  # or they would write on where the next build does
+            wait([future for future in futures if not future.cancel()])  # or they would write where the next build does
 
 
 def _call(_name: str, function: Callable, *arguments):
-    """A name of its own keeps a Dask cluster from taking two builds' equal calls for one, made already."""
-    return function(*arguments)
+    """A name of its own keeps a Dask cluster from taking two builds' equal calls for one, made already. An error comes
+    without its causes, for GDAL's cannot be sent from a process to another."""
+    try:
+        return function(*arguments)
+    except InputError as error:
+        said = str(error)
+    raise InputError(said)
 
 
 def _written(
