@@ -333,10 +333,15 @@ def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(tmp_path, options
 class Remembering(ThreadPoolExecutor):
     """Takes equal calls for one, as a Dask cluster does."""
 
-    known: dict = {}  # noqa: RUF012
+    def __init__(self, workers):
+        super().__init__(workers)
+        self.known = {}
 
     def submit(self, fn, /, *args):
-        return self.known.setdefault(repr((fn, args)), super().submit(fn, *args))
+        name = repr((fn, args))
+        if name not in self.known:
+            self.known[name] = super().submit(fn, *args)
+        return self.known[name]
 
 
 def test_a_second_build_is_not_taken_for_the_first(tmp_path, options):

@@ -273,7 +273,7 @@ def test_a_disk_that_cannot_be_written_to(root, tmp_path, monkeypatch, number):
     def fails(*args):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module, "_work", fails)
+    monkeypatch.setattr(module._Layers, "write", fails)
     with pytest.raises(InputError, match=rf"dataset_root '.*set' cannot be written \({os.strerror(number)}\)"):
         build(tmp_path / "set", **options(root, "pairs"))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

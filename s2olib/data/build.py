@@ -512,9 +512,9 @@ def _written(
             places = _indices(folder, list(parts), root, rules, refused)
             # where machines may be several, one of them writes a file: they cannot share a page of it
             calls = _arrays(places, root, rules, at_once=executor is not None)
-            with _submitted(pool, [call for _, call in calls], "join", "piece") as futures:
+            with _submitted(pool, calls, "join", "piece") as futures:
                 filling: dict[Path, deque] = {}
-                for (start, (_, path, *_)), future in zip(calls, futures, strict=True):
+                for (_, path, start, _), future in zip(calls, futures, strict=True):
                     filling.setdefault(path, deque()).append((start, future))
 
                 def filled(path: Path, end: int) -> None:
@@ -665,9 +665,9 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
     return places
 
 
-def _arrays(places: dict[str, list], root: Path, rules: Rules, at_once: bool) -> list[tuple[int, tuple]]:
-    """An empty array, a header alone, for each layer of each split; returns the calls that fill it part by part, or
-    `at_once`, each behind the byte where it begins."""
+def _arrays(places: dict[str, list], root: Path, rules: Rules, at_once: bool) -> list[tuple]:
+    """An empty array, a header alone, for each layer of each split; returns the calls of `_fill` that fill it part by
+    part, or `at_once`."""
     calls = []
     for split, parts in places.items():
         for like in sorted(parts[0][0].glob("0_*.npy")) if parts else ():
@@ -680,7 +680,7 @@ def _arrays(places: dict[str, list], root: Path, rules: Rules, at_once: bool) ->
                 _header(stream, pixels.dtype, (count, *shape))
                 start = stream.tell()
             for members in [parts] if at_once else ([part] for part in parts):
-                calls.append((start, (_fill, path, start, members)))
+                calls.append((_fill, path, start, members))
                 start += sum(len(windows) for _, windows in members) * math.prod(shape) * pixels.itemsize
     return calls
 

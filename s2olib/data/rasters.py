@@ -198,7 +198,8 @@ def _folder_headers(files: Sequence[Path]) -> list[Header]:
                 place = Affine(last.transform.a, 0.0, x, 0.0, last.transform.e, y)
                 found.append(replace(found[-1], grid=replace(last, transform=place)))
                 continue
-        found.append(header(path))
+        with rasterio.Env(**GDAL):  # of the thread that calls
+            found.append(header(path))
         corner = struct.pack("<2d", found[-1].grid.transform.c, found[-1].grid.transform.f)
         parts = _head(path, found[-1].start or 0).split(corner)
         alike = len(parts) == 2 and alone
@@ -248,15 +249,11 @@ def _scanned(folders: list[list[Path]]) -> Iterator[list[Header]]:
     wait for each other otherwise."""
     if folders:
         begin, busy = time.perf_counter(), time.thread_time()
-        with rasterio.Env(**GDAL):
-            yield _folder_headers(folders[0])
+        yield _folder_headers(folders[0])
         if time.perf_counter() - begin < 2 * (time.thread_time() - busy):
-            for files in folders[1:]:
-                with rasterio.Env(**GDAL):
-                    yield _folder_headers(files)
+            yield from map(_folder_headers, folders[1:])
             return
-        # GDAL's settings are a thread's own and end with it
-        pool = ThreadPoolExecutor(initializer=rasterio.Env(**GDAL).__enter__)
+        pool = ThreadPoolExecutor()
         try:
             yield from pool.map(_folder_headers, folders[1:])
         finally:
