@@ -34,6 +34,7 @@ depths: list = [2, 2]
 num_heads: list = [2, 2]
 window_size: int = 8
 mlp_ratio: float = 2.0
+upsampling: str = "shuffle"  # S2OFormer's step up between scales: shuffle | bilinear
 crop_size: int = 64  # pixels; 0 trains on whole patches
 l1_weight: float = 1.0
 dsd_weight: float = 0.02

@@ -43,6 +43,7 @@ from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
 from s2olib.generators import complexity, create_generator
 from s2olib.generators.rhag import RHAG
+from s2olib.generators.s2oformer import UPSAMPLING
 from s2olib.losses import (
     FeatureLoss,
     discriminator_loss,
@@ -66,8 +67,9 @@ DSD_SCHEDULES = ("joint", "warm-up", "frozen", "random")
 class Parameters:
     """Everything that determines a run; the names are those of the notebook ``03_train``.
 
-    `betas` are Adam's published ones, which the talk does not state. `crop_size` None trains on whole patches. A weight
-    of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a step, over all devices and parts.
+    `betas` are Adam's published ones, which the talk does not state. `upsampling` is S2OFormer's alone. `crop_size`
+    None trains on whole patches. A weight of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a
+    step, over all devices and parts.
 
     `dsd_schedule`: in "joint" the DSD learns in every epoch and judges in every epoch; with "warm-up" it judges only
     after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others; "random" never learns.
@@ -94,6 +96,7 @@ class Parameters:
     num_heads: tuple[int, ...] = (4, 4, 4, 4)
     window_size: int = 8
     mlp_ratio: float = 2.0
+    upsampling: str = "shuffle"
     crop_size: int | None = None
     l1_weight: float = 1.0
     dsd_weight: float = 0.02
@@ -136,6 +139,10 @@ class Parameters:
             raise InputError(f"dsd_schedule {self.dsd_schedule!r} needs another loss than the DSD's until that judges.")
         if self.schedule not in ("constant", "cosine"):
             raise InputError(f"schedule is {self.schedule!r}: it must be 'constant' or 'cosine'.")
+        if self.upsampling not in UPSAMPLING:
+            raise InputError(f"upsampling is {self.upsampling!r}: it must be one of {', '.join(UPSAMPLING)}.")
+        if self.upsampling != "shuffle" and self.generator != "s2oformer":
+            raise InputError(f"upsampling {self.upsampling!r} is S2OFormer's alone: leave it out for {self.generator}.")
         if self.dsd_schedule not in DSD_SCHEDULES:
             raise InputError(f"dsd_schedule is {self.dsd_schedule!r}: it must be one of {', '.join(DSD_SCHEDULES)}.")
         if self.dsd_schedule in ("warm-up", "frozen") and not 0 < self.dsd_warmup < self.epochs:
@@ -156,7 +163,8 @@ class Parameters:
         channels = {"in_channels": sar_channels, "out_channels": opt_channels, "embed_dim": self.embed_dim}
         if self.generator == "unet":
             return channels | {"levels": max(2, min(8, int(math.log2(size))))}
-        transformer = ("depths", "num_heads", "window_size", "mlp_ratio", "checkpointing")
+        transformer = ["depths", "num_heads", "window_size", "mlp_ratio", "checkpointing"]
+        transformer += ["upsampling"] if self.generator == "s2oformer" else []
         return channels | {name: getattr(self, name) for name in transformer}
 
     def training_data(self) -> LabelledTriplets:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from s2olib.data.triplets import Triplets
 from s2olib.generators import (
@@ -22,6 +23,7 @@ from s2olib.generators import (
     rhag,
 )
 from s2olib.generators.rhag import RHAG
+from s2olib.generators.s2oformer import UPSAMPLING, Bilinear
 from s2olib.project import InputError
 
 HERE = Path(__file__).parent
@@ -284,6 +286,15 @@ def test_published_sizes():
         assert lighter[1] <= 0.6 * count[1]
 
 
+def test_an_interpolated_step_up_is_bilinear_and_costs_what_a_pixel_shuffle_costs():
+    step = Bilinear(4).double()
+    coarse, fine = torch.randn(2, 3, 5, 4, dtype=torch.double), torch.randn(2, 6, 10, 4, dtype=torch.double)
+    expected = F.interpolate(step.up(coarse).movedim(-1, 1), scale_factor=2, mode="bilinear").movedim(1, -1)
+    torch.testing.assert_close(step(coarse, fine), expected + step.skip(fine))
+    costs = [complexity(small("s2oformer", upsampling=kind), (1, 2, 64, 64))[1] for kind in UPSAMPLING]
+    assert costs[0] == costs[1]
+
+
 @pytest.mark.parametrize("groups", [1, 2, 3, 5, 6])
 def test_s2oformer_is_lighter_than_hat_for_any_number_of_groups(groups):
     config = SMALL | {"depths": [1] * groups, "num_heads": [2] * groups, "embed_dim": 16}
@@ -364,6 +375,8 @@ def test_padding_mirrors_as_often_as_needed():
         ("s2oformer", {"embed_dim": 6, "num_heads": [2] * 4}, "embed_dim 6"),
         ("s2oformer", {"embed_dim": 0}, "embed_dim is 0"),
         ("s2oformer", {"window_size": "8"}, "window_size is '8'"),
+        ("s2oformer", {"upsampling": "nearest"}, "upsampling is 'nearest'"),
+        ("s2oformer", {"upsampling": 2}, "upsampling is 2"),
         ("unet", {"levels": True}, "levels"),
         ("unet", {"levels": 1}, "levels"),
         ("unet", {"in_channels": 0}, "in_channels"),

@@ -204,6 +204,8 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"l1_weight": -1.0}, "l1_weight"),
         ({"l1_weight": 0.0, "dsd_weight": 0.0}, "nothing would be learned"),
         ({"schedule": "linear"}, "schedule"),
+        ({"generator": "s2oformer", "upsampling": "nearest"}, "upsampling"),
+        ({"generator": "hat", "upsampling": "bilinear"}, "S2OFormer's alone"),
         ({"dsd_schedule": "never"}, "dsd_schedule"),
         ({"dsd_schedule": "frozen", "dsd_warmup": 2}, "dsd_warmup"),
         ({"dsd_schedule": "warm-up", "l1_weight": 0.0, "dsd_weight": 1.0}, "another loss than the DSD's"),

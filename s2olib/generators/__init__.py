@@ -47,7 +47,7 @@ def generator_names() -> list[str]:
 def create_generator(name: str, *, in_channels: int, out_channels: int, **config: Any) -> Generator:
     """Build a generator; what `config` leaves out is that network's published default.
 
-    The model's ``config`` is a dictionary of plain numbers and lists that builds it again:
+    The model's ``config`` is a dictionary of plain numbers, names and lists that builds it again:
     ``create_generator(**model.config)``. An unknown name or key, or an illegal value, raises `InputError`.
     """
     if name not in _GENERATORS:
@@ -84,6 +84,7 @@ def _check_value(key: str, value: Any, annotation: str) -> None:
         "int": (count(value), "a whole number of at least 1"),
         "float": (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0, "a number ≥ 0"),
         "bool": (isinstance(value, bool), "true or false"),
+        "str": (isinstance(value, str), "a name"),
         "Sequence[int]": (
             isinstance(value, list | tuple) and len(value) > 0 and all(map(count, value)),
             "a list of whole numbers of at least 1",

@@ -8,7 +8,6 @@ A saved generator is a folder, or a repository of the Hugging Face Hub, with ``g
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,9 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
 
     @property
     def config(self) -> dict[str, Any]:
-        """Plain numbers and lists that build this network again: ``create_generator(**config)``."""
+        """Plain numbers, names and lists that build this network again: ``create_generator(**config)``."""
         arguments = self._hub_mixin_config.items()
-        plain = {key: list(value) if isinstance(value, Sequence) else value for key, value in arguments}
+        plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in arguments}
         return {"name": type(self).__name__.lower(), **plain}
 
     def _save_pretrained(self, save_directory: Path) -> None:
