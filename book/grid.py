@@ -11,29 +11,54 @@ from s2olib import figures
 from s2olib.statistics import cluster_interval
 
 METRICS = {"ssim": "SSIM", "psnr": "PSNR", "flat_deviation": "deviation"}
+TERMS = {"feature": "feature loss", "l1": "L1"}
 
 
 def render(folder: Path) -> str:
-    """Every run's image and its 4 x 4 mean, a table for each data set, as MyST markdown."""
-    tables = [table(path.stem, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+    """Two tables for each data set, as MyST markdown: what the grid is, and what it is worth to the loss."""
+    measured = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    tables = [table(name, one) for name, one in measured.items()]
+    tables += [worth(name, one) for name, one in measured.items() if one["losses"]]
     return "\n\n".join(tables or ["No grid was measured."]) + "\n"
 
 
 def table(name: str, measured: dict) -> str:
-    """What was measured on one data set."""
-    clusters, rows = np.array(measured["clusters"]), []
+    """What the 4 x 4 mean of every run's image gains on one data set."""
+    clusters, rows = np.array(measured["clusters"]["validation"]), []
     for run, values in measured["runs"].items():
         values = {key: np.array(each) for key, each in values.items()}
-        row: dict = {"run": run}
+        row: dict = {"run": run, "grid": cluster_interval(values["grid"], clusters)}
         for key, label in METRICS.items():
             row[label] = values[key].mean()
             row[f"{label}, gain"] = cluster_interval(values[f"{key}_averaged"] - values[key], clusters)
         rows.append(row)
-    real = values["flat_deviation_real"].mean()  # of the same patches for each run
+    real, real_grid = values["flat_deviation_real"].mean(), values["grid_real"].mean()  # the same for each run
     caption = (
         f"Generated images, and what the mean of 4 × 4 pixels adds (*gain*), over {len(clusters)} validation patches "
-        f"of *{name}* in {clusters.max() + 1} clusters; in brackets a 95 % cluster bootstrap, descriptive. "
-        f"*Deviation* is that inside what is flat in reality, where the real images have {real:.2f}."
+        f"of *{name}* in {clusters.max() + 1} clusters; in brackets a 95 % cluster bootstrap, descriptive. *Grid* is "
+        f"the standard deviation (8-bit steps) of what repeats every four pixels, in the real images {real_grid:.2f}; "
+        f"*deviation* that inside what is flat in reality, where the real images have {real:.2f}."
     )
     formats = {key: ".3f" for key in rows[0] if "SSIM" in key}
     return figures.metric_table(rows, caption, f"tab-grid-{name}", formats)
+
+
+def worth(name: str, measured: dict) -> str:
+    """By how much the loss of every run's image changes when its grid is taken away, on one data set."""
+    names = {split: "training" if split == "train" else split for split in measured["clusters"]}
+    rows = []
+    for run, splits in measured["losses"].items():
+        for split, values in splits.items():
+            row: dict = {"run": run, "patches": names[split]}
+            for term, label in TERMS.items():
+                image, without = (1000 * np.array(values[key]) for key in (term, f"{term}_without"))
+                row[label] = image.mean()
+                row[f"{label}, change"] = cluster_interval(without - image, measured["clusters"][split])
+            rows.append(row)
+    counts = [f"{len(of)} {names[split]} patches in {max(of) + 1}" for split, of in measured["clusters"].items()]
+    caption = (
+        "What the generator minimises at the end of training, in thousandths, each term as weighted there, and by how "
+        f"much it *changes* when the image's grid is taken away: positive where the grid pays. Data *{name}*: "
+        f"{' and '.join(counts)} clusters; in brackets a 95 % cluster bootstrap, descriptive."
+    )
+    return figures.metric_table(rows, caption, f"tab-grid-worth-{name}")

@@ -168,10 +168,11 @@ Markdown(figures.metric_table(rows, caption, "tab-pairs", form) if rows else "On
 # %% [markdown]
 # ## Controls
 #
-# Variants of one generator that differ in their losses or labels, each less the one with the DSD as it is (`dsd`), on the
-# seeds that both have. `l1` has no discriminator, `pix2pix` PatchGAN in the DSD's place, `dsd-ssim` a term more. The
-# DSD of `dsd-random` never learns, that of `dsd-frozen` no longer once it judges; that of `dsd-permuted` learns with
-# another patch's land cover, that of `dsd-twelve` with unmerged classes, that of `dsd-500m` with coarse cells.
+# Variants of one generator that differ in one thing, each less the one with the DSD as it is (`dsd`), on the seeds that
+# both have. `l1` has no discriminator, `pix2pix` PatchGAN in the DSD's place, `dsd-ssim` a term more. The DSD of
+# `dsd-random` never learns, that of `dsd-frozen` no longer once it judges; that of `dsd-permuted` learns with another
+# patch's land cover, that of `dsd-twelve` with unmerged classes, that of `dsd-500m` with coarse cells. The generator of
+# `dsd-bilinear` steps up between scales by interpolation instead of pixel shuffles.
 
 # %%
 whole = {record_of[name]["generator"]: name for name in variants if record_of[name]["tag"] == "dsd"}

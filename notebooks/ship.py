@@ -63,7 +63,7 @@ Turns radar ({", ".join(data["bands"]["sar"])}) into a picture. **Generated, not
 | {shown("psnr", 2)} | {shown("ssim", 3)} | {shown("skill", 3)} |
 
 Skill is the share of the error of one constant colour, the mean of the training patches, that the network takes away. Here it
-is {"above 0 by its whole interval" if better else "not above 0 by its interval: **these pictures are no better than that colour**"}.
+is {"above 0 by its whole interval" if better else "not above 0 by its interval: **these pictures are not shown to be better than that colour**"}.
 
 ## Intended use
 

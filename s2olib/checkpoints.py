@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def begin(run: Path, key: dict) -> None:
         if run.exists():
             old = run.parent / "superseded"
             old.mkdir(exist_ok=True)
-            os.replace(run, old / f"{run.name}.{len(list(old.glob(f'{run.name}.*')))}")
+            os.replace(run, next(name for n in count() if not (name := old / f"{run.name}.{n}").exists()))
         with writing(run / "key.json") as aside:
             aside.write_text(json.dumps(key, indent=1) + "\n")
     for left in run.glob(".*.part*"):  # by a process that was killed while it wrote
@@ -105,6 +106,8 @@ def load_generator(folder: str | Path) -> tuple[Generator, dict]:
         generator = Generator.from_pretrained(folder)
     except (json.JSONDecodeError, AttributeError, TypeError) as error:
         raise InputError(f"{folder}/config.json does not describe a generator ({error}).") from None
+    if "sar" not in generator.about:
+        raise InputError(f"{folder}/config.json states no bands and limits: it was not left by a training.")
     return generator, generator.about
 
 

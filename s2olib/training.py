@@ -145,7 +145,7 @@ class Parameters:
             raise InputError(f"upsampling {self.upsampling!r} is S2OFormer's alone: leave it out for {self.generator}.")
         if self.dsd_schedule not in DSD_SCHEDULES:
             raise InputError(f"dsd_schedule is {self.dsd_schedule!r}: it must be one of {', '.join(DSD_SCHEDULES)}.")
-        if self.dsd_schedule in ("warm-up", "frozen") and not 0 < self.dsd_warmup < self.epochs:
+        if self.dsd_weight and self.dsd_schedule in ("warm-up", "frozen") and not 0 < self.dsd_warmup < self.epochs:
             raise InputError(f"dsd_warmup is {self.dsd_warmup}: it must be at least 1 and less than epochs.")
 
     @property
@@ -486,7 +486,7 @@ class _Networks:
                 group["lr"] = p.learning_rate * factor
         warming = epoch < p.dsd_warmup
         self.dsd_learns = p.dsd_schedule in ("joint", "warm-up") or (p.dsd_schedule == "frozen" and warming)
-        self.dsd_judges = p.dsd_schedule in ("joint", "random") or not warming
+        self.dsd_judges = p.dsd_schedule in ("joint", "random") or not (warming and p.dsd_weight)
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One optimizer step of each network on this process's part of a batch; the losses' values."""
@@ -594,7 +594,9 @@ class _Networks:
                     ious.append((logits.argmax(1).cpu(), batch["lulc"]))
         row = {"validation_psnr": total / len(validation)}
         if variances:
-            row |= {"feature_variance": float(np.mean(variances)), "optical_sensitivity": float(np.mean(sensitivities))}
+            row["feature_variance"] = float(np.mean(variances))
+        if sensitivities:  # a single patch has no other to compare with
+            row["optical_sensitivity"] = float(np.mean(sensitivities))
         if ious:
             predicted, target = (torch.cat(tensors) for tensors in zip(*ious, strict=True))
             row["validation_miou"] = float(mean_iou(predicted, target, validation.num_classes))

@@ -302,8 +302,9 @@ def _begin(work: Path, key: dict, scene: Scene, config: dict, scales: list[float
             NORMALISATION=json.dumps({name: config[name] for name in ("sar", "opt")}),
             TRANSLATION=json.dumps({name: key[name] for name in ("tile_size", "overlap", "stretch", "uncertainty")}),
         )
-    with open(work / "rows.tif", "r+b") as stream:  # a full disk is found now, not after hours
-        os.posix_fallocate(stream.fileno(), 0, os.path.getsize(work / "rows.tif"))
+    if hasattr(os, "posix_fallocate"):  # not on macOS; a full disk is found now, not after hours
+        with open(work / "rows.tif", "r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, os.path.getsize(work / "rows.tif"))
     progress = {"key": key, "rows": 0, "valid": 0}
     with writing(state) as aside:
         aside.write_text(json.dumps(progress))

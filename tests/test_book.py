@@ -41,7 +41,7 @@ def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epoc
     patches = pd.DataFrame({"id": [f"{name}{i:02}" for i in range(40)], "group": ["albania", "france"] * 20})
     patches["psnr"], patches["ssim"] = np.linspace(psnr - 2, psnr + 2, 40), 0.5
     patches["skill"], patches["mse_mean_colour"] = 0.1, 65.025
-    patches["offset_free_psnr"], patches["edge_correlation"] = 26.0, 0.3
+    patches["offset_free_psnr"], patches["edge_correlation"], patches["flat_deviation"] = 26.0, 0.3, 1.5
     run.mkdir(parents=True)
     patches.to_csv(run / "patches.csv", index=False)
     record = {key: kind() for key, kind in records.REQUIRED.items()}
@@ -307,14 +307,27 @@ def test_what_a_device_was_measured_with_stands_in_its_table(tmp_path):
         device.render(tmp_path)
 
 
-def test_a_grid_is_told_by_what_averaging_gains(tmp_path):
+def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
     assert grid.render(tmp_path / "none") == "No grid was measured.\n"
     names = [name + end for name in grid.METRICS for end in ("", "_averaged")]
-    values = {name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "flat_deviation_real"]}
-    (tmp_path / "a.json").write_text(json.dumps({"clusters": [0, 0, 1, 1], "runs": {"hat-dsd-s0": values}}))
+    values = {
+        name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "flat_deviation_real", "grid", "grid_real"]
+    }
+    clusters = {"validation": [0, 0, 1, 1], "train": [0, 1]}
+    measured = {"clusters": clusters, "runs": {"hat-dsd-s0": values}, "losses": {}}
+    (tmp_path / "a.json").write_text(json.dumps(measured))
     table = grid.render(tmp_path)
     assert "4 validation patches of *a* in 2 clusters" in table and ":name: tab-grid-a\n" in table
-    assert row(table, "hat-dsd-s0")[2:4] == ["1.00", "1.00 [1.00,\u00a01.00]"] and "images have 1.00" in table
+    assert row(table, "hat-dsd-s0")[3:5] == ["1.00", "1.00 [1.00,\u00a01.00]"] and "images have 1.00" in table
+    assert "tab-grid-worth-a" not in table  # no DSD was kept
+
+    terms = {"feature": 0.004, "feature_without": 0.005, "l1": 0.15, "l1_without": 0.148}
+    losses = {split: {name: [value] * len(clusters[split]) for name, value in terms.items()} for split in clusters}
+    (tmp_path / "a.json").write_text(json.dumps(measured | {"losses": {"hat-dsd-s0": losses}}))
+    worth = grid.render(tmp_path).split("tab-grid-worth-a")
+    assert "4 validation patches in 2 and 2 training patches in 2 clusters" in worth[0]
+    cells = row(worth[1], "hat-dsd-s0")
+    assert cells == ["validation", "4.00", "1.00 [1.00,\u00a01.00]", "150.00", "−2.00 [−2.00,\u00a0−2.00]"]
 
 
 def test_what_a_split_gives_is_measured_on_the_same_patches(tmp_path):

@@ -97,6 +97,7 @@ def test_names_the_tile_that_is_missing(tmp_path):
     with pytest.raises(InputError, match="no land-cover GeoTIFF under lulc_root"):
         Tiles(tmp_path, "hrlulc-v21.11")
     _tile(tmp_path / "LC_N10E010.tif", 10, 11, np.ones((4, 4), np.uint8))
+    (tmp_path / "._LC_N10E010.tif").write_bytes(b"what macOS leaves beside a copied file")
     with pytest.raises(InputError, match=r"LC_N36E135.tif"):
         Tiles(tmp_path, "hrlulc-v21.11").read(grid)
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from s2olib import budget, checkpoints, project, records, training
 from s2olib.data.triplets import Triplets
 from s2olib.evaluation import evaluate
-from s2olib.generators import complexity
+from s2olib.generators import complexity, create_generator
 from s2olib.metrics import psnr, to_8bit
 from s2olib.project import InputError
 
@@ -234,6 +234,9 @@ def test_checkpoints_that_cannot_be_used(small):
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="embed_dimm"):
         checkpoints.load_generator(run)
+    create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=4).save_pretrained(run)
+    with pytest.raises(InputError, match="states no bands and limits"):
+        checkpoints.load_generator(run)
 
 
 def test_the_learning_rate_follows_half_a_cosine(small):
@@ -272,6 +275,22 @@ def test_the_best_epoch_is_one_that_the_dsd_has_judged(small, monkeypatch):
     monkeypatch.setattr(training._Networks, "validate", lambda self, data: {"validation_psnr": next(scores)})
     run = training.train(dataclasses.replace(small, epochs=3, dsd_schedule="warm-up"))
     assert records.read(run)["best_epoch"] == 1
+
+
+def test_without_a_dsd_any_epoch_may_be_the_best(small, monkeypatch):
+    scores = iter([30.0, 20.0, 10.0])
+    monkeypatch.setattr(training._Networks, "validate", lambda self, data: {"validation_psnr": next(scores)})
+    alone = dataclasses.replace(small, epochs=3, dsd_schedule="warm-up", dsd_warmup=3, dsd_weight=0.0)
+    assert records.read(training.train(alone))["best_epoch"] == 0
+
+
+def test_a_replaced_run_never_overwrites_one_that_was_replaced_before(tmp_path):
+    for number in range(3):
+        checkpoints.begin(tmp_path / "run", {"number": number})
+    shutil.rmtree(tmp_path / "superseded" / "run.0")
+    checkpoints.begin(tmp_path / "run", {"number": 3})
+    kept = {path.name: json.loads((path / "key.json").read_text())["number"] for path in tmp_path.glob("*/run.*")}
+    assert kept == {"run.0": 2, "run.1": 1}
 
 
 def test_the_order_is_shared_among_processes_and_begins_anywhere():

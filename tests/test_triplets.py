@@ -37,6 +37,17 @@ def root(tmp_path):
     return tmp_path
 
 
+def test_an_empty_cell_is_no_number_and_a_word_stays_a_word(root):
+    index = root / "train" / "index.csv"
+    lines = index.read_text().splitlines()
+    lines[0], lines[1:] = f"{lines[0]},share_forest", [f"{line}," for line in lines[1:]]
+    lines[1] = "NA,s,,,,,,,0,0,,0.5"
+    index.write_text("\n".join(lines) + "\n")
+    table = Triplets(root, "train").index
+    assert table["share_forest"].tolist()[0] == 0.5 and table["share_forest"].isna().sum() == 5
+    assert table["id"][0] == "NA" and table["season"][0] == "" and table["lon"].isna().all()
+
+
 def test_scaled_by_limits_and_merged(root):
     data = Triplets(root, "train")
     assert (len(data), data.sar_channels, data.opt_channels, data.num_classes) == (6, 2, 3, 4)

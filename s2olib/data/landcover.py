@@ -274,7 +274,8 @@ class Tiles:
         from s2olib.data.rasters import header  # the legends above are read on machines without rasterio
 
         self.root, self.legend = Path(lulc_root), legend
-        self.files = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in (".tif", ".tiff"))
+        found = (path for path in self.root.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
+        self.files = sorted(path for path in found if not path.name.startswith("."))
         if not self.files:
             raise InputError(
                 f"no land-cover GeoTIFF under lulc_root '{lulc_root}': give the folder that holds the tiles"

@@ -53,9 +53,9 @@ class Triplets(Dataset):
         self.folder = root / split
         self.info: dict = json.loads((root / "dataset.json").read_text())
         text = {"id": str, "scene": str, "group": str, "season": str, "crs": str, "transform": str, "date": str}
-        self.index = pd.read_csv(
-            self.folder / "index.csv", dtype=text, keep_default_na=False, na_values={"lon": "", "lat": ""}
-        )
+        path = self.folder / "index.csv"
+        numbers = [name for name in pd.read_csv(path, nrows=0) if name not in text]
+        self.index = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=dict.fromkeys(numbers, ""))
         self.limits: dict[str, list] = {
             name: [[float(low), float(high)] for low, high in (limits or {}).get(name, self.info[name]["limits"])]
             for name in ("sar", "opt")
