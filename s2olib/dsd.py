@@ -38,16 +38,10 @@ class DSD(nn.Module):
         pretrained: bool = False,
     ) -> None:
         super().__init__()
-        given = {
-            "sar_channels": sar_channels,
-            "opt_channels": opt_channels,
-            "num_classes": num_classes,
-            "width": width,
-        }
+        given = {"sar_channels": sar_channels, "opt_channels": opt_channels, "num_classes": num_classes, "width": width}
         for name, value in given.items():
             if value < 1:
                 raise InputError(f"{name} is {value}: a DSD needs at least 1.")
-        self.config = given | {"encoder": encoder}
         if encoder == "snunet":
             widths, self.multiple = [width * 2**scale for scale in range(SCALES)], 2 ** (SCALES - 1)
             self.sar_encoder, self.opt_encoder = Encoder(sar_channels, widths), Encoder(opt_channels, widths)

@@ -37,8 +37,6 @@ SPLIT_STYLE = {"train": ("#0072B2", "o"), "validation": ("#E69F00", "^"), "test"
 KM_PER_DEGREE = 111.32  # of latitude
 OWN_COLOURS = ("#56B4E9", "#CC79A7", "#E69F00", "#332288", "#882255", "#44AA99", "#999933", "#AA4499")
 NO_DATA_COLOUR = "#e6e6e6"
-DATA_STRETCH = "each band over its own limits, linear"
-SAR_STRETCH = f"red VV, green VH ({DATA_STRETCH}), blue VV less VH; one band alone in grey"
 
 
 def use_style() -> None:
@@ -80,7 +78,7 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def sar_picture(sar: Any) -> np.ndarray:
-    """SAR (Cs, H, W) in [-1, 1] → (H, W, 3) uint8: the composite of `SAR_STRETCH`, or grey where there is one band."""
+    """SAR (Cs, H, W) in [-1, 1] → (H, W, 3) uint8: red VV, green VH, blue VV less VH; one band alone in grey."""
     sar = np.asarray(sar, np.float32)
     if sar.ndim != 3:
         raise InputError(f"sar has shape {sar.shape}: a picture needs (bands, H, W).")
