@@ -4,8 +4,8 @@ The talk publishes the building block (RHAG, depths and heads (4, 4, 4, 4), wind
 our own, chosen on validation patches (``bench/topology.py``). Speckle can only be told from ground by looking around,
 so the first groups work on coarser grids, where a window sees more of the scene; detail is needed once, at the end, so
 only the last group runs at full resolution, which makes it cheaper than HAT of the same width. Stem and head are HAT's.
-How a step up between scales is made is a parameter: a pixel shuffle can lay a grid over the image, bilinear
-interpolation cannot (``bench/grid.py``).
+How a step up between scales is made is a parameter: a pixel shuffle can lay a grid over the image, where bilinear
+interpolation did not (``bench/grid.py``).
 """
 
 from __future__ import annotations
