@@ -10,7 +10,7 @@ import numpy as np
 from s2olib import figures
 from s2olib.statistics import cluster_interval
 
-METRICS = {"ssim": "SSIM", "psnr": "PSNR", "flat_deviation": "deviation"}
+METRICS = {"ssim": "SSIM", "psnr": "PSNR"}
 TERMS = {"feature": "feature loss", "l1": "L1"}
 
 
@@ -32,12 +32,11 @@ def table(name: str, measured: dict) -> str:
             row[label] = values[key].mean()
             row[f"{label}, gain"] = cluster_interval(values[f"{key}_averaged"] - values[key], clusters)
         rows.append(row)
-    real, real_grid = values["flat_deviation_real"].mean(), values["grid_real"].mean()  # the same for each run
     caption = (
         f"Generated images, and what the mean of 4 × 4 pixels adds (*gain*), over {len(clusters)} validation patches "
         f"of *{name}* in {clusters.max() + 1} clusters; in brackets a 95 % cluster bootstrap, descriptive. *Grid* is "
-        f"the standard deviation (8-bit steps) of what repeats every four pixels, in the real images {real_grid:.2f}; "
-        f"*deviation* that inside what is flat in reality, where the real images have {real:.2f}."
+        "the standard deviation (8-bit steps) of what repeats every four pixels, in the real images "
+        f"{values['grid_real'].mean():.2f}."
     )
     formats = {key: ".3f" for key in rows[0] if "SSIM" in key}
     return figures.metric_table(rows, caption, f"tab-grid-{name}", formats)

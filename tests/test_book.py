@@ -310,15 +310,13 @@ def test_what_a_device_was_measured_with_stands_in_its_table(tmp_path):
 def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
     assert grid.render(tmp_path / "none") == "No grid was measured.\n"
     names = [name + end for name in grid.METRICS for end in ("", "_averaged")]
-    values = {
-        name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "flat_deviation_real", "grid", "grid_real"]
-    }
+    values = {name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "grid", "grid_real"]}
     clusters = {"validation": [0, 0, 1, 1], "train": [0, 1]}
     measured = {"clusters": clusters, "runs": {"hat-dsd-s0": values}, "losses": {}}
     (tmp_path / "a.json").write_text(json.dumps(measured))
     table = grid.render(tmp_path)
     assert "4 validation patches of *a* in 2 clusters" in table and ":name: tab-grid-a\n" in table
-    assert row(table, "hat-dsd-s0")[3:5] == ["1.00", "1.00 [1.00,\u00a01.00]"] and "images have 1.00" in table
+    assert row(table, "hat-dsd-s0")[3:5] == ["1.00", "1.00 [1.00,\u00a01.00]"] and "real images 1.00." in table
     assert "tab-grid-worth-a" not in table  # no DSD was kept
 
     terms = {"feature": 0.004, "feature_without": 0.005, "l1": 0.15, "l1_without": 0.148}
