@@ -28,7 +28,7 @@ from s2olib import checkpoints, records
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.losses import FeatureLoss
-from s2olib.metrics import flat_deviation, psnr, ssim, to_8bit
+from s2olib.metrics import psnr, ssim, to_8bit
 from s2olib.project import resolve, writing
 from s2olib.statistics import blocks
 
@@ -54,18 +54,16 @@ def every(triplets: Triplets, step: int, label: str) -> tqdm:
 
 @torch.inference_mode()
 def measure(run: Path, validation: Triplets, step: int) -> dict[str, list[float]]:
-    """Every patch's PSNR, SSIM and deviation in flat windows, of the image and of its 4 x 4 mean; and its grid."""
+    """Every patch's PSNR and SSIM, of the image and of its 4 x 4 mean, and the strength of its grid."""
     network, _ = checkpoints.load_generator(run)
     rows = []
     for i in every(validation, step, run.name):
         opt = validation[i]["opt"][None]
         real, fake = to_8bit(opt), network(validation[i]["sar"][None])
-        row = {"flat_deviation_real": flat_deviation(real, real).item(), "grid_real": 127.5 * grid(opt).std().item()}
-        row["grid"] = 127.5 * grid(fake).std().item()
+        row = {name: 127.5 * grid(image).std().item() for name, image in (("grid", fake), ("grid_real", opt))}
         for suffix, image in (("", fake), ("_averaged", averaged(fake))):
             image = to_8bit(image)
             row["psnr" + suffix], row["ssim" + suffix] = psnr(image, real).item(), ssim(image, real).item()
-            row["flat_deviation" + suffix] = flat_deviation(image, real).item()
         rows.append(row)
     return {name: [round(row[name], 6) for row in rows] for name in rows[0]}
 

@@ -163,19 +163,15 @@ def speckle_statistics(sar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def build(name: str, in_channels: int, out_channels: int, crop: int) -> nn.Module:
-    """A candidate, the chosen one as the library has it, HAT or U-Net, at the widths of the profile `ombria`.
-
-    "chosen, bilinear" is the chosen one with its other step up.
-    """
+    """A candidate, the chosen one as the library has it, HAT or U-Net, at the widths of the profile `ombria`."""
     if name == "hat":
         config = {"embed_dim": 16, "depths": (2, 2), "num_heads": (2, 2), "window_size": 8}
         return create_generator("hat", in_channels=in_channels, out_channels=out_channels, **config)
     if name == "unet":
         levels = int(math.log2(crop))
         return create_generator("unet", in_channels=in_channels, out_channels=out_channels, embed_dim=48, levels=levels)
-    if name.startswith("chosen"):
+    if name == "chosen":
         config = {"embed_dim": 16, "depths": (2,) * 4, "num_heads": (2,) * 4, "window_size": 8}
-        config["upsampling"] = "bilinear" if name == "chosen, bilinear" else "shuffle"
         return create_generator("s2oformer", in_channels=in_channels, out_channels=out_channels, **config)
     return Wired(CANDIDATES[name], in_channels, out_channels, embed_dim=16, depths=(2,) * 4, num_heads=(2,) * 4)
 
@@ -241,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("dataset_root", type=resolve)
     parser.add_argument("results", type=resolve)
-    parser.add_argument("--names", nargs="+", default=[*CANDIDATES, "chosen", "chosen, bilinear", "hat", "unet"])
+    parser.add_argument("--names", nargs="+", default=[*CANDIDATES, "chosen", "hat", "unet"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--crop", type=int, default=64)

@@ -14,7 +14,6 @@ from s2olib.project import InputError
 
 LIBRARY = {  # label, wiring
     "chosen": ("**chosen**", "*wide head*, its last convolution linear, LeakyReLU"),
-    "chosen, bilinear": ("chosen, bilinear", "*chosen*, its steps up by bilinear interpolation"),
     "hat": ("HAT", "two groups, at 1"),
     "unet": ("U-Net", "convolutions down to one pixel, and up"),
 }

@@ -36,7 +36,8 @@ def begin(run: Path, key: dict) -> None:
         if run.exists():
             old = run.parent / "superseded"
             old.mkdir(exist_ok=True)
-            os.replace(run, next(name for n in count() if not (name := old / f"{run.name}.{n}").exists()))
+            places = (old / f"{run.name}.{number}" for number in count())
+            os.replace(run, next(place for place in places if not place.exists()))
         with writing(run / "key.json") as aside:
             aside.write_text(json.dumps(key, indent=1) + "\n")
     for left in run.glob(".*.part*"):  # by a process that was killed while it wrote
