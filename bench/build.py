@@ -1,6 +1,6 @@
 """What building a data set costs on this machine, beside the loop over patches that one would write first.
 
-    python bench/build.py [--copies 4] [--workers 1 2] [--record FILE.json]
+    python bench/build.py [--copies 4] [--workers 1 2] [--turns 3] [--record FILE.json]
 
 The archive is the synthetic one, put together to a scene as large as SEN12MS's are, under several numbers (hard links,
 so that reading comes from memory and the processor decides). The loop opens each patch, warps land cover onto it,
@@ -9,6 +9,8 @@ loop does not: it pairs files by every header, checks units, the order of VV and
 land cover exactly, proves the split and takes a hash of what it wrote. Land-cover tiles have a product's full size, one
 degree and 12000 x 12000 pixels, in compressed rows; what lies around the scenes repeats them. Each runs in a process of
 its own, whose peak memory is its own resident set plus the largest worker's, times the workers; Linux's /proc tells.
+They take turns, each with nothing left to write to the disk, and medians are printed. Two builds of one worker at once,
+which share nothing, show how much of a second core this machine gives to such work; no build of two workers gains more.
 Other work on the machine slows everything down: the load is printed, and the processor's time.
 """
 
@@ -19,6 +21,7 @@ import contextlib
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import threading
@@ -41,6 +44,7 @@ from s2olib.project import resolve, writing
 
 LEGEND = "hrlulc-v21.11"
 SHAPE = (23, 23)  # patches of a scene; SEN12MS has 717 in a scene on average
+AS_ONE = {"patches": sum, "cpu_s": sum}  # of what runs at once; of all else the most
 HEIGHT, WIDTH = (embedded.ROWS + 1) * embedded.STEP, (embedded.COLS + 1) * embedded.STEP  # of a small scene
 
 
@@ -110,10 +114,15 @@ def full_tiles(source: Path, target: Path) -> None:
             file.write(whole, 1)
 
 
-def measured(function, *arguments) -> dict:
-    """Call in a fresh process: seconds, what it returns, and MiB at the peak of it and of its largest worker."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_measured, function, *arguments).result()
+def measured(function, *calls: tuple) -> dict:
+    """Call with each tuple of arguments, all at once, each in a fresh process.
+
+    Returns seconds, patches, processor seconds, and MiB at the peak of a process and of its largest worker.
+    """
+    os.sync()  # what the last one wrote would be written meanwhile
+    with ProcessPoolExecutor(len(calls), get_context("spawn")) as pool:
+        results = [future.result() for future in [pool.submit(_measured, function, *call) for call in calls]]
+    return {name: AS_ONE.get(name, max)(result[name] for result in results) for name in results[0]}
 
 
 def _measured(function, *arguments) -> dict:
@@ -129,7 +138,6 @@ def _measured(function, *arguments) -> dict:
     return {
         "seconds": seconds,
         "patches": patches,
-        "rate": patches / seconds,
         "cpu_s": own_s - before + sum(used for _, used in others),  # which other work on the machine hardly changes
         "own_mib": own_mib,
         "worker_mib": max((mib for mib, _ in others), default=0),
@@ -206,6 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", type=int, default=4, help="of the large scene")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of processes to try")
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
     source = resolve("data/embedded")
@@ -215,27 +224,32 @@ def main() -> None:
         large_scenes(source / "sen12ms", root / "sen12ms", given.copies)
         full_tiles(source / "hrlulc", root / "hrlulc")
         print(f"{given.copies} scenes of {SHAPE[0]} x {SHAPE[1]} patches, {os.cpu_count()} cores,", end=" ")
-        print(f"load {os.getloadavg()[0]:.1f}\n")
-        print("| | patches | s | patches per s | processor s | MiB | MiB of a worker |\n|---|---|---|---|---|---|---|")
-        result = {}
-        for workers in given.workers:
-            (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
-            name = f"build, workers: {workers}"
-            result[name] = measured(ours, root, root / f"set-{workers}", workers)
-            print(_line(name, result[name]))
-        result["loop"] = measured(loop, root, root / "loop", result[name]["patches"])
-        print(_line("loop", result["loop"]))
+        print(f"load {os.getloadavg()[0]:.1f}, medians of {given.turns} turns\n")
+        turns: dict[str, list] = {}
+        for _ in range(given.turns):
+            for name, (function, *calls) in _cases(root, given.workers, given.copies).items():
+                (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
+                turns.setdefault(name, []).append(measured(function, *calls))
+                for made in root.glob("made*"):
+                    shutil.rmtree(made)
     finally:
         shutil.rmtree(root)
+    print("| | patches | s | patches per s | processor s | MiB | MiB of a worker |\n|---|---|---|---|---|---|---|")
+    for name, results in turns.items():
+        row = {key: statistics.median(result[key] for result in results) for key in results[0]}
+        worker = f"{row['worker_mib']:.0f}" if row["worker_mib"] else "–"
+        rate = f"{row['seconds']:.1f} | {row['patches'] / row['seconds']:.1f} | {row['cpu_s']:.1f}"
+        print(f"| {name} | {row['patches']:.0f} | {rate} | {row['own_mib']:.0f} | {worker} |")
     if given.record:
         with writing(given.record) as path:
-            path.write_text(json.dumps(result, indent=1) + "\n")
+            path.write_text(json.dumps(turns, indent=1) + "\n")
 
 
-def _line(name: str, row: dict) -> str:
-    worker = f"{row['worker_mib']:.0f}" if row["worker_mib"] else "–"
-    numbers = f"{row['patches']} | {row['seconds']:.1f} | {row['rate']:.1f} | {row['cpu_s']:.1f} | {row['own_mib']:.0f}"
-    return f"| {name} | {numbers} | {worker} |"
+def _cases(root: Path, workers: list[int], copies: int) -> dict[str, tuple]:
+    """What takes turns: a function, and the arguments of each of its calls."""
+    cases: dict[str, tuple] = {f"build, workers: {n}": (ours, (root, root / "made", n)) for n in workers}
+    cases["two builds at once, workers: 1"] = (ours, *((root, root / f"made-{n}", 1) for n in range(2)))
+    return cases | {"loop": (loop, (root, root / "made", copies * SHAPE[0] * SHAPE[1]))}
 
 
 if __name__ == "__main__":

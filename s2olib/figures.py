@@ -111,9 +111,10 @@ def lulc_picture(lulc: Any, categories: Sequence[str]) -> np.ndarray:
 
 def category_colours(categories: Sequence[str]) -> list[str]:
     """The fixed colour of each category, or of a product's own class where nothing was merged."""
-    from s2olib.data.landcover import CATEGORY_COLOURS, LEGENDS
+    from s2olib.data.landcover import CATEGORY_COLOURS, LEGENDS, find_legend
 
-    known = {legend.names[code]: colour for legend in LEGENDS.values() for code, colour in legend.colours.items()}
+    legends = [find_legend(name) for name in LEGENDS]
+    known = {legend.names[code]: colour for legend in legends for code, colour in legend.colours.items()}
     known |= CATEGORY_COLOURS
     own = [name for name in categories if name not in known]  # of a legend of your own: any colours that differ
     known |= dict(zip(own, itertools.cycle(OWN_COLOURS), strict=False))

@@ -12,8 +12,10 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+import yaml
 
 # What a disk says that is full or may not be written to; GDAL gives no number
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
@@ -69,37 +71,41 @@ def writable(name: str, path: str | Path) -> Iterator[None]:
         raise InputError(f"{name} '{path}' cannot be written ({why}): make room, or choose another folder") from error
 
 
-def fingerprint(*paths: Path, ready: Callable[[Path, int], None] = lambda file, end: None) -> str:
+def blocks_of(file: Path) -> Iterator[bytes]:
+    """A file's bytes, some at a time."""
+    with open(file, "rb", buffering=0) as stream:
+        yield from iter(lambda: stream.read(BLOCK), b"")
+
+
+def fingerprint(*paths: Path, blocks: Callable[[Path], Iterable[bytes]] = blocks_of) -> str:
     """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order.
 
-    `ready` is called before a file's bytes up to an end are read, to wait for whoever writes them.
+    `blocks` gives a file's bytes; it may write them on the way.
     """
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
             digest.update(str(file.relative_to(path.parent)).encode())
-            with open(file, "rb", buffering=0) as stream:
-                ready(file, BLOCK)
-                while block := stream.read(BLOCK):
-                    digest.update(block)
-                    ready(file, stream.tell() + BLOCK)
+            for block in blocks(file):
+                digest.update(block)
     return digest.hexdigest()
 
 
 def code_fingerprint(*modules: str) -> str:
-    """SHA-256 over what the library's Python sources do, of the modules or packages named (``"dsd"``), else of all.
+    """SHA-256 over what the library's sources do, Python's and YAML's, of the modules or folders named (``"dsd"``),
+    else of all.
 
     Layout, comments and docstrings do not count, so that explaining better makes no finished run stale.
     """
-    package = Path(__file__).parent
-    files = {
-        file for name in modules or ("",) for file in [*package.glob(f"{name}.py"), *(package / name).rglob("*.py")]
-    }
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        code = ast.unparse(_WithoutDocstrings().visit(ast.parse(file.read_bytes())))
-        digest.update(f"{file.relative_to(package)}\n{code}\n".encode())
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    patterns = [f"{name}{end}" for name in modules or (".",) for end in (".py", "/**/*.py", "/**/*.yml")]
+    for file in sorted({file for pattern in patterns for file in package.glob(pattern)}):
+        if file.suffix == ".py":
+            meaning = ast.unparse(_WithoutDocstrings().visit(ast.parse(file.read_bytes())))
+        else:
+            meaning = str(yaml.safe_load(file.read_bytes()))
+        digest.update(f"{file.relative_to(package)}\n{meaning}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,5 +1,7 @@
 """Legends and merges against the products' own words, and tiles onto a scene's grid."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -7,6 +9,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 from test_archive import ORIGIN, tif
 
+from s2olib.data import landcover
 from s2olib.data.landcover import (
     CATEGORY_COLOURS,
     IGNORE,
@@ -36,7 +39,10 @@ def test_hrlulc_four_categories():
 
 
 def test_every_legend_is_complete():
-    for name, legend in LEGENDS.items():
+    files = {path.stem for path in Path(landcover.__file__).with_name("legends").iterdir()}
+    assert files == set(LEGENDS)
+    for name in LEGENDS:
+        legend = find_legend(name)
         assert set(legend.names) == set(legend.colours), name
         assert legend.no_data not in legend.names and 255 not in legend.names, name
         for merge in legend.merges.values():

@@ -411,3 +411,8 @@ def test_explaining_the_code_makes_no_run_stale(tmp_path, monkeypatch):
         module.write_text(code)
         prints.append(project.code_fingerprint("losses"))
     assert prints[0] == prints[1] != prints[2]
+    (tmp_path / "legends").mkdir()
+    for table in ("water: [1]", "water:\n- 1  # and nothing else", "water: [2]"):
+        (tmp_path / "legends/map.yml").write_text(table)
+        prints.append(project.code_fingerprint("losses", "legends"))
+    assert prints[2] != prints[3] == prints[4] != prints[5]

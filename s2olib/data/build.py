@@ -12,14 +12,22 @@ import csv
 import fcntl
 import glob
 import hashlib
+import io
 import json
-import math
 import multiprocessing
 import os
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import cache, reduce
@@ -46,7 +54,7 @@ from s2olib.data.splits import (
     split_by_region,
     unique_area,
 )
-from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, writable, writing
+from s2olib.project import InputError, blocks_of, code_fingerprint, fingerprint, resolve, writable, writing
 
 SOURCES = ("sen12ms", "embedded", "folder")
 SAR_LIMITS = {"VH": [-32.0, -5.0], "HV": [-32.0, -5.0]}  # dB; any other band has VV's
@@ -338,7 +346,8 @@ def _inputs(states: Iterable[str]) -> str:
 
 @cache
 def _code() -> str:
-    return code_fingerprint("data/archive", "data/build", "data/landcover", "data/rasters", "data/splits")
+    names = ("archive", "build", "landcover", "legends", "rasters", "splits")
+    return code_fingerprint(*(f"data/{name}" for name in names))
 
 
 def _bands(p: dict, scenes: list[Scene]) -> tuple[dict, dict]:
@@ -371,6 +380,8 @@ def _lulc(p: dict) -> dict | None:
     legend = find_legend(p["legend"])
     return {
         "legend": p["legend"],
+        "product": legend.product,
+        "credit": legend.credit,
         "merge": p["merge"],
         "kind": "pseudo-categories" if p["legend"] in PSEUDO else "land cover",
         "categories": _categories(p),
@@ -460,16 +471,16 @@ def _workers(executor: Executor | None, number: int) -> Iterator[Executor]:
         yield pool
 
 
-@contextmanager
-def _submitted(executor: Executor, calls: Sequence[tuple], desc: str, unit: str) -> Iterator[list[Future]]:
-    """Have each (function, *arguments) done, with a progress bar; what has not begun by the end is cancelled."""
+def _have_done(executor: Executor, calls: Sequence[tuple]) -> None:
+    """Have each (function, *arguments) done, with a progress bar; after an error what has not begun is cancelled."""
     futures: list[Future] = []
-    with tqdm(total=len(calls), desc=desc, unit=unit) as bar:
+    with tqdm(total=len(calls), desc="build", unit="part") as bar:
         try:
             for call in calls:
                 futures.append(executor.submit(_call, uuid4().hex, *call))
                 futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update())
-            yield futures
+            for future in as_completed(futures):
+                future.result()
         except BrokenExecutor as error:
             raise RuntimeError("a worker ended unexpectedly, most likely for lack of memory: use fewer") from error
         finally:
@@ -505,34 +516,17 @@ def _written(
     todo = [(_work, job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
     # starting a process costs a second or two: not worth it for a few parts
     with _workers(executor, workers or max(1, min(os.cpu_count() or 1, len(todo) // 8))) as pool:
-        with _submitted(pool, todo, "build", "part") as futures:
-            for future in as_completed(futures):
-                future.result()
-        try:
-            places = _indices(folder, list(parts), root, rules, refused)
-            # where machines may be several, one of them writes a file: they cannot share a page of it
-            calls = _arrays(places, root, rules, at_once=executor is not None)
-            with _submitted(pool, calls, "join", "piece") as futures:
-                filling: dict[Path, deque] = {}
-                for (_, path, start, _), future in zip(calls, futures, strict=True):
-                    filling.setdefault(path, deque()).append((start, future))
-
-                def filled(path: Path, end: int) -> None:
-                    while (pieces := filling.get(path)) and pieces[0][0] < end:
-                        pieces.popleft()[1].result()
-
-                digest = fingerprint(*(root / name for name in SPLITS), ready=filled)  # behind those who fill
-                for future in futures:
-                    future.result()
-        except InputError:
-            shutil.rmtree(folder)
-            raise
-        except (ValueError, EOFError) as error:
-            shutil.rmtree(folder)
-            raise InputError(
-                f"'{folder}' held parts of an earlier build that were damaged, and is removed: build again ({error})"
-            ) from error
-    return digest
+        _have_done(pool, todo)
+    try:
+        return _join(_indices(folder, list(parts), root, rules, refused), root, rules)
+    except InputError:
+        shutil.rmtree(folder)
+        raise
+    except (ValueError, EOFError) as error:
+        shutil.rmtree(folder)
+        raise InputError(
+            f"'{folder}' held parts of an earlier build that were damaged, and is removed: build again ({error})"
+        ) from error
 
 
 def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
@@ -665,39 +659,51 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
     return places
 
 
-def _arrays(places: dict[str, list], root: Path, rules: Rules, at_once: bool) -> list[tuple]:
-    """An empty array, a header alone, for each layer of each split; returns the calls of `_fill` that fill it part by
-    part, or `at_once`."""
-    calls = []
+def _join(places: dict[str, list], root: Path, rules: Rules) -> str:
+    """Put each layer of each split together; returns the fingerprint of the three splits, taken on the way."""
+    layers = {}
     for split, parts in places.items():
         for like in sorted(parts[0][0].glob("0_*.npy")) if parts else ():
             path = root / split / like.name.removeprefix("0_")
-            if path.name == "lulc.npy" and rules.legend in PSEUDO and split != "train":
-                continue
-            pixels, count = np.load(like, mmap_mode="r"), sum(len(windows) for _, windows in parts)
-            shape = (*pixels.shape[1:-1], rules.patch_size, rules.patch_size)  # of a patch
-            with open(path, "wb") as stream:
-                _header(stream, pixels.dtype, (count, *shape))
-                start = stream.tell()
-            for members in [parts] if at_once else ([part] for part in parts):
-                calls.append((_fill, path, start, members))
-                start += sum(len(windows) for _, windows in members) * math.prod(shape) * pixels.itemsize
-    return calls
+            if path.name != "lulc.npy" or rules.legend not in PSEUDO or split == "train":
+                path.touch()
+                layers[path] = parts
+    total = sum(len(windows) for parts in layers.values() for _, windows in parts)
+    with tqdm(total=total, desc="join", unit="patch") as bar:
+
+        def blocks(path: Path) -> Iterable[bytes]:
+            return _ahead(_filled(path, layers[path], rules.patch_size, bar)) if path in layers else blocks_of(path)
+
+        fingerprint(root / "refused", blocks=blocks)
+        return fingerprint(*(root / name for name in SPLITS), blocks=blocks)
 
 
-def _fill(path: Path, start: int, parts: list[tuple[Path, list]]) -> None:
-    """Copy the windows of one layer of parts into a split's array, in their order, from a byte on."""
-    with open(path, "r+b") as stream:
-        np.lib.format.read_magic(stream)
-        (_, *_, height, width), _, _ = np.lib.format.read_array_header_1_0(stream)
-        stream.seek(start)
+def _filled(path: Path, parts: list[tuple[Path, list]], size: int, bar: tqdm) -> Iterator[bytes]:
+    """Write the windows of one layer of parts as an array, in their order, and give the bytes."""
+    like, count = np.load(parts[0][0] / f"0_{path.name}", mmap_mode="r"), sum(len(windows) for _, windows in parts)
+    with open(path, "wb") as stream:
+        header = io.BytesIO()
+        _header(header, like.dtype, (count, *like.shape[1:-1], size, size))
+        stream.write(header.getvalue())
+        yield header.getvalue()
         for part, windows in parts:
             for number, members in groupby(windows, key=itemgetter(0)):
                 pixels = np.load(part / f"{number}_{path.name}", mmap_mode="r")  # (H, W) or (H, C, W)
                 pixels = np.moveaxis(pixels, 0, -2)  # (H, W) or (C, H, W)
                 for _, row, column in members:
-                    patch = pixels[..., row : row + height, column : column + width]
-                    stream.write(np.ascontiguousarray(patch).data)
+                    patch = pixels[..., row : row + size, column : column + size].tobytes()
+                    stream.write(patch)
+                    bar.update()
+                    yield patch
+
+
+def _ahead(items: Iterator[bytes]) -> Iterator[bytes]:
+    """The same items; a thread makes the next one while one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from s2olib.data import SPLITS
-from s2olib.data.landcover import LEGENDS, PSEUDO, merge_table
+from s2olib.data.landcover import LEGENDS, PSEUDO, find_legend, merge_table
 from s2olib.project import InputError, resolve
 
 SENTINEL = "Contains modified Copernicus Sentinel data (free, full and open)."
@@ -24,14 +24,6 @@ SOURCES = {
     "sen12ms": f"{SEN12MS} {SENTINEL}",
     "embedded": "SYNTHETIC: drawn by this library to check code. It shows no real place and is evidence of nothing.",
     "folder": "Files of your own; no credit was given (parameter `credit`).",
-}
-MAPS = {
-    "hrlulc-v21.11": "JAXA (free with credit; redistribution by JAXA's terms)",
-    "hrlulc-v23.12": "JAXA (free with credit; redistribution by JAXA's terms)",
-    "worldcover": "ESA WorldCover project (CC-BY-4.0)",
-    "esri": "Impact Observatory, Microsoft and Esri (CC-BY-4.0)",
-    "dynamic-world": "Google and World Resources Institute (CC-BY-4.0)",
-    "igbp": "NASA MODIS MCD12Q1 (free)",
 }
 FAULTS = {
     "sen12ms": [
@@ -113,9 +105,9 @@ def _when(info: dict, index: pd.DataFrame) -> str:
 
 def _whose(info: dict) -> str:
     text = info["parameters"].get("credit") or SOURCES[info["source"]]
-    legend = (info["lulc"] or {}).get("legend")
-    if legend in MAPS and info["source"] != "embedded":
-        text += f" Land cover: {LEGENDS[legend].product}, {MAPS[legend]}."
+    lulc = info["lulc"] or {}
+    if lulc.get("credit") and info["source"] != "embedded":
+        text += f" Land cover: {lulc['product']}, {lulc['credit']}."
     return text
 
 
@@ -143,9 +135,9 @@ def merges() -> str:
     """How every legend's classes become the four categories, as a MyST table."""
     categories = list(merge_table("hrlulc-v21.11", "four"))
     lines = [["product", "map of", *categories, "no category"], [":---"] * (len(categories) + 3)]
-    for name, legend in LEGENDS.items():
+    for name in LEGENDS:
         if name not in PSEUDO:
-            table = merge_table(name, "four")
+            legend, table = find_legend(name), merge_table(name, "four")
             rest = set(legend.names) - {code for codes in table.values() for code in codes}
             classes = [
                 [f"{legend.names[code]} ({code})" for code in codes] for codes in (*table.values(), sorted(rest))

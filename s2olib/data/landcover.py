@@ -1,9 +1,8 @@
 """Land cover: legends of public products, their merges into categories, tiles read onto a scene's grid.
 
-Codes and names are those of the products' own documentation: JAXA's High-Resolution Land Use and Land Cover map of
-Japan (HRLULC, v21.11 and v23.12), Esri's annual land cover (also TerraMesh's), ESA WorldCover, Google's Dynamic World,
-and IGBP (SEN12MS's first layer). The talk behind the paper merges HRLULC's twelve classes to four categories and does
-not say how; the merge "four" is our choice. A legend of your own is a small YAML file (`find_legend`).
+A legend is a small YAML file (`find_legend`): those in ``legends/`` have the codes and names of the products' own
+documentation, and one of your own is written like them. The talk behind the paper merges the twelve classes of JAXA's
+map of Japan to four categories and does not say how; the merge "four" is our choice, for every product.
 """
 
 from __future__ import annotations
@@ -46,7 +45,8 @@ CATEGORY_COLOURS = {
 class Legend:
     """A land-cover product's codes, with display colours and merges of codes into categories (in category order).
 
-    `water` are the codes of open water, `epoch` says when the map was made, `no_data` is the code for nothing known.
+    `water` are the codes of open water, `epoch` says when the map was made, `credit` whom to name and the licence,
+    `no_data` is the code for nothing known.
     """
 
     product: str
@@ -55,140 +55,33 @@ class Legend:
     merges: dict[str, dict[str, tuple[int, ...]]]
     water: tuple[int, ...] = ()
     epoch: str = ""
+    credit: str = ""
     no_data: int = 0
 
 
-def _four(water: tuple, built: tuple, farmland: tuple, forest: tuple) -> dict[str, tuple[int, ...]]:
-    return {"water": water, "built-up": built, "farmland and grass": farmland, "forest": forest}
-
-
-_HRLULC = {
-    **{1: "water", 2: "built-up", 3: "paddy", 4: "cropland", 5: "grassland", 6: "deciduous broad-leaf forest"},
-    **{7: "deciduous needle-leaf forest", 8: "evergreen broad-leaf forest", 9: "evergreen needle-leaf forest"},
-    **{10: "bare", 11: "bamboo", 12: "solar panel"},
-}
-_HRLULC_COLOURS = {
-    **{1: "#0072B2", 2: "#D55E00", 3: "#56B4E9", 4: "#E69F00", 5: "#F0E442", 6: "#8FD175", 7: "#5FA777"},
-    **{8: "#009E73", 9: "#00583F", 10: "#B8A38A", 11: "#B5C689", 12: "#4B2E83", 13: "#88CCEE", 14: "#CC79A7"},
-}
-_HRLULC_NEW = {**_HRLULC, 13: "wetland", 14: "greenhouse"}
-_ESRI = {1: "water", 2: "trees", 3: "flooded vegetation", 4: "crops", 5: "built area", 6: "bare ground"}
-_ESRI |= {7: "snow and ice", 8: "cloud", 9: "rangeland"}
-_WORLDCOVER = {10: "tree cover", 20: "shrubland", 30: "grassland", 40: "cropland", 50: "built-up", 60: "bare"}
-_WORLDCOVER |= {70: "snow and ice", 80: "water", 90: "herbaceous wetland", 95: "mangroves", 100: "moss and lichen"}
-_DYNAMIC = {0: "water", 1: "trees", 2: "grass", 3: "flooded vegetation", 4: "crops", 5: "shrub and scrub"}
-_DYNAMIC |= {6: "built area", 7: "bare ground", 8: "snow and ice"}
-_IGBP = {1: "evergreen needle-leaf forest", 2: "evergreen broad-leaf forest", 3: "deciduous needle-leaf forest"}
-_IGBP |= {4: "deciduous broad-leaf forest", 5: "mixed forest", 6: "closed shrubland", 7: "open shrubland"}
-_IGBP |= {8: "woody savanna", 9: "savanna", 10: "grassland", 11: "permanent wetland", 12: "cropland", 13: "urban"}
-_IGBP |= {14: "cropland and natural vegetation", 15: "snow and ice", 16: "barren", 17: "water"}
-_PSEUDO = {1: "dark", 2: "red-brown", 3: "mixed", 4: "green"}
-
-# Reasons of the merges that are not obvious. Bare ground (HRLULC 10) joins farmland and grass: in Japan it is mostly
-# fallow fields, river bars and cleared plots, open and low like them, and too rare for a category. A solar farm (12) is
-# a made surface with the strong double bounce of buildings; so are greenhouses (14). Wetland (13) is reed and sedge:
-# low vegetation. Snow and cloud say nothing of the ground and are no data.
-LEGENDS: dict[str, Legend] = {
-    "hrlulc-v21.11": Legend(
-        "JAXA HRLULC Japan v21.11",
-        _HRLULC,
-        {code: _HRLULC_COLOURS[code] for code in _HRLULC},
-        {
-            "four": _four((1,), (2, 12), (3, 4, 5, 10), (6, 7, 8, 9, 11)),
-            "twelve": {name: (code,) for code, name in _HRLULC.items()},
-        },
-        water=(1,),
-        epoch="2018–2020",
-    ),
-    "hrlulc-v23.12": Legend(
-        "JAXA HRLULC Japan v23.12",
-        _HRLULC_NEW,
-        _HRLULC_COLOURS,
-        {
-            "four": _four((1,), (2, 12, 14), (3, 4, 5, 10, 13), (6, 7, 8, 9, 11)),
-            # v21.11's twelve, so that both versions train the same network
-            "twelve": {name: (code, *{2: (14,), 5: (13,)}.get(code, ())) for code, name in _HRLULC.items()},
-        },
-        water=(1,),
-        epoch="2022",
-    ),
-    "esri": Legend(
-        "Esri annual land cover",
-        _ESRI,
-        {
-            **{1: "#0072B2", 2: "#009E73", 3: "#56B4E9", 4: "#E69F00", 5: "#D55E00"},
-            **{6: "#B8A38A", 7: "#FFFFFF", 8: "#BBBBBB", 9: "#F0E442"},
-        },
-        {"four": _four((1,), (5,), (3, 4, 6, 9), (2,))},
-        water=(1,),
-        epoch="one map a year from 2017",
-    ),
-    "worldcover": Legend(
-        "ESA WorldCover",
-        _WORLDCOVER,
-        {
-            **{10: "#009E73", 20: "#B5C689", 30: "#F0E442", 40: "#E69F00", 50: "#D55E00", 60: "#B8A38A"},
-            **{70: "#FFFFFF", 80: "#0072B2", 90: "#56B4E9", 95: "#00583F", 100: "#DDCC77"},
-        },
-        {"four": _four((80,), (50,), (20, 30, 40, 60, 90, 100), (10, 95))},
-        water=(80,),
-        epoch="2020 (v100) or 2021 (v200)",
-    ),
-    "dynamic-world": Legend(
-        "Google Dynamic World",
-        _DYNAMIC,
-        {
-            **{0: "#0072B2", 1: "#009E73", 2: "#F0E442", 3: "#56B4E9", 4: "#E69F00", 5: "#B5C689", 6: "#D55E00"},
-            **{7: "#B8A38A", 8: "#FFFFFF"},
-        },
-        {"four": _four((0,), (6,), (2, 3, 4, 5, 7), (1,))},
-        water=(0,),
-        epoch="of each image",
-        no_data=255,
-    ),
-    "igbp": Legend(
-        "IGBP (MODIS MCD12Q1)",
-        _IGBP,
-        {
-            **{1: "#00583F", 2: "#009E73", 3: "#5FA777", 4: "#8FD175", 5: "#3B8B66", 6: "#B5C689", 7: "#DDCC77"},
-            **{8: "#999933", 9: "#C9B458", 10: "#F0E442", 11: "#56B4E9", 12: "#E69F00", 13: "#D55E00", 14: "#CC9966"},
-            **{15: "#FFFFFF", 16: "#B8A38A", 17: "#0072B2"},
-        },
-        {"four": _four((17,), (13,), (6, 7, 9, 10, 11, 12, 14, 16), (1, 2, 3, 4, 5, 8))},
-        water=(17,),
-        epoch="2016, at 500 m",
-    ),
-    **{
-        name: Legend(
-            f"colour rule on a {name.removeprefix('pseudo-')} image (not land cover)",
-            _PSEUDO,
-            {code: CATEGORY_COLOURS[category] for code, category in _PSEUDO.items()},
-            {"four": {category: (code,) for code, category in _PSEUDO.items()}},
-        )
-        for name in PSEUDO
-    },
-}
+LEGENDS = (  # by name; each is a file in legends/
+    *("hrlulc-v21.11", "hrlulc-v23.12", "esri", "worldcover", "dynamic-world", "igbp"),
+    *PSEUDO,
+)
 
 
 def find_legend(name: str) -> Legend:
-    """A legend by its name in `LEGENDS`, or your own from a YAML file.
+    """A legend by its name in `LEGENDS`, or your own from a YAML file such as those in ``s2olib/data/legends``.
 
     The file maps `product`, `names` and `colours` (code: text), `merges` (name: category: list of codes) and optional
-    `water`, `epoch` and `no_data`. Raises InputError for an unknown name or a file that contradicts itself.
+    `water`, `epoch`, `credit` and `no_data`. Raises InputError for an unknown name or a file that contradicts itself.
     """
-    if name in LEGENDS:
-        return LEGENDS[name]
-    if not name.endswith((".yml", ".yaml")):
+    if name not in LEGENDS and not name.endswith((".yml", ".yaml")):
         raise InputError(
             f"unknown land-cover legend '{name}': choose one of {', '.join(LEGENDS)}, or a YAML file of yours"
         )
-    path = resolve(name)
+    path = Path(__file__).parent / "legends" / f"{name}.yml" if name in LEGENDS else resolve(name)
     state = path.stat() if path.is_file() else None
-    return _own_legend(path, state and (state.st_mtime_ns, state.st_size))
+    return _read_legend(path, state and (state.st_mtime_ns, state.st_size))
 
 
 @lru_cache
-def _own_legend(name: Path, state: tuple[int, int] | None) -> Legend:
+def _read_legend(name: Path, state: tuple[int, int] | None) -> Legend:
     """A legend from a file, read anew when its `state` (time and size) is another."""
     try:
         content = yaml.safe_load(name.read_text())
