@@ -96,19 +96,27 @@ def code_fingerprint(*modules: str) -> str:
     """SHA-256 over what the library's sources do, Python's and YAML's, of the modules or folders named (``"dsd"``),
     else of all.
 
-    Layout, comments and docstrings do not count, so that explaining better makes no finished run stale.
+    Layout, comments and docstrings do not count, so that explaining better makes no finished run stale; nor does the
+    version of Python.
     """
     package, digest = Path(__file__).parent, hashlib.sha256()
     patterns = [f"{name}{end}" for name in modules or (".",) for end in (".py", "/**/*.py", "/**/*.yml")]
     for file in sorted({file for pattern in patterns for file in package.glob(pattern)}):
-        if file.suffix == ".py":
-            meaning = ast.unparse(_WithoutDocstrings().visit(ast.parse(file.read_bytes())))
-        else:
-            meaning = str(yaml.safe_load(file.read_bytes()))
+        source = file.read_bytes()
+        meaning = _meaning(ast.parse(source)) if file.suffix == ".py" else yaml.safe_load(source)
         digest.update(f"{file.relative_to(package)}\n{meaning}\n".encode())
     return digest.hexdigest()
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        return None if isinstance(node.value, ast.Constant) else node
+def _meaning(node: object) -> object:
+    """A syntax tree as nested lists, without docstrings and what is not there, of which each Python has its own."""
+    if isinstance(node, list):
+        return [_meaning(member) for member in node if not _is_docstring(member)]
+    if isinstance(node, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return [type(node).__name__, *((name, _meaning(value)) for name, value in fields)]
+    return repr(node)
+
+
+def _is_docstring(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
