@@ -161,13 +161,13 @@ def ablation_table(folder: Path, runs: dict[str, dict]) -> str:
         variants.setdefault(key, {})[run] = record
     rows = [
         dict(zip(("generator", "tag", "epochs"), key, strict=True))
-        | dict(zip(("PSNR (dB)", "SSIM"), results_table.cells(folder, of), strict=True))
+        | dict(zip(("PSNR (dB)", "SSIM", "seeds"), results_table.cells(folder, of), strict=True))
         for key, of in sorted(variants.items(), key=lambda item: [*results_table.REPORTED].index(item[0][0]))
     ]
     evaluation = next(iter(runs.values()))["evaluation"]
     caption = (
         f"Profile {folder.name}: the DSD as it is (*dsd*) and its controls. Mean over seeds and its interval "
-        f"({evaluation['interval']}; {evaluation['patches']} test patches), linked to each seed's record."
+        f"({evaluation['interval']}; {evaluation['patches']} test patches), linked to the seeds' records."
     )
     return figures.metric_table(rows, caption, f"tab-controls-{folder.name}")
 
@@ -180,7 +180,8 @@ def offset_table(folder: Path, runs: dict[str, dict]) -> str:
     rows = [
         {
             "run": f"{{doc}}`{run} <{results_table.page_of(folder.name, run)}>`",
-            "validation, PSNR": max(epoch["validation_psnr"] for epoch in record["curves"]),
+            "epoch": record["best_epoch"] + 1,
+            "validation, PSNR": record["curves"][record["best_epoch"]]["validation_psnr"],
             "unseen, PSNR": record["metrics"]["psnr"]["mean"],
             "without offset": tuple(record["metrics"]["offset_free_psnr"].values()),
             "edges": tuple(record["metrics"]["edge_correlation"].values()),
@@ -193,10 +194,10 @@ def offset_table(folder: Path, runs: dict[str, dict]) -> str:
     for metric in ("psnr", "offset_free_psnr"):
         means = [record["metrics"][metric]["mean"] for record in alike]
         spans.append(max(means) - min(means))
-    best = [max(epoch["validation_psnr"] for epoch in record["curves"]) for record in alike]
+    best = [row["validation, PSNR"] for row, record in zip(rows, runs.values(), strict=True) if record in alike]
     caption = (
-        f"Profile {folder.name}: the same runs on validation patches and on unseen places, dB; correlation of *edges* "
-        "with the real ones; deviation (8-bit steps) inside what is *flat* in reality."
+        f"Profile {folder.name}: the *epoch* that was scored, on validation patches and on unseen places, dB; "
+        "correlation of *edges* with the real ones; deviation (8-bit steps) inside what is *flat* in reality."
     )
     return (
         figures.metric_table(rows, caption, f"tab-offset-{folder.name}", {"edges": ".3f"})
@@ -268,8 +269,8 @@ def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
                 f'<div class="pair">\n{sliders[0]}\n{sliders[1]}\n</div>\n\n'
                 f"{{kind}}`{kind_of(runs)}` Drag the lines, or use the arrow keys. A test patch of the profile "
                 f"*{profile}*: radar (red VV, green VH, blue VV less VH; each band linear over its limits) against the "
-                f"optical image, and against what S2OFormer made of the radar alone "
-                f"({{doc}}`record <{results_table.page_of(profile, run)}>`).\n"
+                f"optical image, and against what S2OFormer made of the radar alone: after so short a training, "
+                f"little ({{doc}}`record <{results_table.page_of(profile, run)}>`).\n"
             )
     raise InputError(f"{results} holds no pictures: `make notebooks` publishes those of 05_compare.")
 

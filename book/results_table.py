@@ -55,8 +55,8 @@ def render(results: Path) -> str:
         "```{table} PSNR and SSIM of the three generators, each trained with the DSD. Left: as reported in the talk, "
         f"on SEN12JHL. Right: runs of this repository on other data (profile {results.name}).",
         f":name: tab-results-{results.name}",
-        "| | PSNR (dB), talk | SSIM, talk | PSNR (dB), here | SSIM, here |",
-        "|:--|--:|--:|--:|--:|",
+        "| | PSNR (dB), talk | SSIM, talk | PSNR (dB), here | SSIM, here | seeds |",
+        "|:--|--:|--:|--:|--:|:--|",
     ]
     for generator, (label, psnr, ssim) in REPORTED.items():
         runs = {run: record for run, record in published.items() if record["generator"] == generator}
@@ -65,16 +65,17 @@ def render(results: Path) -> str:
 
 
 def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
-    """PSNR and SSIM of runs that differ in their seed alone: mean and interval, linked to every seed's page."""
+    """PSNR and SSIM (mean, interval) and the seeds of runs that differ in their seed alone, linked to their pages."""
     if not runs:
-        return [NOT_RUN] * 2
+        return [NOT_RUN, NOT_RUN, "–"]
     summary = records.summarise(*(records.read_patches(folder / run) for run in runs))
-    more = "".join(f", {{doc}}`seed {runs[run]['seed']} <{page_of(folder.name, run)}>`" for run in [*runs][1:])
+    pages = {run: page_of(folder.name, run) for run in runs}
     texts = (
         f"{one['mean']:.{digits}f} [{one['low']:.{digits}f}, {one['high']:.{digits}f}]"
         for one, digits in ((summary["psnr"], 2), (summary["ssim"], 3))
     )
-    return [f"{{doc}}`{text} <{page_of(folder.name, next(iter(runs)))}>`{more}" for text in texts]
+    seeds = ", ".join(f"{{doc}}`{record['seed']} <{pages[run]}>`" for run, record in runs.items())
+    return [*(f"{{doc}}`{text} <{next(iter(pages.values()))}>`" for text in texts), seeds]
 
 
 def mean_colour_psnr(mse: pd.Series) -> float:
@@ -97,7 +98,7 @@ def _skill(folder: Path, published: dict[str, dict]) -> str:
         parts += [f"{label} {skill['mean']:.2f} [{skill['low']:.2f}, {skill['high']:.2f}]"] if skill else []
     text = (
         f"One constant colour, the mean of the training patches, reaches {one_colour:.2f} dB on the same patches. "
-        f"*Skill*, the share of its squared error that a network takes away, is {', '.join(parts)} (mean over seeds)."
+        f"*Skill*, the share of its squared error that a network takes away, is {', '.join(parts)}."
     )
     return text.replace(" -", " −").replace("[-", "[−")
 
@@ -111,12 +112,12 @@ def _conditions(published: list[dict]) -> str:
     dataset = published[0]["dataset"]
     evaluation = published[0]["evaluation"]
     seeds = {label: [r["seed"] for r in published if r["generator"] == name] for name, (label, *_) in REPORTED.items()}
-    several = "; ".join(f"{label} {', '.join(map(str, of))}" for label, of in seeds.items() if of)
+    several = max(map(len, seeds.values())) > 1
     pixel = f"{dataset['pixel_size_m']:g} m" if dataset["pixel_size_m"] else "unknown size"
     return (
         f"The right half comes from {len(published)} run records on the data set *{dataset['name']}* (pixels of "
-        f"{pixel}; {published[0]['parameters']['epochs']} epochs; seeds: {several}; data fingerprint "
-        f"`{dataset['fingerprint'][:12]}`): the mean over the seeds and, in brackets, its interval "
+        f"{pixel}; {published[0]['parameters']['epochs']} epochs; data fingerprint `{dataset['fingerprint'][:12]}`): "
+        f"{'the mean over the seeds' if several else 'the mean over patches'} and, in brackets, its interval "
         f"({evaluation['interval']}; {evaluation['patches']} test patches of {len(evaluation['groups'])} places). "
         "Other places, other colours and another radar band than the talk's: compare generators within a half, never a "
         "number across the halves."

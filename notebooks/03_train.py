@@ -105,13 +105,13 @@ if dry_run:
 #
 # The generator minimises
 #
-# $$ \mathcal L_G = \lambda_1 \lVert G(s) - o \rVert_1 + \lambda_D \, \lVert \tilde\phi(s, G(s)) - \tilde\phi(s, o) \rVert_2^2
-#    + \lambda_A \mathcal L_{GAN} + \lambda_S (1 - \mathrm{SSIM}) $$
+# $$ \mathcal{L}_G = \lambda_1 \lVert G(x) - y \rVert_1 + \lambda_\mathrm{feat} \, \lVert f(x, G(x)) - f(x, y) \rVert_2^2
+#    + \lambda_\mathrm{gan} \mathcal{L}_\mathrm{gan} + \lambda_\mathrm{ssim} (1 - \mathrm{SSIM}) $$
 #
-# where $s$ is the radar image, $o$ the optical one and $\tilde\phi$ the DSD's deepest map, standardised. The first term
-# is structure, the second meaning. The DSD itself learns from real pairs and land cover in the same loop. Each part can
-# be left out, and so can each ingredient of the DSD: its learning (`dsd_schedule`), the classes, resolution and place of
-# its labels. One step is:
+# where $x$ is the radar image, $y$ the optical one and $f$ the DSD's deepest map, standardised. The first term is
+# structure, the second is meant to be meaning. The DSD itself learns in the same loop, from real pairs and their
+# categories: land cover, or a rule on colours where there is none. Each part can be left out, and so can each ingredient
+# of the DSD: its learning (`dsd_schedule`), the classes, resolution and place of its labels. One step is:
 #
 # ```{literalinclude} /s2olib/training.py
 # :pyobject: _Networks.step
@@ -131,9 +131,9 @@ figure = figures.training_curves({run.name: record}, list(keys))
 # %% [markdown]
 # ## Evaluation
 #
-# The epoch with the best validation PSNR is evaluated on the test split, once, by the generator alone. Predictions are
-# clipped to the limits, scaled to 0..255 and rounded, as a saved image would be. *Skill* is 1 − ΣMSE / ΣMSE of the
-# training set's mean colour, summed over the patches: 0 means that the network is worth one constant colour. An interval is a 95 %
+# Of the epochs that the DSD judged, that with the best validation PSNR is evaluated on the test split, once, by the
+# generator alone. Predictions are clipped to the limits, scaled to 0..255 and rounded, as a saved image would be. *Skill* is 1 − ΣMSE / ΣMSE of the
+# training set's mean colour, summed over the patches: 0 is as good as one colour. An interval is a 95 %
 # bootstrap over contiguous blocks of patches; with fewer than ten independent regions it describes these regions and
 # claims nothing beyond them.
 

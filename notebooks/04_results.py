@@ -150,20 +150,42 @@ Markdown(figures.metric_table(rows, f"Noise and clarity, {where}{no_judge}", "ta
 # %% [markdown]
 # ## Which differences can be told apart
 #
-# For each pair of networks with the same losses: the difference on the same patches (averaged over the seeds that both
-# have), and the probability of one as large if the two were the same, by flipping signs of whole clusters, corrected
-# for the number of pairs (Holm). With few clusters no difference can have a small one: with k of them it is at least
-# 2 / 2^k before the correction, whatever the interval. A difference that is no larger than the spread over seeds is *not separable*; with one
-# seed that spread is unknown, and a small p-value speaks of these trained weights, not of the architectures.
+# For each pair of networks with the same losses: the difference on the same patches, over the seeds that both have. A
+# difference that is no larger than the spread over seeds is *not separable*; with one seed that spread is unknown, and
+# a small p speaks of these trained weights, not of the architectures. *p* is the probability of a difference as large
+# if the two were the same, by flipping signs of whole clusters, corrected for the number of pairs (Holm). With k
+# clusters it is at least 2 / 2^k before the correction: few clusters cannot give a small one, whatever the interval.
+
 
 # %%
+def differences(pairs: list[tuple[str, str]], caption: str, label: str) -> str:
+    """A table for PSNR and one for SSIM."""
+    tables = []
+    for metric, name in {"psnr": "PSNR (dB)", "ssim": "SSIM"}.items():
+        names = {"first": "variant", "second": "less", "seeds": "seeds", "difference": name}
+        names |= {"over_seeds": "over seeds", "p": "p (Holm)"}
+        found = statistics.paired_differences(patches, pairs, metric)
+        rows = [{names[key]: value for key, value in row.items()} for row in found]
+        form = dict.fromkeys(("SSIM", "p (Holm)"), ".3f")
+        title = f"{caption}, {name.removesuffix(' (dB)')}, {where}"
+        tables += [figures.metric_table(rows, title, f"{label}-{metric}", form)] if rows else []
+    return "\n\n".join(tables) or "Here are no such pairs."
+
+
 pairs = [(a, b) for a, b in itertools.combinations(variants, 2) if record_of[a]["tag"] == record_of[b]["tag"]]
-names = {"first": "variant", "second": "less", "psnr": "PSNR (dB)", "edge_correlation": "edges", "p": "p (Holm)"}
-names |= {"ssim": "SSIM", "over_seeds": "over seeds", "seeds": "seeds"}
-form = dict.fromkeys(("SSIM", "edges", "p (Holm)"), ".3f")
-rows = [{names[key]: value for key, value in row.items()} for row in statistics.paired_differences(patches, pairs)]
-caption = f"Paired differences of generators, {where}"
-Markdown(figures.metric_table(rows, caption, "tab-pairs", form) if rows else "One generator alone: there are no pairs.")
+Markdown(differences(pairs, "Paired differences of generators", "tab-pairs"))
+
+# %% [markdown]
+# ## More than one colour?
+#
+# The same, each network less the picture of one colour, the mean of the training patches. A higher SSIM of that picture
+# says that SSIM rewards what is smooth, not that it shows anything.
+
+# %%
+used = {record["seed"] for record in runs.values()}
+patches["mean colour"] = dict.fromkeys(used, patches["mean colour"][seed])  # no chance is in it
+pairs = [(name, "mean colour") for name in variants if record_of[name]["tag"] in ("dsd", "l1")]
+Markdown(differences(pairs, "Paired differences from one colour", "tab-colour"))
 
 # %% [markdown]
 # ## Controls
@@ -171,16 +193,14 @@ Markdown(figures.metric_table(rows, caption, "tab-pairs", form) if rows else "On
 # Variants of one generator that differ in one thing, each less the one with the DSD as it is (`dsd`), on the seeds that
 # both have. `l1` has no discriminator, `pix2pix` PatchGAN in the DSD's place, `dsd-ssim` a term more. The DSD of
 # `dsd-random` never learns, that of `dsd-frozen` no longer once it judges; that of `dsd-permuted` learns with another
-# patch's land cover, that of `dsd-twelve` with unmerged classes, that of `dsd-500m` with coarse cells. The generator of
+# patch's categories, that of `dsd-twelve` with unmerged classes, that of `dsd-500m` with coarse cells. The generator of
 # `dsd-bilinear` steps up between scales by interpolation instead of pixel shuffles.
 
 # %%
 whole = {record_of[name]["generator"]: name for name in variants if record_of[name]["tag"] == "dsd"}
 controls = {name: record_of[name]["generator"] for name in variants if record_of[name]["tag"] != "dsd"}
 pairs = [(name, whole[generator]) for name, generator in controls.items() if generator in whole]
-rows = [{names[key]: value for key, value in row.items()} for row in statistics.paired_differences(patches, pairs)]
-caption = f"Paired differences from the variant with the DSD as it is, {where}"
-Markdown(figures.metric_table(rows, caption, "tab-ablation", form) if rows else "No ablation was run on these data.")
+Markdown(differences(pairs, "Paired differences from the variant with the DSD as it is", "tab-ablation"))
 
 # %% [markdown]
 # ## Per category
@@ -200,7 +220,7 @@ Markdown(figures.metric_table(rows, caption, "tab-categories") if categories els
 # A mean over regions can hide one where everything fails.
 
 # %%
-frame, places = patches["mean colour"][seed], {}
+frame, places = next(iter(patches["mean colour"].values())), {}
 for column in [name for name in ("group", "season") if name in frame]:
     for value in sorted(set(frame[column].dropna()) - {""}):
         of = (frame[column] == value).to_numpy()

@@ -129,33 +129,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_differences(
-    patches: Mapping[str, Mapping[int, pd.DataFrame]],
-    pairs: Sequence[tuple[str, str]],
-    metrics: Sequence[str] = ("psnr", "ssim", "edge_correlation"),
+    patches: Mapping[str, Mapping[int, pd.DataFrame]], pairs: Sequence[tuple[str, str]], metric: str
 ) -> list[dict]:
-    """How the variants of each pair differ on the same patches: one row for each pair that has seeds in common.
+    """How the variants of each pair differ in a metric on the same patches: one row for each that has seeds in common.
 
-    `patches` are frames of ``patches.csv`` by variant and seed. A row holds the names (`first`, `second`) and the
-    `seeds`; by metric first less second over those seeds, (mean, low, high); and of the first metric `p`, the
-    `paired_permutation` of the seeds' sums, adjusted by `holm` for the number of rows, and `over_seeds`, what
-    `separable` says.
+    `patches` are frames of ``patches.csv`` by variant and seed. A row holds the names (`first`, `second`), the `seeds`,
+    first less second over those seeds as `difference` (mean, low, high), what `separable` says as `over_seeds`, and
+    `p`, the `paired_permutation` of the seeds' sums, adjusted by `holm` for the number of rows.
     """
     rows = []
     for pair in pairs:
         seeds = sorted(set.intersection(*(set(patches[name]) for name in pair)))
         if not seeds:
             continue
-        first, second = ([patches[name][seed] for seed in seeds] for name in pair)
-        if any(list(frame["id"]) != list(first[0]["id"]) for frame in (*first, *second)):
+        frames = [[patches[name][seed] for seed in seeds] for name in pair]
+        if any(list(frame["id"]) != list(frames[0][0]["id"]) for of in frames for frame in of):
             raise InputError(f"{' and '.join(pair)} were not evaluated on the same patches: execute their runs again.")
-        clusters = blocks(first[0])
+        first, second = (np.array([frame[metric] for frame in of]) for of in frames)  # (S, N) each
+        clusters = blocks(frames[0][0])
         row = {"first": pair[0], "second": pair[1], "seeds": ", ".join(map(str, seeds))}
-        for metric in metrics:
-            less = [a[metric].to_numpy() - b[metric].to_numpy() for a, b in zip(first, second, strict=True)]
-            row[metric] = cluster_interval(less, clusters)
-        values = [np.array([frame[metrics[0]] for frame in of]) for of in (first, second)]  # (S, N) each
-        row["p"] = paired_permutation(*(of.sum(0) for of in values), clusters)
-        rows.append(row | {"over_seeds": separable(*(of.mean(1) for of in values))})
+        row["difference"] = cluster_interval(first - second, clusters)
+        row["over_seeds"] = separable(first.mean(1), second.mean(1))
+        rows.append(row | {"p": paired_permutation(first.sum(0), second.sum(0), clusters)})
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p"] = p
     return rows

@@ -139,17 +139,17 @@ def test_differences_of_pairs_are_over_the_seeds_that_both_have():
     patches = {"hat": {0: measured(20), 1: measured(22), 2: measured(90)}, "unet": {1: measured(20), 0: measured(19)}}
     patches["late"] = {7: measured(20)}
     pairs = [("hat", "unet"), ("unet", "hat"), ("hat", "late")]
-    rows = paired_differences(patches, pairs, ("psnr", "ssim"))
+    rows = paired_differences(patches, pairs, "psnr")
     assert [(row["first"], row["second"]) for row in rows] == pairs[:2]  # the last have no seed in common
     hat, unet = ([patches[name][seed]["psnr"].to_numpy() for seed in (0, 1)] for name in ("hat", "unet"))
     expected = cluster_interval([a - b for a, b in zip(hat, unet, strict=True)], clusters)
-    assert rows[0]["psnr"] == pytest.approx(expected) and expected[0] == pytest.approx(1.5, abs=0.1)
-    assert rows[0]["ssim"] == (0, 0, 0)
+    assert rows[0]["difference"] == pytest.approx(expected) and expected[0] == pytest.approx(1.5, abs=0.1)
+    assert paired_differences(patches, pairs, "ssim")[0]["difference"] == (0, 0, 0)
     assert rows[0]["p"] == pytest.approx(2 * paired_permutation(sum(hat), sum(unet), clusters))  # two rows, after Holm
     assert rows[0]["over_seeds"] == "not separable"  # hat's own seeds lie 2 dB apart
     patches["unet"][0] = patches["unet"][0].iloc[::-1]
     with pytest.raises(InputError, match="hat and unet were not evaluated on the same patches"):
-        paired_differences(patches, pairs)
+        paired_differences(patches, pairs, "psnr")
 
 
 def test_misaligned_patches_are_named():
