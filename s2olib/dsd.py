@@ -3,7 +3,8 @@
 The talk's is SNUNet-CD (Fang et al., GRSL 2022): UNet++ with a dense decoder and an ensemble channel attention head.
 The change-detection original passes only one image to its deepest node; here each modality has an encoder of its own
 and the two are fused at every scale, the deepest included, because the generator's feature loss is measured there and
-would be blind to the optical image otherwise. Any encoder of timm can take the place of SNUNet's.
+would be blind to the optical image otherwise. Any encoder of timm that takes images of any size, and halves them
+exactly, can take the place of SNUNet's.
 """
 
 from __future__ import annotations
@@ -104,14 +105,23 @@ class TimmEncoder(nn.Module):
             raise InputError(
                 f"dsd_encoder {name!r} is neither 'snunet' nor a timm model with feature maps ({error})."
             ) from None
-        self.name, self.widths = name, self.model.feature_info.channels()
-        self.multiple = max(self.model.feature_info.reduction())
+        reductions = self.model.feature_info.reduction()
+        self.name, self.widths, self.multiple = name, self.model.feature_info.channels(), max(reductions)
         self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        self.eval()
+        with torch.no_grad():
+            sizes = [tuple(m.shape[-2:]) for m in self(torch.zeros(1, channels, 2 * self.multiple, 4 * self.multiple))]
+        self.train()
+        expected = [(2 * self.multiple // r, 4 * self.multiple // r) for r in reductions]
+        if sizes != expected:
+            raise InputError(f"dsd_encoder {name!r} has maps of {sizes} where {expected} are needed: choose another.")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         try:
             maps = self.model(x)
-        except AssertionError as error:
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:
             raise InputError(
                 f"dsd_encoder {self.name!r} takes no images of {tuple(x.shape[-2:])} pixels ({error})."
             ) from None

@@ -153,8 +153,8 @@ def comparison(
     """Pictures (H, W, 3) side by side, by column name (SAR, OPT, LULC, U-Net, HAT, S2OFormer).
 
     One row alone is wrapped evenly, after `wrap` pictures at the latest, so that a telephone still shows them; several
-    rows (named by `titles`) keep one line each. `captions` give the text under a row's pictures by name, PSNR and SSIM under a
-    generated one, broken at " / " where columns are narrow; `categories` add the legend of a LULC column.
+    rows (named by `titles`) keep one line each. `captions` give the text under a row's pictures by name, PSNR and SSIM
+    under a generated one, broken at " / " where columns are narrow; `categories` add the legend of a LULC column.
     """
     captions = list(captions) or [{}] * len(rows)
     columns = len(rows[0]) if len(rows) > 1 else math.ceil(len(rows[0]) / math.ceil(len(rows[0]) / wrap))

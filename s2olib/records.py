@@ -120,12 +120,13 @@ def read(run: str | Path) -> dict:
 
 
 def read_patches(run: str | Path) -> pd.DataFrame:
-    """``patches.csv`` of a run: one row for each test patch."""
+    """``patches.csv`` of a run: one row for each test patch; names that are missing are empty."""
     path = Path(run) / "patches.csv"
     if not path.is_file():
         raise InputError(f"{path} does not exist: execute the run again.")
     text = dict.fromkeys(PLACE[:4], str)  # and a place may be called NA
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    patches = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    return patches.fillna(dict.fromkeys(text, ""))  # no group is one group, and not one for each patch
 
 
 def log_reading(run_root: Path, reader: str) -> None:

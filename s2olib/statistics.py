@@ -67,9 +67,9 @@ def cluster_interval(
     seeds = [_aligned("values", one, clusters)[0] for one in np.atleast_2d(np.asarray(values, float))]
     clusters = np.asarray(clusters)
     weights = np.ones(len(clusters)) if weights is None else np.asarray(weights, float)
-    keep = ~np.isnan(seeds).any(0)
+    keep = ~np.isnan(seeds).any(0) & (weights > 0)
     counts = _cluster_sums(weights[keep], clusters[keep])  # (clusters,)
-    sums = np.array([_cluster_sums((one * weights)[keep], clusters[keep]) for one in seeds])  # (S, clusters)
+    sums = np.array([_cluster_sums(one[keep] * weights[keep], clusters[keep]) for one in seeds])  # (S, clusters)
     if not len(counts):
         return (np.nan,) * 3
     mean = float(sums.mean(0).sum() / counts.sum())
@@ -106,7 +106,7 @@ def paired_permutation(
     second, _ = _aligned("second", second, clusters)
     keep = ~np.isnan(first - second)
     sums = _cluster_sums((first - second)[keep], clusters[keep])
-    if len(sums) == 0:
+    if len(sums) == 0 or not np.isfinite(sums).all():  # a patch that equals the real one has a PSNR without bound
         return np.nan
     if 2 ** len(sums) <= resamples:
         signs = 1 - 2 * (

@@ -12,6 +12,7 @@ what made it. It is generated from SAR and no observation.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -233,7 +234,8 @@ class _Engine:
             mean, square = image.clone(), torch.zeros_like(image)
             views = list(product(((), (2,), (3,), (2, 3)), (0, SHIFT)))  # the first is the image as it is
             for number, (flip, shift) in enumerate(views[1:], 2):
-                moved = F.pad(sar.flip(flip), (shift, 0, shift, 0), mode="reflect")
+                mode = "reflect" if min(sar.shape[-2:]) > shift else "replicate"  # a mirror needs more than it shows
+                moved = F.pad(sar.flip(flip), (shift, 0, shift, 0), mode=mode)
                 other = self.network(moved).float()[..., shift:, shift:].flip(flip)
                 change = other - mean  # Welford's running variance
                 mean += change / number
@@ -272,8 +274,9 @@ class _Engine:
 def _begin(work: Path, key: dict, scene: Scene, config: dict, scales: list[float]) -> dict:
     """The progress to go on from, and an unfinished raster that holds it: begun anew unless `key` is the same."""
     state, file = work / "progress.json", scene.file
-    if state.is_file() and (progress := json.loads(state.read_text()))["key"] == key:
-        return progress
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if (progress := json.loads(state.read_text()))["key"] == key:
+            return progress
     shutil.rmtree(work, ignore_errors=True)
     names = [*config["opt"]["bands"], *["uncertainty"] * key["uncertainty"], "valid"]
     dtype = "uint8" if key["output"] == "8-bit" else "uint16"

@@ -255,7 +255,10 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"merge": "five"}, "has no merge 'five'"),
         ({"legend": None}, "both a legend and lulc_root"),
         ({"archive_root": None}, "needs archive_root"),
-        ({"patch_size": 0}, "patch_size must be at least 1"),
+        ({"patch_size": 0}, "patch_size must be a whole number of at least 1"),
+        ({"stride": 16.5}, "stride must be a whole number of at least 1, not 16.5"),
+        ({"max_sea": "0.1"}, "max_sea must be a number, not '0.1'"),
+        ({"test_places": (138.8, 36.1)}, "test_places must be pairs"),
         ({"shares": [0.8, 0.2]}, "shares must be three numbers above 0"),
         ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
         ({"split_file": "/nowhere.csv"}, "'/nowhere.csv' does not exist"),
@@ -409,6 +412,52 @@ def test_a_disk_that_is_full_at_the_end_costs_no_finished_part(tmp_path, options
     monkeypatch.setattr(module, "_coarser", None)  # reading a scene again would fail
     assert build(tmp_path / "set", **options) == whole
     assert _bytes(tmp_path / "set") == _bytes(tmp_path / "whole")
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Writes GeoTIFF pairs at the places given (in the CRS's unit, east of `ORIGIN`), and says where they are."""
+    rng = np.random.default_rng(1)
+
+    def write(east: dict[str, float], crs: str = "EPSG:32653", pixel: float = 10, size: int = 32) -> dict:
+        for name, x in east.items():
+            place = {"corner": (ORIGIN[0] + x, ORIGIN[1]), "crs": crs, "pixel": pixel}
+            sar = rng.normal([[[-12]], [[-19]]], 3, (2, size, size)).clip(-30, -1)
+            tif(tmp_path / f"s1/{name}.tif", sar.astype(np.float32), **place)
+            tif(tmp_path / f"s2/{name}.tif", rng.integers(300, 2500, (3, size, size), np.uint16), **place)
+        return {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
+
+    return write
+
+
+def test_groups_of_scenes_with_geography_are_not_cut(tmp_path, pairs):
+    options = pairs({f"{i}": i * FAR for i in range(9)})
+    table = pd.DataFrame({"id": [f"{i}" for i in range(9)], "event": ["one", "two", "three"] * 3})
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    build(tmp_path / "set", **options, pairs_csv=tmp_path / "pairs.csv", group_column="event")
+    groups = [set(read(tmp_path / "set", split)[0]["group"]) for split in SPLITS]
+    assert sorted(map(len, groups)) == [1, 1, 1] and len(set.union(*groups)) == 3
+
+
+def test_feet_are_no_metres(tmp_path, pairs):
+    foot = 0.3048006096  # EPSG:2263's
+    options = pairs({"a": 0, "b": 1500 / foot, "c": 1e6, "d": 2e6}, "EPSG:2263", 10 / foot)
+    split = pd.DataFrame({"id": ["a", "b", "c", "d"], "split": ["test", "train", "train", "validation"]})
+    split.to_csv(tmp_path / "split.csv", index=False)
+    info = build(tmp_path / "set", **options, split_file=tmp_path / "split.csv", buffer_m=2000)
+    assert info["pixel_size_m"] == 10
+    assert [(r["id"], r["reason"]) for r in info["refused"]] == [("b", "guard gap")]
+    assert info["refused"][0]["value"] == pytest.approx(1500 - 320, abs=1)
+
+
+def test_patches_of_one_name_and_scenes_without_any_are_refused(tmp_path, pairs):
+    options = pairs({"a": 0, "a_0000_0032": FAR, "b": 2 * FAR}, size=40)
+    tif(tmp_path / "s1/a.tif", np.full((2, 40, 80), -9.5, "f4"))
+    tif(tmp_path / "s2/a.tif", np.full((3, 40, 80), 999, "u2"))
+    with pytest.raises(InputError, match="two patches would be called 'a_0000_0032'"):
+        build(tmp_path / "set", **options)
+    with pytest.raises(InputError, match="no scene holds a patch of 64 pixels, the largest one of 40"):
+        build(tmp_path / "set", **options | {"patch_size": 64})
 
 
 def test_windows_that_no_tile_covers_are_never_read(tmp_path, world, options):

@@ -88,7 +88,9 @@ def test_faults_are_named():
     with pytest.raises(InputError, match="'nonsense' is neither 'snunet' nor a timm model"):
         small(encoder="nonsense")
     with pytest.raises(InputError, match="takes no images of"):
-        small(encoder="maxvit_rmlp_pico_rw_256")(torch.randn(1, 1, 64, 64), torch.randn(1, 3, 64, 64))
+        small(encoder="maxvit_rmlp_pico_rw_256")
+    with pytest.raises(InputError, match=r"'legacy_xception' has maps of .* where .* are needed"):
+        small(encoder="legacy_xception")
     with pytest.raises(InputError, match="not the same patches"):
         small()(torch.randn(1, 1, 32, 32), torch.randn(1, 3, 32, 64))
     with pytest.raises(InputError, match="at least 32"):

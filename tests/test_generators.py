@@ -173,6 +173,12 @@ def test_published_weights_load_and_their_upsampler_is_named(golden):
         load_reference_weights(narrow, published)
 
 
+def test_what_is_no_state_dict_is_named():
+    for weights in ({"params_ema": None}, {"conv_first.weight": [1.0]}):
+        with pytest.raises(InputError, match="these are no weights"):
+            load_reference_weights(small("hat"), weights)
+
+
 def test_shifted_windows_never_mix_opposite_sides_of_the_image():
     torch.manual_seed(0)
     attention = RHAG(8, 2, 2, window_size=4).blocks[1].attention
@@ -323,7 +329,7 @@ def test_a_saved_generator_comes_back_by_the_hubs_way(name, tmp_path):
     assert again.config == model.config
     assert again.about["sar"] == {"units": "dB"}
     with torch.no_grad():
-        torch.testing.assert_close(again(sar), model(sar))
+        torch.testing.assert_close(again(sar=sar), model(sar))
 
 
 def test_faults_of_saved_generators_are_named(tmp_path):
@@ -337,6 +343,12 @@ def test_faults_of_saved_generators_are_named(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"no config\.json of a generator"):
         Generator.from_pretrained(tmp_path)
+    for content in ("{", '{"generator": {"name": "unet"}}', '{"generator": "unet"}'):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(InputError, match=r"config\.json does not describe a generator"):
+            Generator.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"missing' is no folder, and no repository of the hub"):
+        Generator.from_pretrained(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("name", generator_names())

@@ -151,3 +151,32 @@ def test_positions_are_those_of_a_projection_of_each_pixel():
         column, row = np.meshgrid(np.arange(4000) + 0.5, np.arange(256, 300) + 0.5)
         exact = transform(grid.crs, "EPSG:4326", x + pixel * column.ravel(), y - pixel * row.ravel())
         np.testing.assert_allclose(found.reshape(2, -1), exact, rtol=0, atol=1e-9)  # degrees: a tenth of a millimetre
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("no_data: 99", ""), "no_data 0 is a class"),
+        (("no_data: 99", "no_data: 300"), "codes must be whole numbers within 0..255"),
+        (("7: land", "'7': land"), "codes must be whole numbers"),
+        (("epoch: '1999'", "epoch: 2021-06-01"), "'2021-06-01' must be text"),
+        (("wet:", "yes:"), "'True' must be text"),
+        (("'#009E73'", "green"), "'green' is no colour"),
+        ((", 8: '#FFFFFF'", ""), "names and colours must have the same codes"),
+        (("product: own", "product: caf\xe9"), "cannot be read"),
+    ],
+)
+def test_faults_of_a_legend_are_named(tmp_path, change, says):
+    text = (
+        "product: own\nepoch: '1999'\nnames: {0: sea, 7: land, 8: ice}\nwater: [0]\nno_data: 99\n"
+        "colours: {0: '#0072B2', 7: '#009E73', 8: '#FFFFFF'}\nmerges: {two: {wet: [0, 8], dry: [7]}}\n"
+    )
+    (tmp_path / "own.yml").write_bytes(text.replace(*change).encode("latin-1"))
+    with pytest.raises(InputError, match=rf"own\.yml'.*{says}"):
+        find_legend(str(tmp_path / "own.yml"))
+
+
+def test_a_map_of_signed_bytes_may_have_no_data_at_255(tmp_path):
+    grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36), 4, 4)
+    _tile(tmp_path / "signed.tif", 136, 36, np.where(np.eye(4), -1, 7).astype(np.int8), nodata=-1)
+    np.testing.assert_array_equal(Tiles(tmp_path, "dynamic-world").read(grid), np.where(np.eye(4), 255, 7))

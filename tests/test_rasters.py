@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 from test_archive import ORIGIN, tif
 
 from s2olib.data.rasters import Header, area_mean, folder_scenes, header, optical_bands, sar_bands
@@ -183,3 +185,69 @@ def test_faults_of_folders_are_named(tmp_path):
 def test_area_mean_leaves_no_data_out():
     values = np.array([[[1, 3, np.nan, np.nan], [5, np.nan, np.nan, np.nan]]], np.float32)
     np.testing.assert_array_equal(area_mean(values, 2), [[[3, np.nan]]])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("B02_10m", "B03_10m", "B04_10m"),
+        ("B2, central wavelength 490 nm", "B3, central wavelength 560 nm", "B4, central wavelength 665 nm"),
+        ("blue band", "green band", "red band"),
+    ],
+)
+def test_colours_are_words_of_names(names):
+    assert optical_bands(Path("a.tif"), Header(None, 3, "uint16", names)) == (3, 2, 1)
+
+
+def test_colours_in_another_order_say_themselves_which_they_are(tmp_path):
+    path = tif(tmp_path / "a.tif", OPT)
+    assert optical_bands(path, header(path)) == (1, 2, 3)
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = ColorInterp.blue, ColorInterp.green, ColorInterp.red
+    assert optical_bands(path, header(path)) == (3, 2, 1)
+
+
+def test_numbers_of_colours_and_coloured_radar_are_refused(tmp_path):
+    colours = Image.fromarray(np.moveaxis(OPT // 10, 0, -1).astype(np.uint8))
+    for folder in ("s1", "s2", "palette"):
+        (tmp_path / folder).mkdir()
+        (colours.quantize(16) if folder == "palette" else colours).save(tmp_path / folder / "a.png")
+    for sar, opt in (("palette", "s2"), ("s2", "palette")):
+        with pytest.raises(InputError, match=r"palette/a\.png' holds numbers of a palette's colours"):
+            folder_scenes(tmp_path / sar, tmp_path / opt, **BYTES)
+    (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2", **BYTES)
+    with pytest.raises(InputError, match=r"s1/a\.png' is a coloured image"):
+        scene.read()
+
+
+def test_one_bright_pixel_makes_no_reflectance_of_a_fraction(tmp_path):
+    for factor in (10_000, 100):
+        opt = (OPT / factor).astype(np.float32)
+        opt[:, 3, 3] = 230
+        (scene,) = folder_scenes(*pair(tmp_path, opt=opt))
+        with pytest.raises(InputError, match="multiply reflectance of 0 to 1 by 10000, or percent by 100"):
+            scene.read()
+
+
+def test_two_bands_of_a_polarisation_are_refused_and_nameless_ones_are_what_is_said():
+    with pytest.raises(InputError, match=r"several bands of VV \(Amplitude_VV, Intensity_VV\)"):
+        sar_bands(Path("a.tif"), Header(None, 3, "float32", ("Amplitude_VV", "Intensity_VV", "Intensity_VH")))
+    assert sar_bands(Path("a.tif"), Header(None, 2, "float32", (None, None)), ["HH", "HV"]) == {"HH": 1, "HV": 2}
+
+
+def test_no_power_in_one_band_is_as_dark_as_can_be(tmp_path):
+    power = (10 ** (SAR / 10)).astype(np.float32)
+    power[1, 3, 4] = 0
+    (scene,) = folder_scenes(*pair(tmp_path, sar=power), sar_units="linear")
+    assert scene.read()[0][:, 3, 4] == pytest.approx([SAR[0, 3, 4], -60], abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Length of header")
+def test_lists_with_commas_at_the_end_blanks_and_paths(tmp_path):
+    folders, table = pair(tmp_path), tmp_path / "pairs.csv"
+    table.write_text("id,s1,s2,place\nx,a.tif,a.tif, Paris ,\n")
+    (scene,) = folder_scenes(*folders, pairs_csv=table, group_column="place")
+    assert (scene.id, scene.group) == ("x", "Paris")
+    table.write_text("id,s1,s2\n../x,a.tif,a.tif\n")
+    with pytest.raises(InputError, match=r"has the id '\.\./x'"):
+        folder_scenes(*folders, pairs_csv=table)

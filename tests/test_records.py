@@ -11,6 +11,7 @@ import torch
 
 from s2olib import records
 from s2olib.project import InputError
+from s2olib.statistics import blocks
 
 
 @pytest.fixture
@@ -84,3 +85,10 @@ def test_no_published_run_has_a_dsd_that_ignores_the_optical_image(path):
     record = records.read(path.parent)
     if record["parameters"]["dsd_weight"] and record["parameters"]["dsd_schedule"] != "random":  # the control may
         assert record["curves"][-1]["optical_sensitivity"] >= 0.1
+
+
+def test_patches_without_a_group_are_of_one_group_when_read_again(run):
+    patches = records.read_patches(run).assign(group="", season="")
+    before = blocks(patches)
+    patches.to_csv(run / "patches.csv", index=False)
+    np.testing.assert_array_equal(blocks(records.read_patches(run)), before)

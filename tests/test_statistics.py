@@ -170,3 +170,9 @@ def test_intervals_of_few_clusters_hold_the_mean_less_often_than_they_say(count,
     draws = np.random.default_rng(0).standard_normal((400, count))
     intervals = np.array([cluster_interval(values, np.arange(count), resamples=500) for values in draws])
     assert low < np.mean((intervals[:, 1] <= 0) & (intervals[:, 2] >= 0)) < high
+
+
+def test_a_perfect_patch_gives_no_probability_and_one_without_weight_does_not_count():
+    clusters = [0, 0, 1, 1]
+    assert np.isnan(paired_permutation([np.inf, 1, 2, 3], [1, 1, np.inf, 3], clusters))
+    assert cluster_interval([-np.inf, 0.5, 0.4, 0.6], clusters, weights=[0, 1, 1, 1])[0] == pytest.approx(0.5)

@@ -383,3 +383,18 @@ def test_grey_levels_need_an_explicit_choice_where_decibels_are_given(tmp_path, 
         assert np.abs(a.read().astype(int) - b.read()).max() <= 1
     with rasterio.open(tmp_path / "out.tif") as file:
         assert file.count == 3 and json.loads(file.tags()["TRANSLATION"])["stretch"] == [-25, 0]
+
+
+def test_uncertainty_of_a_scene_smaller_than_its_shifts(tmp_path, weights):
+    small = write(tmp_path / "small.tif", np.random.default_rng(0).normal(-12, 3, (2, 3, 2)).astype(np.float32))
+    translate(small, tmp_path / "out.tif", weights, uncertainty=True)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.shape == (3, 2) and file.count == 4
+
+
+def test_broken_progress_is_begun_anew(tmp_path, weights, scene):
+    work = tmp_path / ".out.tif.part"
+    for content in ("{", "{}", "[]"):
+        work.mkdir()
+        (work / "progress.json").write_text(content)
+        translate(scene, tmp_path / "out.tif", weights, overwrite=True, **SMALL)

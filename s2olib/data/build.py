@@ -140,14 +140,15 @@ def build(
         sar_units: "dB", "linear" (written as dB) or "8-bit". opt_units: "reflectance x 10000" or "8-bit".
         opt_offset: taken from stored reflectance: 1000 for Level-2A of processing baseline 04.00 and later.
         sar_bands: which polarisations (default: all there are); opt_bands: which three bands. Files that name their
-            bands are read by name, others by position; what the bands of nameless files are is what is said here.
+            bands are read by name. Nameless ones have VV before VH, or two others that are said here; red, green and
+            blue, or three others that are said here, or Sentinel-2's 13 or 12.
         legend, merge, lulc_epoch: how codes become categories (`landcover.find_legend`) and when the map was made
             (default: what the legend says); "pseudo-false-colour" and "pseudo-natural-colour" make categories from the
             optical image, for training patches only; "igbp" without `lulc_root` takes the 500 m labels of SEN12MS.
         split_file: CSV with `id,split`; id = scene or patch, split = train, validation, test or guard (not used).
             Without it, regions are drawn: `test_places` (lon, lat) and all within `buffer_m` of them are test, and
             the others come as close to `shares` (train, validation, test) as a seeded search finds. Scenes without
-            geography are drawn by group.
+            geography are drawn by group, and no group is cut.
         buffer_m: windows closer than this (in the CRS's metres) to one of test, or validation, are not used for
             another split.
         patch_size, stride: in pixels after `resolution_factor`; stride is training's (default: patch_size).
@@ -199,6 +200,15 @@ def build(
     candidates = [
         candidate_windows(scene.id, scene.grid.coarser(resolution_factor), patch_size, stride) for scene in scenes
     ]
+    names = Counter(window.id for windows in candidates for window in windows)
+    for name in (name for name, count in names.items() if count > 1):
+        raise InputError(f"two patches would be called '{name}': give one of the scenes another id")
+    if not names:
+        largest = max(min(scene.grid.height, scene.grid.width) for scene in scenes) // resolution_factor
+        raise InputError(
+            f"no scene holds a patch of {patch_size} pixels, the largest one of {largest}: lower patch_size or "
+            "resolution_factor"
+        )
     for scene, windows in zip(scenes, candidates, strict=True):
         if not windows:
             size = f"{scene.grid.width // resolution_factor} x {scene.grid.height // resolution_factor}"
@@ -286,8 +296,13 @@ def _check(p: dict) -> None:
     if p["lulc_root"] and p["lulc_dir"]:
         raise InputError("lulc_root and lulc_dir are both given: land cover comes from tiles or from pairs, choose one")
     for name in ("patch_size", "resolution_factor", "stride"):
-        if p[name] is not None and p[name] < 1:
-            raise InputError(f"{name} must be at least 1, not {p[name]}")
+        if p[name] is not None and not (isinstance(p[name], int) and p[name] >= 1):
+            raise InputError(f"{name} must be a whole number of at least 1, not {p[name]!r}")
+    for name in ("buffer_m", "seed", "opt_offset", "max_nodata", "max_unlabelled", "max_sea", "max_cloud"):
+        if not isinstance(p[name], int | float):
+            raise InputError(f"{name} must be a number, not {p[name]!r}")
+    if not all(isinstance(place, list) and len(place) == 2 for place in p["test_places"] or ()):
+        raise InputError(f"test_places must be pairs (longitude, latitude), not {p['test_places']}")
     if len(p["opt_bands"] or ()) != 3:
         raise InputError(f"opt_bands must be three, shown as red, green and blue, not {p['opt_bands']}")
     if len(p["shares"] or ()) != 3 or min(p["shares"]) <= 0:
@@ -804,7 +819,9 @@ def _rows(scene: Scene, windows: list[Window], size: int) -> list[list]:
 
 def _pixel_size(scenes: list[Scene], stated: float | None, factor: int) -> float | None:
     """Metres, where one number is true of every scene (to a tenth of a metre); None for degrees or mixtures."""
-    crs = [scene.grid.crs for scene in scenes]
-    sizes = {round(s.grid.transform.a, 1) for s in scenes} if all(c and c.is_projected for c in crs) else {stated}
+    grids, sizes = [scene.grid for scene in scenes], {stated}
+    if all(grid.crs and grid.crs.is_projected for grid in grids):
+        pixels = ((grid.transform.a, -grid.transform.e, rasters.metres_of(grid.crs)) for grid in grids)
+        sizes = {round(side * metres, 1) for *sides, metres in pixels for side in sides}
     size = sizes.pop() if len(sizes) == 1 else None
     return size and float(size * factor)

@@ -42,8 +42,9 @@ def datasheet(dataset_root: str | Path) -> str:
     if not (root / "dataset.json").is_file():
         raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
     info = json.loads((root / "dataset.json").read_text())
+    text = dict.fromkeys(("id", "group", "season", "date"), str)
     index = pd.concat(
-        [pd.read_csv(root / split / "index.csv", dtype={"id": str, "group": str, "season": str}) for split in SPLITS],
+        [pd.read_csv(root / split / "index.csv", dtype=text, keep_default_na=False) for split in SPLITS],
         keys=SPLITS,
         names=["split", None],
     )

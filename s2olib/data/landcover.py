@@ -7,6 +7,7 @@ map of Japan to four categories and does not say how; the merge "four" is our ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -90,18 +91,35 @@ def _read_legend(name: Path, state: tuple[int, int] | None) -> Legend:
             for merge, parts in content.pop("merges").items()
         }
         found = Legend(**content | {"merges": merges, "water": tuple(content.get("water", ()))})
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"legend '{name}' cannot be read: it needs product, names, colours and merges as mappings ({error})"
         ) from error
+    _check(name, found)
     for merge, parts in found.merges.items():
         members = [code for codes in parts.values() for code in codes]
         for code in members:
             if code not in found.names or members.count(code) > 1:
                 raise InputError(f"legend '{name}': merge '{merge}' has code {code} twice, or names does not have it")
-    if set(found.names) != set(found.colours) or not all(0 <= code < 256 for code in found.names):
-        raise InputError(f"legend '{name}': names and colours must have the same codes, each within 0..255")
     return found
+
+
+def _check(name: Path, legend: Legend) -> None:
+    """Refuse codes, names and colours that are none; YAML takes `1.0`, `yes` and `2021-06-01` for other things."""
+    codes = [*legend.names, *legend.colours, *legend.water, legend.no_data]
+    if not all(type(code) is int and 0 <= code < 256 for code in codes):
+        raise InputError(f"legend '{name}': codes must be whole numbers within 0..255, without quotes")
+    if set(legend.names) != set(legend.colours):
+        raise InputError(f"legend '{name}': names and colours must have the same codes")
+    if legend.no_data in legend.names:
+        raise InputError(f"legend '{name}': no_data {legend.no_data} is a class; give a code that is none, such as 255")
+    categories = [text for merge, parts in legend.merges.items() for text in (merge, *parts)]
+    for text in (legend.product, legend.epoch, legend.credit, *legend.names.values(), *categories):
+        if not isinstance(text, str):
+            raise InputError(f"legend '{name}': '{text}' must be text, so put it in quotes")
+    for colour in legend.colours.values():
+        if not re.fullmatch("#[0-9A-Fa-f]{6}", str(colour)):
+            raise InputError(f"legend '{name}': '{colour}' is no colour like \"#0072B2\", with quotes")
 
 
 def merge_table(legend: str, merge: str) -> dict[str, tuple[int, ...]]:

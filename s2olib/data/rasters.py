@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache, partial, reduce
+from functools import cache, lru_cache, partial, reduce
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,15 +44,23 @@ SAR_UNITS = ("dB", "linear", "8-bit")
 OPT_UNITS = ("reflectance x 10000", "8-bit")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 WEDGE = 33  # pixels
-FORM = 2  # of what is remembered of headers
+DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
+FORM = 3  # of what is remembered of headers
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 RGB = ("red", "green", "blue")
+PALETTE = "palette"  # the name of a band without one whose values are numbers of colours
 COLOURS = {"RED": "B4", "GREEN": "B3", "BLUE": "B2"}  # Sentinel-2's names of them
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 L2A = tuple(name for name in L1C if name != "B10")
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
+
+
+@cache
+def metres_of(crs: CRS | None) -> float:
+    """Of a unit of a projected CRS, which may be a foot; 1 where there is none."""
+    return crs.linear_units_factor[1] if crs and crs.is_projected else 1.0
 
 
 @dataclass(frozen=True)
@@ -152,13 +160,21 @@ def header(path: Path) -> Header:
         if "complex" in file.dtypes[0]:
             raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first")
         count = file.count - (file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1])
-        found = Header(grid, count, file.dtypes[0], tuple(file.descriptions[:count]))
+        found = Header(grid, count, file.dtypes[0], _names(file)[:count])
         found = replace(found, start=_start(path, file, found))
     if grid.crs is not None and (
         grid.transform.b or grid.transform.d or grid.transform.a <= 0 or grid.transform.e >= 0
     ):
         raise InputError(f"'{path}' is rotated or flipped: warp it to a north-up grid first")
     return found
+
+
+def _names(file: rasterio.DatasetReader) -> tuple[str | None, ...]:
+    """The bands' names; where there are none, colours that lie in another order than red, green, blue, or a palette."""
+    colours = tuple(colour.name for colour in file.colorinterp)
+    if not any(file.descriptions) and (colours[0] == PALETTE or (set(RGB) <= set(colours) and colours[:3] != RGB)):
+        return colours
+    return file.descriptions
 
 
 def _start(path: Path, file: rasterio.DatasetReader, found: Header) -> int | None:
@@ -219,7 +235,7 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     """
     known: dict[str, list] = {}
     with suppress(OSError, ValueError):
-        known = json.loads(cache.read_text())
+        known = dict(json.loads(cache.read_text()))
     names = {path: path.as_posix()[len(cache.parent.as_posix()) + 1 :] for path in files}
     states = {path: [FORM, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in files}
     todo = [path for path in files if known.get(names[path], [])[: len(states[path])] != states[path]]
@@ -261,11 +277,11 @@ def _scanned(folders: list[list[Path]]) -> Iterator[list[Header]]:
 
 
 def _named(name: str | None) -> str:
-    """A band's name as Sentinel-2 has it: B04, red and B4 are one."""
+    """A band's name as Sentinel-2 has it, which it holds as a word: B04, red, B4_10m and B4 are one."""
     name = (name or "").strip().upper()
-    if name[:2] == "B0":
-        name = f"B{name[2:]}"
-    return COLOURS.get(name, name)
+    words = (re.sub("^B0", "B", word) for word in re.split("[^A-Z0-9]+", name))
+    found = {COLOURS.get(word, word) for word in words} & set(L1C)
+    return found.pop() if len(found) == 1 else name
 
 
 def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tuple[int, ...]:
@@ -275,6 +291,7 @@ def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tup
     Raises InputError, naming the file, where a band cannot be found.
     """
     names, asked = [_named(name) for name in found.names], [_named(name) for name in wanted]
+    _check_palette(path, found)
     if not set(asked) <= set(names):
         if found.count == len(asked) and not set(L1C) & set(names):
             return tuple(range(1, found.count + 1))
@@ -295,17 +312,23 @@ def polarisation(name: str | None) -> str:
 
 
 def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) -> dict[str, int]:
-    """Polarisations and their 1-based places: by description where the file names them, else VV, VH in this order.
+    """Polarisations and their 1-based places: by description where the file names them, else VV, VH in this order, or
+    two that are `wanted`.
 
     Without `wanted` it is all there are; a single band without a name, or a grey 8-bit image in three channels, is
     "SAR".
     Raises InputError, naming the file, where one is missing.
     """
     kinds, wanted = [polarisation(name) for name in found.names], [name.upper() for name in wanted or ()]
+    _check_palette(path, found)
     if any(kinds):
+        for kind in (kind for kind in POLARISATIONS if kinds.count(kind) > 1):
+            several = ", ".join(name for name, of in zip(found.names, kinds, strict=True) if of == kind and name)
+            raise InputError(f"'{path}' has several bands of {kind} ({several}): keep the one that is sigma0")
         there = {kind: kinds.index(kind) + 1 for kind in POLARISATIONS if kind in kinds}
     elif found.count == 2:
-        there = {"VV": 1, "VH": 2}
+        others = len(wanted) == 2 and set(wanted) != {"VV", "VH"}
+        there = dict(zip(wanted if others else ("VV", "VH"), (1, 2), strict=True))
     elif found.count == 1 or (found.count == 3 and found.dtype == "uint8"):
         own = (found.names[0] or "").strip().upper() if found.count == 1 else ""
         there = {wanted[0] if len(wanted) == 1 else own or "SAR": 1}
@@ -315,6 +338,11 @@ def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) ->
         if name not in there:
             raise InputError(f"'{path}' has no SAR band '{name}': it has {', '.join(there)}")
     return {name: there[name] for name in wanted or there}
+
+
+def _check_palette(path: Path, found: Header) -> None:
+    if PALETTE in found.names:
+        raise InputError(f"'{path}' holds numbers of a palette's colours: save it as grey or RGB")
 
 
 def read_bands(path: Path, bands: tuple[int, ...], head: Header) -> np.ndarray:
@@ -337,6 +365,12 @@ def to_linear(db: np.ndarray) -> np.ndarray:
 def to_db(power: np.ndarray) -> np.ndarray:
     """Linear power to decibels; what is not above zero becomes NaN."""
     return 10 * np.log10(np.where(power > 0, power, np.nan), dtype=np.float32)
+
+
+def _warped_db(power: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """`warp` of linear power, in dB. What noise correction has emptied in one band alone is dark, and valid."""
+    power = warp(power, source, target)
+    return to_db(np.where((power > 0).any(0), np.maximum(power, DARKEST), power))
 
 
 def warp(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
@@ -412,6 +446,7 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
 
 
 def _checked_codes(codes: np.ma.MaskedArray, known, legend: str, path: Path) -> np.ndarray:
+    codes = codes.astype(np.int16) if codes.dtype == np.int8 else codes  # which cannot hold 255
     codes = codes.filled(known.no_data)
     codes[~(codes >= 0)] = known.no_data
     strange = reduce(np.logical_and, (codes != code for code in {*known.names, 0, 255, known.no_data}))
@@ -447,8 +482,8 @@ def check_units(values: np.ndarray, units: str, path: Path, dtype: str = "") -> 
         raise InputError(f"{found}: that is no calibrated sigma0; calibrate it, or scale it to 8 bits and say '8-bit'")
     if units == "8-bit" and (low < 0 or high > 255 or (some != np.round(some)).any()):
         raise InputError(f"{found}: 8-bit means whole numbers from 0 to 255")
-    if units == "reflectance x 10000" and high <= 2:
-        raise InputError(f"{found}: multiply reflectance of 0 to 1 by 10000")
+    if units == "reflectance x 10000" and np.quantile(some, 0.99) <= 30:  # a lake at dusk is brighter
+        raise InputError(f"{found}: multiply reflectance of 0 to 1 by 10000, or percent by 100")
     # the brightest pixel of a dark sea is 255 by chance, but not several of five thousand
     saturated = high == 255 and np.count_nonzero(some == 255) > 3 and (some == np.round(some)).all()
     if units == "reflectance x 10000" and (dtype == "uint8" or saturated):
@@ -501,13 +536,19 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
 def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str, opt_offset, legend: str, boxes=None):
     path, source, (polarisations, colours) = paths["s1"], heads["s1"].grid, bands
     sar = read_bands(path, tuple(polarisations.values()), heads["s1"])
+    if heads["s1"].count == 3 and not any(heads["s1"].names):
+        others = read_bands(path, (2, 3), heads["s1"])
+        if not np.array_equal(others, np.concatenate([sar, sar]), equal_nan=True):
+            raise InputError(
+                f"'{path}' is a coloured image: save its polarisations as bands with names, or one as grey"
+            )
     sar = sar if sar_units == "8-bit" else sar_no_data(sar)
     check_units(sar, sar_units, path)
     if sar_units == "8-bit":
         sar = warp(sar, source, target)
     else:
         if sar_units == "linear" or source != target:
-            sar = to_db(warp(sar if sar_units == "linear" else to_linear(sar), source, target))
+            sar = _warped_db(sar if sar_units == "linear" else to_linear(sar), source, target)
         check_order(sar, list(polarisations), path)
     path = paths["s2"]
     opt = optical_no_data(read_bands(path, colours, heads["s2"]), opt_units)
@@ -549,7 +590,7 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
         raise InputError(f"pairs_csv '{pairs_csv}' does not exist")
     else:
         try:
-            table = pd.read_csv(pairs_csv, dtype=str, keep_default_na=False)
+            table = pd.read_csv(pairs_csv, dtype=str, keep_default_na=False, index_col=False)
         except ValueError as error:
             raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
     if table.empty:
@@ -558,6 +599,9 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
         table = table.rename(columns={table.columns[0]: "id"})
     if group_column and group_column not in table:
         raise InputError(f"pairs_csv '{pairs_csv}' has no column '{group_column}': it has {', '.join(table)}")
+    table = table.apply(lambda column: column.str.strip())
+    for name in table["id"][table["id"].str.contains(r"^\.|[/\\]")]:
+        raise InputError(f"pairs_csv '{pairs_csv}' has the id '{name}': files are named by it, so leave out / and \\")
     if table["id"].duplicated().any():
         raise InputError(f"pairs_csv '{pairs_csv}' lists id '{table['id'][table['id'].duplicated()].iloc[0]}' twice")
     return table.sort_values("id")

@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from s2olib.data import SPLITS
-from s2olib.data.rasters import Grid, Scene
+from s2olib.data.rasters import Grid, Scene, metres_of
 from s2olib.project import InputError, resolve
 
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
@@ -71,7 +71,7 @@ def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Pat
     import pandas as pd  # long to load, and not for workers
 
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
     except ValueError as error:
         raise InputError(f"split_file '{path}' is no table with a header ({error})") from error
     if not {"id", "split"} <= set(table):
@@ -117,17 +117,16 @@ def split_by_region(
     stride: int,
     seed: int,
 ) -> None:
-    """Whole regions into splits: test places first, then the seeded draw that comes closest to the shares."""
+    """Whole regions and groups into splits: test places first, then the seeded draw that comes nearest the shares."""
     geographic = [scene.grid.crs is not None for scene in scenes]
+    groups = np.array([scene.group for scene in scenes])
+    near = (groups[:, None] == groups) & (groups != "")
     if all(geographic):
-        near = _distances([scene.grid for scene in scenes]) <= buffer_m
-    elif any(geographic) or not all(scene.group for scene in scenes):
+        near |= _distances([scene.grid for scene in scenes]) <= buffer_m
+    elif any(geographic) or not groups.all():
         raise InputError(
             "scenes without geography cannot be split by region: give a split_file, or a group_column of pairs_csv"
         )
-    else:
-        groups = np.array([scene.group for scene in scenes])
-        near = groups[:, None] == groups[None, :]
     region = np.arange(len(scenes))
     while (lowest := np.where(near, region[None, :], len(scenes)).min(1)).tolist() != region.tolist():
         region = lowest  # each scene takes the lowest number among its neighbours until nothing changes
@@ -166,7 +165,7 @@ def _metres_to(grid: Grid, place: Sequence[float]) -> float:
 def _distances(a: list[Grid], b: list[Grid] | None = None) -> np.ndarray:
     """Metres between the boxes of grids (A, B): zero where they touch, negative (how deep) where they overlap.
 
-    Boxes of one projected CRS are compared in its metres, others as boxes of longitude and latitude, which errs to
+    Boxes of one projected CRS are compared in its plane, others as boxes of longitude and latitude, which errs to
     the near side.
     """
     b = a if b is None else b
@@ -178,7 +177,7 @@ def _distances(a: list[Grid], b: list[Grid] | None = None) -> np.ndarray:
     if not flat:
         dx, dy = dx * np.cos(np.radians((south + north_b) / 2)) * METRES_PER_DEGREE, dy * METRES_PER_DEGREE
     apart = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))
-    return np.where((dx < 0) & (dy < 0), np.maximum(dx, dy), apart)
+    return np.where((dx < 0) & (dy < 0), np.maximum(dx, dy), apart) * (metres_of(a[0].crs) if flat else 1)
 
 
 def guard(candidates: list[list[Window]], buffer_m: float) -> None:

@@ -114,6 +114,8 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
     Anything else that is missing or of another shape raises `InputError`.
     """
     weights = state_dict.get("params_ema", state_dict.get("params", state_dict))
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError("these are no weights: give a state dict, names with tensors, or a checkpoint that holds one.")
     own, found, ignored = model.state_dict(), {}, []
     for name, value in weights.items():
         key = name

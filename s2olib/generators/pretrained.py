@@ -16,15 +16,14 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from s2olib.project import InputError, writing
+from s2olib.project import InputError, resolve, writing
 
 WEIGHTS = "generator.safetensors"
 
 
 class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license="mit", tags=["sar", "remote-sensing"]):
-    """A network from SAR (B, in_channels, H, W) to an image, with ``save_pretrained``, ``push_to_hub`` and
+    """A network from SAR (B, in_channels, H, W) to an image; with ``save_pretrained`` and ``push_to_hub``.
 
-    ``Generator.from_pretrained(folder_or_repository)``, which returns whichever network was saved, in eval mode.
     Raises `InputError` for input with other channels and, in eval mode, for input that is not finite; in training,
     where looking would make a GPU wait, the loss tells.
     """
@@ -32,7 +31,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
     def __init__(self) -> None:
         super().__init__()
         self.about: dict[str, Any] = {}
-        self.register_forward_pre_hook(_check_input)
+        self.register_forward_pre_hook(_check_input, with_kwargs=True)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -40,6 +39,24 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
         arguments = self._hub_mixin_config.items()
         plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in arguments}
         return {"name": type(self).__name__.lower(), **plain}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Generator:
+        """Whichever network was saved, in eval mode, from a folder or a repository of the hub; `options` are the hub's.
+
+        Raises `InputError` for a folder or repository that is missing or does not hold a generator.
+        """
+        folder = resolve(pretrained_model_name_or_path)
+        place = folder if folder.is_dir() else str(pretrained_model_name_or_path)
+        try:
+            return super().from_pretrained(place, **options)
+        except InputError:
+            raise
+        except (json.JSONDecodeError, AttributeError, TypeError) as error:
+            raise InputError(f"{place}/config.json does not describe a generator ({error}).") from None
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"'{place}' is no folder, and no repository of the hub to be had ({reason}).") from None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with writing(save_directory / WEIGHTS) as aside:
@@ -74,8 +91,8 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
         return model.eval()
 
 
-def _check_input(model: Generator, given: tuple[Tensor]) -> None:
-    (sar,), channels = given, model._hub_mixin_config["in_channels"]
+def _check_input(model: Generator, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+    sar, channels = given[0] if given else named["sar"], model._hub_mixin_config["in_channels"]
     if sar.ndim != 4 or sar.shape[1] != channels:
         raise InputError(f"sar has shape {tuple(sar.shape)}: this generator takes (B, {channels}, H, W).")
     if model.training or torch.compiler.is_compiling() or sar.is_meta:
