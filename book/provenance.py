@@ -20,6 +20,7 @@ import topology
 from PIL import Image
 
 from s2olib import figures, records
+from s2olib.data import SPLITS
 from s2olib.data.datasheet import merges
 from s2olib.project import InputError
 
@@ -149,6 +150,37 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
     return f"## {profile}\n\n{{kind}}`{kind}`\n\n" + figures.metric_table(
         rows, caption, f"tab-runs-{profile}", {"SSIM": ".3f", "weights (M)": ".3f", "minutes": ".1f"}
     )
+
+
+def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
+    """What the trainings of each profile were given, by its records; widths in the order of `REPORTED`."""
+    rows = []
+    for profile, runs in profiles.items():
+        records_of = [*runs.values()]
+        first = records_of[0]
+        dataset, settings = first["dataset"], first["parameters"]
+        of = {record["generator"]: record["parameters"] for record in records_of}
+        widths = [str(of[name]["embed_dim"]) if name in of else "–" for name in results_table.REPORTED]
+        rows.append(
+            {
+                "profile": f"{profile} ({kind_of(runs)})",
+                "radar": f"{' '.join(dataset['bands']['sar'])}, {dataset['units']['sar']}",
+                "optical": " ".join(dataset["bands"]["opt"]),
+                "pixel (m)": dataset["pixel_size_m"],
+                "train, validation, test": ", ".join(str(dataset["counts"].get(split, "–")) for split in SPLITS),
+                "size (px)": settings["crop_size"] or dataset["patch_size"],
+                "width": ", ".join(widths),
+                "epochs": settings["epochs"],
+                "batch": settings["batch_size"],
+                "rate": f"{settings['learning_rate']:g}, {settings['schedule']}",
+                "seeds": len({record["seed"] for record in records_of}),
+            }
+        )
+    caption = (
+        "What the trainings were given: patches of each split, size of the images trained on, channels of "
+        f"{', '.join(label.removesuffix('-DSD') for label, *_ in results_table.REPORTED.values())}, learning rate."
+    )
+    return figures.metric_table(rows, caption, "tab-experiments", {"pixel (m)": ".0f"})
 
 
 def ablation_table(folder: Path, runs: dict[str, dict]) -> str:
@@ -285,6 +317,7 @@ def write(root: Path) -> None:
     real = [name for name, runs in profiles.items() if kind_of(runs) == "real"]
     texts = {
         **{f"table-{name}.md": results_table.render(results / name) for name in OMBRIA},
+        "experiments.md": experiments_table(profiles) + "\n",
         "runs.md": "\n\n".join(runs_table(name, runs) for name, runs in profiles.items()) + "\n",
         "difference.md": "\n\n".join(difference_table(results / name) for name in OMBRIA) + "\n",
         "ablation.md": "\n\n".join(filter(None, (ablation_table(results / name, profiles[name]) for name in real)))

@@ -51,10 +51,12 @@ def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epoc
         "tag": tag,
         "seed": seed,
         "samples_seen": 400 * epochs,
-        "parameters": {"epochs": epochs, "gan_weight": 0.01 * (tag == "pix2pix")},
+        "parameters": {"epochs": epochs, "gan_weight": 0.01 * (tag == "pix2pix"), "crop_size": None, "batch_size": 8}
+        | {"embed_dim": 16, "learning_rate": 0.001, "schedule": "cosine"},
         "curves": [{"validation_psnr": value} for value in (psnr + 9, psnr + 1, psnr)],
         "best_epoch": 1,  # the DSD did not judge the first
         "dataset": {"synthetic": False, "name": "pairs", "pixel_size_m": 20, "fingerprint": "abc", "lulc": None}
+        | {"patch_size": 128}
         | {"counts": {"train": 400}, "units": {"sar": "dB", "opt": "reflectance"}}
         | {"bands": {"sar": ["VV"], "opt": ["red"]}, "limits": {"sar": [[-25, 0]], "opt": [[0, 0.3]]}}
         | dataset,
@@ -281,6 +283,14 @@ def test_what_the_book_needs_from_a_profile_is_named_when_it_is_missing(small_bo
     shutil.rmtree(results / "quick" / "pictures")
     with pytest.raises(InputError, match="no pictures"):
         provenance.first_picture(results, profiles)
+
+
+def test_what_trainings_were_given_stands_in_one_table(tmp_path):
+    publish(tmp_path / "ombria", "unet", seed=1)
+    publish(tmp_path / "ombria", "hat", seed=2)
+    table = provenance.experiments_table(provenance.read_results(tmp_path))
+    expected = ["VV, dB", "red", "20", "400, –, –", "128", "16, 16, –", "30", "8", "0.001, cosine", "2"]
+    assert row(table, "ombria (real)") == expected
 
 
 def test_differences_are_of_leads_too(tmp_path):
