@@ -22,7 +22,7 @@ dataset_root: str = "data/quick"
 run_root: str = "runs/quick"
 seed: int = 0
 
-# %%
+# %% tags=["hide-input"]
 import itertools
 from pathlib import Path
 
@@ -51,7 +51,7 @@ Markdown(synthetic if train.info["synthetic"] else f"Real pairs, {Path(dataset_r
 # Fitted on the training split, evaluated on the same test patches in the same way. Each reading of the test split is
 # logged beside the runs.
 
-# %%
+# %% tags=["hide-input"]
 patches = {}  # variant → seed → one frame
 for name, baseline in baselines.BASELINES.items():
     patches[name] = {seed: evaluation.evaluate(baseline.fit(train, seed=seed), dataset_root, "test")}
@@ -69,7 +69,7 @@ variants = list(record_of)
 # Where a variant was trained with several seeds, the interval holds some of their chance too, and the last column their
 # mean and standard deviation. Intervals from few clusters are too narrow: of those from four, some 80 % hold the mean.
 
-# %%
+# %% tags=["hide-input"]
 summaries = {name: records.summarise(*frames.values()) for name, frames in patches.items()}
 by_seed = {name: pd.Series([frame["psnr"].mean() for frame in frames.values()]) for name, frames in patches.items()}
 shown = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill", "offset_free_psnr": "PSNR without offset"}
@@ -93,7 +93,7 @@ caption = (
 )
 Markdown(figures.metric_table(rows, caption, "tab-all", {"SSIM": ".3f", "skill": ".3f"}))
 
-# %% mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only. Upright marks, where there are any: single seeds; without them the interval lacks the chance of training."}, "image": {"alt": "PSNR and intervals"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-intervals", "caption": "PSNR of every variant with its interval. Hollow marks with dashed lines: fewer than ten independent regions, so the interval describes these regions only. Upright marks, where there are any: single seeds; without them the interval lacks the chance of training."}, "image": {"alt": "PSNR and intervals"}}
 kind = statistics.interval_kind(patches["mean colour"][seed]["group"])
 rows = [{"name": name, "kind": kind, "seeds": by_seed[name], **s["psnr"]} for name, s in summaries.items()]
 figure = figures.intervals_plot(rows, "PSNR (dB)")
@@ -104,7 +104,7 @@ figure = figures.intervals_plot(rows, "PSNR (dB)")
 # Every variant sees the same number of samples, as in the talk. What that costs differs: arithmetic is exact, minutes
 # are those of the machine that ran it and of what else it was doing, expected from two steps before the first.
 
-# %%
+# %% tags=["hide-input"]
 rows = [
     {
         "variant": name,
@@ -130,7 +130,7 @@ Markdown(figures.metric_table(rows, caption, "tab-cost", dict.fromkeys(["minutes
 # optical images with another method and seed than the DSD, names as the map does. The judge's share on real images is
 # what a perfect generator could reach; that of one colour is what can be had without looking.
 
-# %%
+# %% tags=["hide-input"]
 means = {name: {metric: value["mean"] for metric, value in s.items()} for name, s in summaries.items()}
 judged = all("semantic_accuracy" in mean for mean in means.values())
 rows = []
@@ -157,7 +157,7 @@ Markdown(figures.metric_table(rows, f"Noise and clarity, {where}{no_judge}", "ta
 # clusters it is at least 2 / 2^k before the correction: few clusters cannot give a small one, whatever the interval.
 
 
-# %%
+# %% tags=["hide-input"]
 def differences(pairs: list[tuple[str, str]], caption: str, label: str) -> str:
     """A table for PSNR and one for SSIM."""
     tables = []
@@ -181,7 +181,7 @@ Markdown(differences(pairs, "Paired differences of generators", "tab-pairs"))
 # The same, each network less the picture of one colour, the mean of the training patches. A higher SSIM of that picture
 # says that SSIM rewards what is smooth, not that it shows anything.
 
-# %%
+# %% tags=["hide-input"]
 used = {record["seed"] for record in runs.values()}
 patches["mean colour"] = dict.fromkeys(used, patches["mean colour"][seed])  # no chance is in it
 pairs = [(name, "mean colour") for name in variants if record_of[name]["tag"] in ("dsd", "l1")]
@@ -196,7 +196,7 @@ Markdown(differences(pairs, "Paired differences from one colour", "tab-colour"))
 # patch's categories, that of `dsd-twelve` with unmerged classes, that of `dsd-500m` with coarse cells. The generator of
 # `dsd-bilinear` steps up between scales by interpolation instead of pixel shuffles.
 
-# %%
+# %% tags=["hide-input"]
 whole = {record_of[name]["generator"]: name for name in variants if record_of[name]["tag"] == "dsd"}
 controls = {name: record_of[name]["generator"] for name in variants if record_of[name]["tag"] != "dsd"}
 pairs = [(name, whole[generator]) for name, generator in controls.items() if generator in whole]
@@ -208,7 +208,7 @@ Markdown(differences(pairs, "Paired differences from the variant with the DSD as
 # PSNR inside each land-cover category: where the variants differ. Land cover is read for this table alone; without it
 # every other number on this page is the same.
 
-# %%
+# %% tags=["hide-input"]
 categories = [metric for metric in means["mean colour"] if metric.startswith("psnr_")]
 rows = [{"variant": name, **{c.removeprefix("psnr_"): mean[c] for c in categories}} for name, mean in means.items()]
 caption = "PSNR (dB) by land-cover category, mean over the patches that hold it."
@@ -219,7 +219,7 @@ Markdown(figures.metric_table(rows, caption, "tab-categories") if categories els
 #
 # A mean over regions can hide one where everything fails.
 
-# %%
+# %% tags=["hide-input"]
 frame, places = next(iter(patches["mean colour"].values())), {}
 for column in [name for name in ("group", "season") if name in frame]:
     for value in sorted(set(frame[column].dropna()) - {""}):
@@ -239,7 +239,7 @@ Markdown(figures.metric_table(rows, caption, "tab-places"))
 # patch. Near zero the feature loss would supervise nothing: below 0.1 a run has not tested the DSD, whatever its PSNR.
 # Trainings as short as those on the synthetic archive may end on either side.
 
-# %%
+# %% tags=["hide-input"]
 keys = {"optical_sensitivity": "optical sensitivity", "validation_miou": "mIoU", "validation_psnr": "generator's PSNR"}
 last = {name: record["curves"][-1] for name, record in record_of.items()}
 keys = {key: label for key, label in keys.items() if any(key in curve for curve in last.values())}
@@ -250,5 +250,5 @@ rows = [
 caption = "The DSD of each variant's first seed after the last epoch, on validation patches."
 Markdown(figures.metric_table(rows, caption, "tab-dsd", dict.fromkeys(keys.values(), ".3f")))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["hide-input", "nbval-check-output"]
 print(f"{len(runs)} networks and {len(baselines.BASELINES)} baselines on {evaluation_of['patches']} patches")

@@ -94,9 +94,9 @@ figure = figures.comparison(rows, titles=titles)
 # %% [markdown]
 # ## The numbers
 #
-# Patches of all splits, since none of them trained anything. The mean colour and the regression are fitted to a few of these very
-# patches, those of the training split, which the networks never saw: a network that is worse than one constant colour of
-# the place has told us less than a look at a single other image would.
+# Patches of all splits, since none of them trained anything; where `places` are named, theirs alone. The mean colour and
+# the regression are fitted to a few of these very patches, those of the training split, which the networks never saw: a
+# network that is worse than one constant colour of the place has told us less than a look at a single other image would.
 
 # %%
 train = Triplets(dataset_root, "train")
