@@ -163,7 +163,7 @@ def test_positions_are_those_of_a_projection_of_each_pixel():
         (("wet:", "yes:"), "'True' must be text"),
         (("'#009E73'", "green"), "'green' is no colour"),
         ((", 8: '#FFFFFF'", ""), "names and colours must have the same codes"),
-        (("product: own", "product: caf\xe9"), "cannot be read"),
+        (("product: own", "product: \xe9t\xe9"), "cannot be read"),
     ],
 )
 def test_faults_of_a_legend_are_named(tmp_path, change, says):
