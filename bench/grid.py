@@ -98,12 +98,17 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--dataset", default="data/ombria-10m")
     parser.add_argument("--step", type=int, default=4)
-    parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
+    parser.add_argument("--record", type=Path, help="also write to this JSON file, beside what it has of other runs")
     given = parser.parse_args()
     splits = {split: Triplets(given.dataset, split) for split in ("validation", "train")}
     clusters = {split: blocks(triplets.index)[:: given.step].tolist() for split, triplets in splits.items()}
     result = {"data": splits["validation"].info["fingerprint"], "clusters": clusters, "code": {}, "runs": {}}
     result["losses"] = {}
+    if given.record and given.record.is_file():
+        before = json.loads(given.record.read_text())
+        if any(before[key] != result[key] for key in ("data", "clusters")):
+            parser.error(f"{given.record} is of other data or another --step: name a new file")
+        result = before
     for run in map(resolve, given.runs):
         record = records.read(run)
         result["code"][run.name] = record["code_version"]

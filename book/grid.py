@@ -25,7 +25,7 @@ def render(folder: Path) -> str:
 def table(name: str, measured: dict) -> str:
     """What the 4 x 4 mean of every run's image gains on one data set."""
     clusters, rows = np.array(measured["clusters"]["validation"]), []
-    for run, values in measured["runs"].items():
+    for run, values in sorted(measured["runs"].items()):
         values = {key: np.array(each) for key, each in values.items()}
         row: dict = {"run": run, "grid": cluster_interval(values["grid"], clusters)}
         for key, label in METRICS.items():
@@ -46,7 +46,7 @@ def worth(name: str, measured: dict) -> str:
     """By how much the loss of every run's image changes when its grid is taken away, on one data set."""
     names = {split: "training" if split == "train" else split for split in measured["clusters"]}
     rows = []
-    for run, splits in measured["losses"].items():
+    for run, splits in sorted(measured["losses"].items()):
         for split, values in splits.items():
             row: dict = {"run": run, "patches": names[split]}
             for term, label in TERMS.items():

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -41,6 +42,7 @@ from s2olib.project import InputError, code_fingerprint, resolve, root, writing
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 TRAIN, ELSEWHERE = "03_train", "07_elsewhere"
+PLANNED = {TRAIN: "runs", "05_compare": "regions", "06_translate": "scenes"}  # what a plan lists for a notebook
 LARGE = 150_000  # bytes of a PNG
 KERNELS = Config(
     {
@@ -77,28 +79,49 @@ def read_yaml(path: Path, what: str) -> dict:
     if not path.is_file():
         names = sorted(p.stem for p in PROFILES.glob("*.yml") if not p.stem.endswith(".plan"))
         raise InputError(f"{what} {path.stem!r} is unknown: there are {', '.join(names)}.")
-    content = yaml.safe_load(path.read_text()) or {}
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML in UTF-8 ({' '.join(str(error).split())}).") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a mapping of parameters to values.")
     return content
 
 
-def read_profile(profile: str) -> tuple[dict, Path]:
+def read_profile(profile: str, *heirs: str) -> tuple[dict, Path]:
     """A profile's parameters and its plan; what it leaves out is its `base`'s, and in the end the profile quick's."""
+    if profile in heirs:
+        raise InputError(f"profile {profile!r} is its own base: {' → '.join((*heirs, profile))}.")
     parameters = read_yaml(PROFILES / f"{profile}.yml", "profile")
     path, base = PROFILES / f"{profile}.plan.yml", parameters.pop("base", "quick")
     if profile == "quick":
         return parameters, path
-    inherited, plan_of_base = read_profile(base)
+    inherited, plan_of_base = read_profile(base, *heirs, profile)
     return inherited | parameters, path if path.is_file() else plan_of_base
+
+
+def read_plan(path: Path, sources: list[str]) -> dict[str, list]:
+    """What a plan lists; raises `InputError` for what is no list or not one of `PLANNED`."""
+    content = read_yaml(path, "plan")
+    for key, value in content.items():
+        kind = str if key == "notebooks" else dict
+        if key not in (*PLANNED.values(), "notebooks"):
+            raise InputError(f"{path.name} has {key!r}: it may list {', '.join(PLANNED.values())} and notebooks.")
+        if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
+            raise InputError(
+                f"{path.name}: {key} must be a list, each entry {'a name' if kind is str else 'a mapping'}."
+            )
+    for name in set(content.get("notebooks", [])) - set(sources):
+        raise InputError(f"{path.name} names the notebook {name!r}: there are {', '.join(sources)}.")
+    return content
 
 
 def plan(profile: str, overrides: dict) -> list[Step]:
     """The steps of a profile in order, each with its own parameters, checked before anything is executed."""
     parameters, path = read_profile(profile)
     parameters |= overrides
-    content = read_yaml(path, "plan")
     sources = {source.stem: source for source in sorted(SOURCES.glob("[0-9][0-9]_*.py"))}
+    content = read_plan(path, [*sources])
     chosen = content.get("notebooks", [stem for stem in sources if stem != ELSEWHERE])
     defaults = {stem: declared(source) for stem, source in sources.items()}
     for key, value in parameters.items():
@@ -106,7 +129,7 @@ def plan(profile: str, overrides: dict) -> list[Step]:
         if not owners:
             raise InputError(f"parameter {key!r} of profile {profile!r} is declared by no notebook.")
         for stem in owners:
-            check_type(key, value, defaults[stem][key], profile)
+            check_type(key, value, defaults[stem][key], f"profile {profile!r}")
 
     steps = []
     for stem, source in sources.items():
@@ -117,21 +140,22 @@ def plan(profile: str, overrides: dict) -> list[Step]:
             unknown = set(entry) - set(defaults[stem])
             if unknown:
                 raise InputError(f"{path.name}: {stem} declares no parameter {', '.join(sorted(unknown))}.")
+            for key, value in entry.items():
+                check_type(key, value, defaults[stem][key], path.name)
             given = own | entry | {key: overrides[key] for key in overrides if key in defaults[stem]}
             name = stem + suffix(stem, defaults[stem] | given) if entry else stem
+            if name in {step.name for step in steps}:
+                raise InputError(
+                    f"{path.name} has two executions {name!r}: tell them apart by "
+                    f"{'tag or seed' if stem == TRAIN else 'another name'} (one given with -p is that of all)."
+                )
             steps.append(Step(name, source, given))
     return steps
 
 
-def entries(stem: str, content: dict) -> list[dict]:
+def entries(stem: str, content: dict[str, list]) -> list[dict]:
     """The plan's parameter sets for a notebook: one execution each."""
-    if stem == TRAIN:
-        return content.get("runs", [{}])
-    if stem == "05_compare":
-        return content.get("regions", [])
-    if stem == "06_translate":
-        return content.get("scenes", [])
-    return [{}]
+    return content.get(PLANNED[stem], [{}] if stem == TRAIN else []) if stem in PLANNED else [{}]
 
 
 def suffix(stem: str, values: dict) -> str:
@@ -142,16 +166,17 @@ def suffix(stem: str, values: dict) -> str:
     return f"_{values['region']}" if stem == "05_compare" else f"_{Path(values['scene']).stem}"
 
 
-def check_type(key: str, value: object, default: object, profile: str) -> None:
+def check_type(key: str, value: object, default: object, where: str) -> None:
     """Refuse a value whose type is not the default's (an int passes as a float, anything where the default is None)."""
     numbers = (int, float)
     if default is None or value is None or type(value) is type(default):
         return
     if isinstance(default, float) and type(value) in numbers:
         return
-    raise InputError(
-        f"parameter {key!r} of profile {profile!r} is {value!r}: the notebook expects {type(default).__name__}."
-    )
+    hint = ""
+    with contextlib.suppress(TypeError, ValueError):
+        hint = f", so write {float(value):.1e}" if isinstance(default, float) and float(value) else ""
+    raise InputError(f"parameter {key!r} of {where} is {value!r}: the notebook expects {type(default).__name__}{hint}.")
 
 
 def key_of(step: Step, earlier: list[str]) -> str:
@@ -246,7 +271,10 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     folder.mkdir(parents=True, exist_ok=True)
     state_path = folder / "steps.json"
     state = json.loads(state_path.read_text()) if state_path.is_file() else {}
-    exact = only in {step.name for step in steps}
+    names = [step.name for step in steps]
+    exact = only in names
+    if only and not any(name.startswith(only) for name in names):
+        raise InputError(f"no step of profile {profile!r} begins with {only!r}: there are {', '.join(names)}.")
     data_key, all_keys = [], []
     for number, step in enumerate(steps, 1):
         stem = step.source.stem
@@ -300,6 +328,14 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
             aside.write_text(json.dumps(seconds, indent=1) + "\n")
 
 
+def parsed(key: str, value: str) -> object:
+    """A value of the command line, which is YAML."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"parameter {key!r} is {value!r}: that is no YAML value.") from None
+
+
 def main() -> int:
     """Command line; 0 when everything is executed, 1 for a failed step, 2 for input that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -311,7 +347,7 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help="copy the results to where they are committed")
     arguments = parser.parse_args()
     try:
-        overrides = {key: yaml.safe_load(value) for key, value in arguments.p}
+        overrides = {key: parsed(key, value) for key, value in arguments.p}
         folder, steps = run(arguments.profile, overrides, arguments.only)
         if arguments.publish:
             publish(arguments.profile, folder, steps)
@@ -319,7 +355,7 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on where it stopped", file=sys.stderr)
+        print("\ninterrupted: the same command goes on from the last finished step or checkpoint", file=sys.stderr)
         return 130
     return 0
 

@@ -82,8 +82,9 @@ def ship(profile: str, generator: str, licence: str) -> Path:
         raise InputError(
             f"{run} was trained on other data than {parameters['dataset_root']} now holds: train it again."
         )
-    if "no licence" in (info["parameters"]["credit"] or ""):
-        raise InputError(f"{profile} has data without a licence: its weights are not given away.")
+    credit = info["parameters"]["credit"] or ""
+    if "no licence" in credit or (info["source"] == "folder" and not credit):
+        raise InputError(f"{profile} has data without a licence, or none in `credit`: its weights are not given away.")
     network, _ = checkpoints.load_generator(run)
     target = root() / "weights" / f"{profile}-{generator}"
     with writing(target) as aside:

@@ -259,6 +259,8 @@ def train(parameters: Parameters) -> Path:
         start = "popen" if outside else "fork" if hasattr(sys, "ps1") else "spawn"
         strategy = DDPStrategy(start_method=start, broadcast_buffers=False)
     device, _, number = parameters.device.partition(":")
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise InputError(f"device is '{parameters.device}': choose auto, cpu, cuda, cuda:1 and so on, or mps.")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"  # Apple's GPUs have no float64, which metrics need
     fabric = fabric_.Fabric(
         accelerator=automatic if device == "auto" else device,

@@ -228,6 +228,8 @@ def test_images_split_by_group_and_pseudo_categories_for_training_alone(tmp_path
     assert [(tmp_path / "set" / split / "lulc.npy").is_file() for split in SPLITS] == [True, False, False]
     assert info["lulc"]["kind"] == "pseudo-categories" and info["sar"]["bands"] == ["SAR"]
     assert info["unique_area_km2"] == dict.fromkeys(SPLITS) and info["pixel_size_m"] == 10
+    text = datasheet(tmp_path / "set")
+    assert "no geography. Groups: one, three, two." in text and "Images: not stated by the files." in text
     index, stored = read(tmp_path / "set", "test")
     assert index.loc[0, "crs"] == index.loc[0, "transform"] == "" and stored["sar"].dtype == np.uint8
     assert index.loc[0, "id"] in pd.read_csv(images["pairs_csv"], dtype=str)["id"].values
@@ -437,6 +439,12 @@ def test_groups_of_scenes_with_geography_are_not_cut(tmp_path, pairs):
     build(tmp_path / "set", **options, pairs_csv=tmp_path / "pairs.csv", group_column="event")
     groups = [set(read(tmp_path / "set", split)[0]["group"]) for split in SPLITS]
     assert sorted(map(len, groups)) == [1, 1, 1] and len(set.union(*groups)) == 3
+
+
+def test_scenes_without_a_group_get_their_regions(tmp_path, pairs):
+    build(tmp_path / "set", **pairs({f"{i}": i // 2 * FAR + i % 2 * 1000 for i in range(8)}))
+    index = pd.concat(read(tmp_path / "set", split)[0] for split in SPLITS)
+    assert dict(zip(index["id"], index["group"], strict=True)) == {f"{i}": f"{i // 2 * 2}" for i in range(8)}
 
 
 def test_feet_are_no_metres(tmp_path, pairs):

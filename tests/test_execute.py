@@ -60,6 +60,8 @@ def test_a_profile_takes_the_rest_from_its_base(tmp_path, monkeypatch):
         ("quick", {"lerning_rate": 0.1}, "'lerning_rate' .* declared by no notebook"),
         ("quick", {"epochs": "many"}, "expects int"),
         ("quick", {"embed_dim": 1.5}, "expects int"),
+        ("quick", {"learning_rate": "1e-4"}, "expects float, so write 1.0e-04"),
+        ("quick", {"tag": "l1", "seed": 3, "generator": "hat"}, "two executions '03_train_hat-l1-s3'"),
     ],
 )
 def test_what_is_unknown_is_refused(profile, overrides, says):
@@ -179,3 +181,37 @@ def test_the_papers_profile_trains(generator, dataset, tmp_path):
     run = training.train(parameters)
     record = training.records.read(run)
     assert record["samples_seen"] == 4 * 16 and record["parameters"]["precision"] == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("run: [{generator: unet}]", "mine.plan.yml has 'run': it may list runs, regions, scenes and notebooks"),
+        ("runs:", "runs must be a list, each entry a mapping"),
+        ("runs: [unet]", "runs must be a list, each entry a mapping"),
+        ("notebooks: [01_datset]", "names the notebook '01_datset': there are 01_dataset"),
+        ("runs: [{seed: '1'}]", "'seed' of mine.plan.yml is '1': the notebook expects int"),
+        ("runs: [{generator: hat}, {generator: hat, embed_dim: 12}]", "two executions '03_train_hat'"),
+        ("runs: [", "is no YAML in UTF-8"),
+    ],
+)
+def test_faults_of_a_plan_are_named(tmp_path, monkeypatch, content, says):
+    monkeypatch.setattr(execute, "PROFILES", tmp_path)
+    for name in ("quick.yml", "mine.yml"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "mine.plan.yml").write_text(content)
+    with pytest.raises(InputError, match=says):
+        execute.plan("mine", {})
+
+
+def test_a_profile_is_not_its_own_base(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "PROFILES", tmp_path)
+    for name, base in (("one", "two"), ("two", "one")):
+        (tmp_path / f"{name}.yml").write_text(f"base: {base}")
+    with pytest.raises(InputError, match="profile 'one' is its own base: one → two → one"):
+        execute.plan("one", {})
+
+
+def test_a_step_that_is_none_is_named():
+    with pytest.raises(InputError, match="no step of profile 'quick' begins with '3_train': there are 01_dataset"):
+        execute.run("quick", {}, "3_train")

@@ -53,6 +53,7 @@ from s2olib.data.splits import (
     split_by_file,
     split_by_region,
     unique_area,
+    with_groups,
 )
 from s2olib.project import InputError, blocks_of, code_fingerprint, fingerprint, resolve, writable, writing
 
@@ -197,6 +198,7 @@ def build(
 
     if tiles:
         scenes = _covered(scenes, tiles, refused)
+    scenes = with_groups(scenes, buffer_m)
     candidates = [
         candidate_windows(scene.id, scene.grid.coarser(resolution_factor), patch_size, stride) for scene in scenes
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -44,7 +45,10 @@ def datasheet(dataset_root: str | Path) -> str:
     info = json.loads((root / "dataset.json").read_text())
     text = dict.fromkeys(("id", "group", "season", "date"), str)
     index = pd.concat(
-        [pd.read_csv(root / split / "index.csv", dtype=text, keep_default_na=False) for split in SPLITS],
+        [
+            pd.read_csv(root / split / "index.csv", dtype=text, keep_default_na=False, na_values=[""])
+            for split in SPLITS
+        ],
         keys=SPLITS,
         names=["split", None],
     )
@@ -152,4 +156,7 @@ def merges() -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Print a data set's datasheet.")
     parser.add_argument("dataset_root", help="a folder that build has written")
-    print(datasheet(parser.parse_args().dataset_root), end="")
+    try:
+        print(datasheet(parser.parse_args().dataset_root), end="")
+    except InputError as error:
+        sys.exit(str(error))

@@ -595,10 +595,13 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
             raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
     if table.empty:
         raise InputError(f"pairs_csv '{pairs_csv}' lists no pair: give a row for each, or leave pairs_csv out")
+    if group_column and group_column not in table:
+        if pairs_csv is None:
+            raise InputError(f"group_column '{group_column}' is a column of pairs_csv: give that too")
+        found = ", ".join(table)
+        raise InputError(f"pairs_csv '{pairs_csv}' has no column '{group_column}': it has {found}, separated by commas")
     if "id" not in table:
         table = table.rename(columns={table.columns[0]: "id"})
-    if group_column and group_column not in table:
-        raise InputError(f"pairs_csv '{pairs_csv}' has no column '{group_column}': it has {', '.join(table)}")
     table = table.apply(lambda column: column.str.strip())
     for name in table["id"][table["id"].str.contains(r"^\.|[/\\]")]:
         raise InputError(f"pairs_csv '{pairs_csv}' has the id '{name}': files are named by it, so leave out / and \\")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -107,6 +107,29 @@ def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Pat
             )
 
 
+def _regions(scenes: list[Scene], buffer_m: float) -> np.ndarray:
+    """For each scene the number of the first of its region: its group, and with geography all within the buffer."""
+    groups = np.array([scene.group for scene in scenes])
+    near = (groups[:, None] == groups) & (groups != "")
+    if all(scene.grid.crs for scene in scenes):
+        near |= _distances([scene.grid for scene in scenes]) <= buffer_m
+    region = np.arange(len(scenes))
+    while (lowest := np.where(near, region[None, :], len(scenes)).min(1)).tolist() != region.tolist():
+        region = lowest  # each scene takes the lowest number among its neighbours until nothing changes
+    return region
+
+
+def with_groups(scenes: list[Scene], buffer_m: float) -> list[Scene]:
+    """Scenes with geography and without a group get one: the id of the first scene of their region.
+
+    Intervals are taken over groups: one for all would give none, one for each would take neighbours for independent.
+    """
+    if all(scene.group or scene.grid.crs is None for scene in scenes):
+        return scenes
+    first = _regions(scenes, buffer_m)
+    return [replace(s, group=s.group or scenes[i].group or scenes[i].id) for s, i in zip(scenes, first, strict=True)]
+
+
 def split_by_region(
     scenes: list[Scene],
     candidates: list[list[Window]],
@@ -119,18 +142,13 @@ def split_by_region(
 ) -> None:
     """Whole regions and groups into splits: test places first, then the seeded draw that comes nearest the shares."""
     geographic = [scene.grid.crs is not None for scene in scenes]
-    groups = np.array([scene.group for scene in scenes])
-    near = (groups[:, None] == groups) & (groups != "")
-    if all(geographic):
-        near |= _distances([scene.grid for scene in scenes]) <= buffer_m
-    elif any(geographic) or not groups.all():
-        raise InputError(
-            "scenes without geography cannot be split by region: give a split_file, or a group_column of pairs_csv"
-        )
-    region = np.arange(len(scenes))
-    while (lowest := np.where(near, region[None, :], len(scenes)).min(1)).tolist() != region.tolist():
-        region = lowest  # each scene takes the lowest number among its neighbours until nothing changes
-    names, region = np.unique(region, return_inverse=True)
+    for scene in scenes:
+        if scene.grid.crs is None and (any(geographic) or not scene.group):
+            raise InputError(
+                f"scene '{scene.id}' has no geography and cannot be split by region: give a split_file, or a "
+                "group_column of pairs_csv that names a place for every pair"
+            )
+    names, region = np.unique(_regions(scenes, buffer_m), return_inverse=True)
     forced = np.zeros(len(names), bool)
     if all(geographic):
         for i, scene in enumerate(scenes):
@@ -147,7 +165,7 @@ def split_by_region(
     if not np.isfinite(parts[best]).all():
         raise InputError(
             f"{len(names)} separate regions ({int(forced.sum())} of them forced to test) do not fill the three splits: "
-            "add scenes, lower buffer_m, or give a split_file"
+            f"{'add scenes, lower buffer_m' if all(geographic) else 'name more groups'}, or give a split_file"
         )
     for i, windows in enumerate(candidates):
         split = SPLITS[draws[best, region[i]]]
