@@ -18,8 +18,8 @@ def render(folder: Path) -> str:
     """Two tables for each data set, as MyST markdown: what the grid is, and what it is worth to the loss."""
     measured = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     tables = [table(name, one) for name, one in measured.items()]
-    tables += [worth(name, one) for name, one in measured.items() if one["losses"]]
-    return "\n\n".join(tables or ["No grid was measured."]) + "\n"
+    tables += [worth(name, one) for name, one in measured.items()]
+    return "\n\n".join([*filter(None, tables)] or ["No grid was measured."]) + "\n"
 
 
 def table(name: str, measured: dict) -> str:
@@ -43,10 +43,12 @@ def table(name: str, measured: dict) -> str:
 
 
 def worth(name: str, measured: dict) -> str:
-    """By how much the loss of every run's image changes when its grid is taken away, on one data set."""
+    """By how much the loss of an image changes when its grid is taken away, for runs that have one; else nothing."""
     names = {split: "training" if split == "train" else split for split in measured["clusters"]}
     rows = []
     for run, splits in sorted(measured["losses"].items()):
+        if np.mean(measured["runs"][run]["grid"]) < 1:
+            continue  # there is nothing to take away
         for split, values in splits.items():
             row: dict = {"run": run, "patches": names[split]}
             for term, label in TERMS.items():
@@ -54,9 +56,12 @@ def worth(name: str, measured: dict) -> str:
                 row[label] = image.mean()
                 row[f"{label}, change"] = cluster_interval(without - image, measured["clusters"][split])
             rows.append(row)
+    if not rows:
+        return ""
     counts = [f"{len(of)} {names[split]} patches in {max(of) + 1}" for split, of in measured["clusters"].items()]
     caption = (
-        "What the generator minimises at the end of training, in thousandths, each term as weighted there, and by how "
+        "Runs whose grid is a step or more. What the generator minimises at the end of training, in thousandths, each "
+        "term as weighted there, and by how "
         f"much it *changes* when the image's grid is taken away: positive where the grid pays. Data *{name}*: "
         f"{' and '.join(counts)} clusters; in brackets a 95 % cluster bootstrap, descriptive."
     )

@@ -71,7 +71,7 @@ def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
     summary = records.summarise(*(records.read_patches(folder / run) for run in runs))
     pages = {run: page_of(folder.name, run) for run in runs}
     texts = (
-        f"{one['mean']:.{digits}f} [{one['low']:.{digits}f}, {one['high']:.{digits}f}]"
+        f"{one['mean']:.{digits}f} [{one['low']:.{digits}f},\u00a0{one['high']:.{digits}f}]"
         for one, digits in ((summary["psnr"], 2), (summary["ssim"], 3))
     )
     seeds = ", ".join(f"{{doc}}`{record['seed']} <{pages[run]}>`" for run, record in runs.items())

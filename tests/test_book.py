@@ -96,7 +96,7 @@ def test_seeds_are_averaged_in_one_interval_and_controls_are_no_seeds(tmp_path):
     cell, _, seeds = row(table, "HAT-DSD")[2:]
     frames = [records.read_patches(results / f"hat-dsd-s{seed}") for seed in (0, 1)]
     expected = records.summarise(*frames)["psnr"]
-    assert bare(cell) == f"20.50 [{expected['low']:.2f}, {expected['high']:.2f}]"
+    assert bare(cell) == f"20.50 [{expected['low']:.2f},\u00a0{expected['high']:.2f}]"
     assert "/runs/ombria-hat-dsd-s0>" in cell and "`1 </book/_generated/runs/ombria-hat-dsd-s1>" in seeds
     assert row(table, "S2OFormer-DSD")[2] == "*not yet run*"
     assert "the mean over the seeds" in table and "20 m" in table and "30 epochs" in table and "descriptive" in table
@@ -323,7 +323,8 @@ def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_l
     names = [name + end for name in grid.METRICS for end in ("", "_averaged")]
     values = {name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "grid", "grid_real"]}
     clusters = {"validation": [0, 0, 1, 1], "train": [0, 1]}
-    measured = {"clusters": clusters, "runs": {"hat-dsd-s0": values}, "losses": {}}
+    plain = values | {"grid": [0.9] * 4}
+    measured = {"clusters": clusters, "runs": {"hat-dsd-s0": values, "unet-dsd-s0": plain}, "losses": {}}
     (tmp_path / "a.json").write_text(json.dumps(measured))
     table = grid.render(tmp_path)
     assert "4 validation patches of *a* in 2 clusters" in table and ":name: tab-grid-a\n" in table
@@ -332,10 +333,11 @@ def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_l
 
     terms = {"feature": 0.004, "feature_without": 0.005, "l1": 0.15, "l1_without": 0.148}
     losses = {split: {name: [value] * len(clusters[split]) for name, value in terms.items()} for split in clusters}
-    (tmp_path / "a.json").write_text(json.dumps(measured | {"losses": {"hat-dsd-s0": losses}}))
+    (tmp_path / "a.json").write_text(json.dumps(measured | {"losses": dict.fromkeys(measured["runs"], losses)}))
     worth = grid.render(tmp_path).split("tab-grid-worth-a")
     assert "4 validation patches in 2 and 2 training patches in 2 clusters" in worth[0]
     cells = row(worth[1], "hat-dsd-s0")
+    assert "unet-dsd-s0" not in worth[1], "it has no grid to take away"
     assert cells == ["validation", "4.00", "1.00 [1.00,\u00a01.00]", "150.00", "−2.00 [−2.00,\u00a0−2.00]"]
 
 
