@@ -216,7 +216,7 @@ def test_sliders_move_by_touch_and_let_the_page_scroll(page, server):
 
 def test_a_table_of_numbers_is_sorted_by_its_header(page, server):
     go(page, server + "book/runs.html")
-    table = page.locator(".bd-article table").first
+    table = page.locator(".bd-article table", has=page.locator("th", has_text="PSNR")).first
     column = table.locator("th", has_text="PSNR").first
     for order, expected in (("ascending", False), ("descending", True)):
         column.locator("button").press("Enter")
