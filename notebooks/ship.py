@@ -2,8 +2,8 @@
 
     python notebooks/ship.py sen12 s2oformer --licence cc-by-4.0        # into weights/sen12-s2oformer
 
-The card is made from the record of the profile's run with the DSD, seed 0, and from its data set. Weights of data without
-a licence stay where they are.
+The card is made from the record of the profile's run of its `tag` (else "dsd"), seed 0, and from its data set. Weights of
+data without a licence stay where they are.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ network learned to expect. Radar of another band, scaling or pixel size than the
 def ship(profile: str, generator: str, licence: str) -> Path:
     """Write weights, config and card, whole or not at all; raises `InputError` for what cannot be shipped."""
     parameters, _ = execute.read_profile(profile)
-    run = resolve(parameters["run_root"]) / records.run_name(generator, "dsd", 0)
+    run = resolve(parameters["run_root"]) / records.run_name(generator, parameters.get("tag", "dsd"), 0)
     record, info = records.read(run), Triplets(parameters["dataset_root"], "train").info
     if info["fingerprint"] != record["dataset"]["fingerprint"]:
         raise InputError(
