@@ -347,7 +347,9 @@ def test_faults_of_saved_generators_are_named(tmp_path):
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(InputError, match=r"config\.json does not describe a generator"):
             Generator.from_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"missing' is no folder, and no repository of the hub"):
+    with pytest.raises(InputError, match=r"here/missing' is no folder, and no repository of the hub"):
+        Generator.from_pretrained(tmp_path / "not/here/missing")
+    with pytest.raises(InputError, match=r"missing does not exist, and the folder above it does"):
         Generator.from_pretrained(tmp_path / "missing")
 
 

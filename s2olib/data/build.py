@@ -17,7 +17,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
@@ -691,7 +691,8 @@ def _join(places: dict[str, list], root: Path, rules: Rules) -> str:
         def blocks(path: Path) -> Iterable[bytes]:
             return _ahead(_filled(path, layers[path], rules.patch_size, bar)) if path in layers else blocks_of(path)
 
-        fingerprint(root / "refused", blocks=blocks)
+        for path in (path for path in layers if path.parent.name == "refused"):  # which is not of the fingerprint
+            deque(blocks(path), maxlen=0)
         return fingerprint(*(root / name for name in SPLITS), blocks=blocks)
 
 

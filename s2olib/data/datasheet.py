@@ -17,6 +17,7 @@ import pandas as pd
 
 from s2olib.data import SPLITS
 from s2olib.data.landcover import LEGENDS, PSEUDO, find_legend, merge_table
+from s2olib.data.triplets import Triplets
 from s2olib.project import InputError, resolve
 
 SENTINEL = "Contains modified Copernicus Sentinel data (free, full and open)."
@@ -43,15 +44,7 @@ def datasheet(dataset_root: str | Path) -> str:
     if not (root / "dataset.json").is_file():
         raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
     info = json.loads((root / "dataset.json").read_text())
-    text = dict.fromkeys(("id", "group", "season", "date"), str)
-    index = pd.concat(
-        [
-            pd.read_csv(root / split / "index.csv", dtype=text, keep_default_na=False, na_values=[""])
-            for split in SPLITS
-        ],
-        keys=SPLITS,
-        names=["split", None],
-    )
+    index = pd.concat({split: Triplets(root, split).index for split in SPLITS}, names=["split"])
     parts = {
         "What": _what(info),
         "Where": _where(info, index),
@@ -83,7 +76,7 @@ def _what(info: dict) -> str:
 
 def _where(info: dict, index: pd.DataFrame) -> str:
     if index["lon"].isna().any():
-        return f"The source has no geography. Groups: {', '.join(sorted(index['group'].dropna().unique())) or 'none'}."
+        return f"The source has no geography. Groups: {', '.join(sorted(set(index['group']) - {''})) or 'none'}."
     lines = [
         "",
         "| split | west | south | east | north | unique area (km²) |",
@@ -98,7 +91,7 @@ def _where(info: dict, index: pd.DataFrame) -> str:
 
 def _when(info: dict, index: pd.DataFrame) -> str:
     dates = " to ".join(info.get("dates", [])) or "not stated by the files"
-    seasons = Counter(index["season"].dropna())
+    seasons = Counter(index["season"][index["season"] != ""])
     text = f"Images: {dates}"
     text += f" ({', '.join(f'{count} {season}' for season, count in sorted(seasons.items()))})" if seasons else ""
     if info["lulc"] and info["lulc"]["kind"] == "land cover":

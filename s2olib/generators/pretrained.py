@@ -48,6 +48,8 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
         """
         folder = resolve(pretrained_model_name_or_path)
         place = folder if folder.is_dir() else str(pretrained_model_name_or_path)
+        if place is not folder and "/" in place and folder.parent.is_dir():
+            raise InputError(f"{folder} does not exist, and the folder above it does: name one that holds a generator.")
         try:
             return super().from_pretrained(place, **options)
         except InputError:
