@@ -37,12 +37,13 @@ from PIL import Image
 from traitlets.config import Config
 
 from s2olib import records
-from s2olib.project import InputError, code_fingerprint, resolve, root, writing
+from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, root, writing
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 TRAIN, ELSEWHERE = "03_train", "07_elsewhere"
 PLANNED = {TRAIN: "runs", "05_compare": "regions", "06_translate": "scenes"}  # what a plan lists for a notebook
+WEIGHTS = ("config.json", "generator.safetensors")  # of a folder that a parameter names
 LARGE = 150_000  # bytes of a PNG
 KERNELS = Config(
     {
@@ -180,10 +181,16 @@ def check_type(key: str, value: object, default: object, where: str) -> None:
 
 
 def key_of(step: Step, earlier: list[str]) -> str:
-    """Fingerprint of all that a step's result depends on: source, code, parameters, and files that these name."""
+    """Fingerprint of a step's source, of the library, of its parameters, and of the files and weights that these name.
+
+    Folders of data are not read: the steps before, which made or checked them, stand for them.
+    """
     content = [step.source.read_text(), code_fingerprint(), json.dumps(step.parameters, sort_keys=True), *earlier]
-    named = (resolve(value) for value in step.parameters.values() if isinstance(value, str) and value)
-    content += [path.read_text() for path in named if path.suffix in (".csv", ".yml", ".yaml") and path.is_file()]
+    values = (declared(step.source) | step.parameters).values()
+    names = (name for value in values for name in (value if isinstance(value, list) else [value]))
+    for path in (resolve(name) for name in names if isinstance(name, str) and name):
+        files = (file for file in (path, *(path / name for name in WEIGHTS)) if file.is_file())
+        content += [fingerprint(file) for file in files]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
@@ -318,8 +325,8 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
             run = outputs(step)[0].parent
             if (run / "record.json").is_file() and records.publish(run, results / run.name):
                 print(f"published book/results/{profile}/{run.name}")
-    synthetic = all(records.read(path.parent)["dataset"]["synthetic"] for path in results.glob("*/record.json"))
-    if synthetic and (folder.parent / "pictures").is_dir():
+    kinds = {records.read(path.parent)["dataset"]["synthetic"] for path in results.glob("*/record.json")}
+    if kinds == {True} and (folder.parent / "pictures").is_dir():
         shutil.copytree(folder.parent / "pictures", results / "pictures", dirs_exist_ok=True)
     if changed:  # else a machine's mood alone would make a commit
         published = [step.name for step in steps if (executed / f"{step.name}.ipynb").is_file()]
@@ -337,7 +344,7 @@ def parsed(key: str, value: str) -> object:
 
 
 def main() -> int:
-    """Command line; 0 when everything is executed, 1 for a failed step, 2 for input that cannot be used."""
+    """Command line; 0 when everything is executed, 2 for a failed step or input that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profile", help="a file of notebooks/profiles without its ending")
     parser.add_argument(

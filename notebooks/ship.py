@@ -75,10 +75,13 @@ network learned to expect. Radar of another band, scaling or pixel size than the
 
 def ship(profile: str, generator: str, licence: str) -> Path:
     """Write weights, config and card, whole or not at all; raises `InputError` for what cannot be shipped."""
-    parameters, _ = execute.read_profile(profile)
-    run = resolve(parameters["run_root"]) / records.run_name(generator, parameters.get("tag", "dsd"), 0)
+    given, _ = execute.read_profile(profile)
+    parameters = execute.declared(execute.SOURCES / f"{execute.TRAIN}.py") | given
+    run = resolve(parameters["run_root"]) / records.run_name(generator, parameters["tag"], 0)
     record, info = records.read(run), Triplets(parameters["dataset_root"], "train").info
-    if info["fingerprint"] != record["dataset"]["fingerprint"]:
+    if any(info[name]["limits"] != record["dataset"]["limits"][name] for name in ("sar", "opt")) or (
+        info["fingerprint"] != record["dataset"]["fingerprint"]
+    ):
         raise InputError(
             f"{run} was trained on other data than {parameters['dataset_root']} now holds: train it again."
         )

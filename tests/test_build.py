@@ -260,6 +260,8 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"patch_size": 0}, "patch_size must be a whole number of at least 1"),
         ({"stride": 16.5}, "stride must be a whole number of at least 1, not 16.5"),
         ({"max_sea": "0.1"}, "max_sea must be a number, not '0.1'"),
+        ({"cloud_brightness": "0.25"}, "cloud_brightness must be a number, not '0.25'"),
+        ({"buffer_m": float("nan")}, "buffer_m must be a number, not nan"),
         ({"test_places": (138.8, 36.1)}, "test_places must be pairs"),
         ({"shares": [0.8, 0.2]}, "shares must be three numbers above 0"),
         ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
@@ -418,12 +420,13 @@ def test_a_disk_that_is_full_at_the_end_costs_no_finished_part(tmp_path, options
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Writes GeoTIFF pairs at the places given (in the CRS's unit, east of `ORIGIN`), and says where they are."""
+    """Writes GeoTIFF pairs so many units of the CRS east of `ORIGIN`, or degrees of 136° E, and says where they are."""
     rng = np.random.default_rng(1)
 
     def write(east: dict[str, float], crs: str = "EPSG:32653", pixel: float = 10, size: int = 32) -> dict:
+        origin = (136, 36) if crs == "EPSG:4326" else ORIGIN
         for name, x in east.items():
-            place = {"corner": (ORIGIN[0] + x, ORIGIN[1]), "crs": crs, "pixel": pixel}
+            place = {"corner": (origin[0] + x, origin[1]), "crs": crs, "pixel": pixel}
             sar = rng.normal([[[-12]], [[-19]]], 3, (2, size, size)).clip(-30, -1)
             tif(tmp_path / f"s1/{name}.tif", sar.astype(np.float32), **place)
             tif(tmp_path / f"s2/{name}.tif", rng.integers(300, 2500, (3, size, size), np.uint16), **place)
@@ -458,6 +461,27 @@ def test_feet_are_no_metres(tmp_path, pairs):
     assert info["refused"][0]["value"] == pytest.approx(1500 - 320, abs=1)
 
 
+@pytest.mark.parametrize(("crs", "pixel"), [("EPSG:2263", 10 / 0.3048006096), ("EPSG:4326", 1e-4)])
+def test_overlap_is_told_from_rounding_in_any_unit(tmp_path, pairs, crs, pixel):
+    places = {"test": 0.0, "validation": 3000 * pixel}
+    for name, apart in (("near", 31.8), ("over", 30.8)):  # of 32 pixels: what shares 0.2 is rounding, 1.2 are shared
+        options = pairs(places | {name: apart * pixel}, crs, pixel)
+        split = pd.DataFrame({"id": [*places, name], "split": [*places, "train"]})
+        split.to_csv(tmp_path / "split.csv", index=False)
+        says = "no patch is left for train" if name == "near" else "train patch 'over.*' overlaps test patch"
+        with pytest.raises(InputError, match=says):
+            build(tmp_path / "set", **options, split_file=tmp_path / "split.csv")
+        for folder in ("s1", "s2"):
+            (tmp_path / folder / f"{name}.tif").unlink()
+
+
+def test_a_data_set_that_lost_an_array_is_made_again(tmp_path, pairs):
+    options = pairs({f"{i}": i * FAR for i in range(6)})
+    info = build(tmp_path / "set", **options, test_places=None)
+    (tmp_path / "set/test/sar.npy").unlink()
+    assert build(tmp_path / "set", **options, test_places=None) == info and (tmp_path / "set/test/sar.npy").is_file()
+
+
 def test_patches_of_one_name_and_scenes_without_any_are_refused(tmp_path, pairs):
     options = pairs({"a": 0, "a_0000_0032": FAR, "b": 2 * FAR}, size=40)
     tif(tmp_path / "s1/a.tif", np.full((2, 40, 80), -9.5, "f4"))
@@ -490,10 +514,12 @@ def test_border_noise_haze_and_what_only_looks_like_them(tmp_path):
     looks = rng.gamma(4.4, 1 / 4.4, (2, 64, 64))
     sar = (np.array([-12, -19])[:, None, None] + 10 * np.log10(looks)).astype(np.float32)
     opt = rng.integers(300, 2600, (3, 64, 64)).astype(np.uint16)
-    cases = {name: (sar.copy(), opt.copy()) for name in ("a", "b", "c", "border", "calm", "haze", "desert")}
+    cases = {name: (sar.copy(), opt.copy()) for name in ("a", "b", "c", "border", "calm", "haze", "desert", "half")}
     cases["border"][0][:, :, :6] -= 38
     cases["calm"][0][:] -= np.array([15, 12])[:, None, None]  # a calm lake: dark, but an echo
     cases["haze"][1][:] = rng.integers(1700, 1900, (3, 64, 64))
+    cases["half"][0][:, :20], cases["half"][1][:, :20] = np.nan, 1800  # veiled where there is no radar, dark below
+    cases["half"][1][:, 20:40], cases["half"][1][:, 40:] = 900, 1800
     cases["desert"][1][:] = np.array([3200, 2500, 1700])[:, None, None]  # bright, but red
     for i, (name, arrays) in enumerate(cases.items()):
         for folder, pixels in zip(("s1", "s2"), arrays, strict=True):
@@ -503,7 +529,10 @@ def test_border_noise_haze_and_what_only_looks_like_them(tmp_path):
     table.to_csv(tmp_path / "split.csv", index=False)
     folders = {"sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "split_file": tmp_path / "split.csv"}
     info = build(tmp_path / "set", source="folder", **folders, patch_size=64)
-    assert {r["id"]: r["reason"] for r in info["refused"]} == {"border": "border noise", "haze": "haze"}
+    refused = {"border": "border noise", "haze": "haze", "half": "no data"}
+    assert {r["id"]: r["reason"] for r in info["refused"]} == refused
+    loose = build(tmp_path / "loose", source="folder", **folders, patch_size=64, max_nodata=0.4)
+    assert {r["id"] for r in loose["refused"]} == {"haze"}, "what has no radar does not count as veiled"
     examples = Triplets(tmp_path / "set", "refused")  # to be looked at
     (haze,) = [item for item, name in zip(examples, examples.index["id"], strict=True) if name == "haze"]
     np.testing.assert_allclose(haze["opt"], np.clip(cases["haze"][1] / 1500 - 1, -1, 1), atol=1e-6)

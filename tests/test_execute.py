@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,10 @@ def test_pictures_of_real_places_are_not_published_as_files(tmp_path, monkeypatc
     monkeypatch.setattr(execute.records, "read", lambda _: {"dataset": {"synthetic": synthetic}})
     execute.publish("p", folder, [])
     assert (results / "pictures" / "town" / "SAR.png").is_file() == synthetic
+    (results / "hat-dsd-s0" / "record.json").unlink()  # nothing says that they are synthetic
+    shutil.rmtree(results / "pictures", ignore_errors=True)
+    execute.publish("p", folder, [])
+    assert not (results / "pictures").exists()
 
 
 def test_a_failure_is_kept_aside(tmp_path):
@@ -161,6 +166,11 @@ def test_the_key_follows_source_parameters_and_earlier_steps(tmp_path):
     key_of_named = execute.key_of(named, [])
     (tmp_path / "split.csv").write_text("id,split\na,test\n")
     assert key_of_named != execute.key_of(named, []), "a file that a parameter names has changed"
+    (tmp_path / "config.json").write_text("{}")
+    named = dataclasses.replace(step, parameters={"weights": [str(tmp_path)]})
+    key_of_named = execute.key_of(named, [])
+    (tmp_path / "config.json").write_text('{"embed_dim": 8}')
+    assert key_of_named != execute.key_of(named, []), "weights in a folder that a list names have changed"
     notebook_source(tmp_path, "pass\n")
     assert key != execute.key_of(step, [])
 

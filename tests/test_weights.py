@@ -1,5 +1,6 @@
 """Shipped weights load and say what they are; what may not be shipped is not."""
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,9 +49,12 @@ def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(
     assert Generator.from_pretrained(target)(torch.zeros(1, 2, 32, 32)).shape == (1, 3, 32, 32)
     assert "license: cc-by-4.0" in (target / "README.md").read_text()
 
-    fingerprint = records.read(tmp_path / "runs" / "s2oformer-dsd-s0")["dataset"]["fingerprint"]
-    info = {"fingerprint": fingerprint, "parameters": {"credit": "Somebody (no licence stated)"}}
+    info = json.loads((dataset / "dataset.json").read_text())
+    info["parameters"]["credit"] = "Somebody (no licence stated)"
     monkeypatch.setattr(ship, "Triplets", lambda *_: SimpleNamespace(info=info))
     with pytest.raises(InputError, match="without a licence"):
+        ship.ship("other", "s2oformer", "mit")
+    info["sar"]["limits"][0][0] -= 1
+    with pytest.raises(InputError, match="trained on other data"):
         ship.ship("other", "s2oformer", "mit")
     assert not (tmp_path / "weights" / "other-s2oformer").exists()

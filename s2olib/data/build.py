@@ -14,6 +14,7 @@ import glob
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -193,7 +194,8 @@ def build(
     inputs = _inputs(states.values())
     if (root / "dataset.json").is_file():
         info = json.loads((root / "dataset.json").read_text())
-        if info.get("parameters") == parameters and info.get("inputs") == inputs:
+        whole = all((root / split / f"{name}.npy").is_file() for split in SPLITS for name in ("sar", "opt"))
+        if whole and info.get("parameters") == parameters and info.get("inputs") == inputs:
             return info
 
     if tiles:
@@ -222,7 +224,7 @@ def build(
     if paths["split_file"]:
         split_by_file(scenes, candidates, paths["split_file"], patch_size, stride)
     else:
-        split_by_region(scenes, candidates, test_places, buffer_m, shares, patch_size, stride, seed)
+        split_by_region(scenes, candidates, test_places or (), buffer_m, shares, patch_size, stride, seed)
     guard(candidates, buffer_m)
     refused += [_refusal(w.id, w.reason, w.value) for windows in candidates for w in windows if w.reason]
 
@@ -300,8 +302,10 @@ def _check(p: dict) -> None:
     for name in ("patch_size", "resolution_factor", "stride"):
         if p[name] is not None and not (isinstance(p[name], int) and p[name] >= 1):
             raise InputError(f"{name} must be a whole number of at least 1, not {p[name]!r}")
-    for name in ("buffer_m", "seed", "opt_offset", "max_nodata", "max_unlabelled", "max_sea", "max_cloud"):
-        if not isinstance(p[name], int | float):
+    numbers = {"buffer_m", "seed", "opt_offset", "border_noise_db", *(name for name in p if name.startswith("max_"))}
+    numbers |= {name for name in ("cloud_brightness", "haze_brightness") if p[name] is not None}  # else the default
+    for name in sorted(numbers):
+        if not isinstance(p[name], int | float) or not math.isfinite(p[name]):
             raise InputError(f"{name} must be a number, not {p[name]!r}")
     if not all(isinstance(place, list) and len(place) == 2 for place in p["test_places"] or ()):
         raise InputError(f"test_places must be pairs (longitude, latitude), not {p['test_places']}")
@@ -746,7 +750,7 @@ def _masks(sar: np.ndarray, opt: np.ndarray, codes: np.ndarray | None, rules: Ru
     colourless = bright - dark < 0.25 * bright
     valid = np.isfinite(sar).all(0) & np.isfinite(opt).all(0)
     masks = {"valid": valid, "cloud": (dark > rules.cloud_brightness) & colourless}
-    masks |= {"haze": dark > rules.haze_brightness, "colourless": colourless & valid}
+    masks |= {"haze": (dark > rules.haze_brightness) & valid, "colourless": colourless & valid}
     if rules.sar_units == "dB":  # single pixels of calm water are silent, by speckle; whole squares are not
         masks["silent"] = sar.max(0) < rules.border_noise_db
     if codes is not None:
@@ -762,7 +766,7 @@ def _among(codes: np.ndarray, members: Sequence[int]) -> np.ndarray:
 def _verdict(counts: dict[str, int], sar: np.ndarray, rules: Rules) -> tuple[str, float] | None:
     """Why a patch is refused, and the share of its pixels that says so; None for a good one."""
     pixels, valid = rules.patch_size**2, counts["valid"]
-    if (share := 1 - valid / pixels) > rules.max_nodata:
+    if (share := (pixels - valid) / pixels) > rules.max_nodata:
         return "no data", share
     silent = counts.get("silent", 0) / pixels > rules.max_nodata / 2
     if silent and (share := _border_noise(sar, rules)) > rules.max_nodata:

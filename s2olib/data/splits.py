@@ -209,7 +209,7 @@ def guard(candidates: list[list[Window]], buffer_m: float) -> None:
                 deep = _distances([w.grid for w in second], [w.grid for w in first])  # (second, first)
                 for window, row in zip(second, deep, strict=True):
                     kept = [i for i, w in enumerate(first) if w.split]
-                    if kept and row[kept].min() < -window.grid.transform.a / 2:
+                    if kept and row[kept].min() < -_half_pixel(window.grid):
                         other = first[kept[row[kept].argmin()]]
                         window.split, window.reason, window.value = None, f"ground seen in {split}", other.id
     for strong, weak in STRONGER:
@@ -217,13 +217,19 @@ def guard(candidates: list[list[Window]], buffer_m: float) -> None:
             distances = _distances([w.grid for w in others], [w.grid for w in kept])  # (others, kept)
             for window, row in zip(others, distances, strict=True):
                 nearest = kept[row.argmin()]
-                if row.min() < -window.grid.transform.a / 2 and window.grid.crs == nearest.grid.crs:
+                if row.min() < -_half_pixel(window.grid) and window.grid.crs == nearest.grid.crs:
                     raise InputError(
                         f"{weak} patch '{window.id}' overlaps {strong} patch '{nearest.id}': "
                         "put both in one split, or one in guard"
                     )
                 if row.min() <= max(buffer_m if window.grid.crs else 0, TOUCH):
                     window.split, window.reason, window.value = None, "guard gap", float(row.min())
+
+
+def _half_pixel(grid: Grid) -> float:
+    """In metres; of degrees as at the equator. Less is rounding and no overlap."""
+    flat = grid.crs is None or grid.crs.is_projected
+    return grid.transform.a / 2 * (metres_of(grid.crs) if flat else METRES_PER_DEGREE)
 
 
 def _close(scenes: list[list[Window]], strong: str, weak: str, metres: float) -> Iterator[tuple[list, list]]:
