@@ -34,7 +34,7 @@ def stage(source: Path, executed: Path | None = None, root: Path = ROOT) -> None
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(root / name, source / name)
     ignore = shutil.ignore_patterns("__pycache__", ".*", "_generated")
-    for name in ("book", "s2olib", "notebooks/executed"):
+    for name in ("book", "s2olib", "notebooks/executed", "notebooks/profiles"):
         shutil.copytree(root / name, source / name, ignore=ignore)
     for script in (root / "notebooks").glob("*.py"):
         shutil.copy2(script, source / "notebooks" / script.name)

@@ -2,8 +2,8 @@
 
 - ``{record}`ombria/hat-dsd-s0::metrics.psnr.mean:.2f` `` prints a field of a run's record, linked to the run's page.
 - ``{kind}`synthetic` `` (or ``real``, ``talk``) is the one badge that tells what a number or a picture is made from.
-- An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source; in its
-  tables each variant leads to its runs' pages.
+- An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source, and with
+  its data's credit if it does not print that; in its tables each variant leads to its runs' pages.
 - Everything in ``book/_generated`` is written anew before pages are read.
 
 A record, run or field that does not exist is a warning with the page's name, which ``-W`` turns into a failed build.
@@ -99,8 +99,17 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     for output in (output for cell in notebook["cells"] for output in cell.get("outputs", [])):
         if "text/markdown" in output.get("data", {}):
             output["data"]["text/markdown"] = link_variants("".join(output["data"]["text/markdown"]), profile, runs)
+    credit = credit_of(root / "notebooks" / "profiles", profile)
+    if credit not in source[0]:  # most pages of real images print it themselves
+        text = f"\nData: {credit}\n{text}"
     first["source"] = f"{heading}\n\n{' · '.join(line)}\n{text}"
     source[0] = LABEL.sub(rf"\g<0>-{profile}", json.dumps(notebook)) if profile != "quick" else json.dumps(notebook)
+
+
+def credit_of(profiles: Path, name: str) -> str:
+    """Whom a profile's data are owed to; of synthetic data nobody, an empty text."""
+    given = yaml.safe_load((profiles / f"{name}.yml").read_text()) or {}
+    return given["credit"] if "credit" in given else credit_of(profiles, given["base"]) if "base" in given else ""
 
 
 def link_variants(table: str, profile: str, runs: Iterable[str]) -> str:

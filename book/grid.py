@@ -51,10 +51,13 @@ def worth(name: str, measured: dict) -> str:
             continue  # there is nothing to take away
         for split, values in splits.items():
             row: dict = {"run": run, "patches": names[split]}
+            change = {}
             for term, label in TERMS.items():
                 image, without = (1000 * np.array(values[key]) for key in (term, f"{term}_without"))
                 row[label] = image.mean()
-                row[f"{label}, change"] = cluster_interval(without - image, measured["clusters"][split])
+                change[term] = without - image
+                row[f"{label}, change"] = cluster_interval(change[term], measured["clusters"][split])
+            row["both, change"] = cluster_interval(sum(change.values()), measured["clusters"][split])
             rows.append(row)
     if not rows:
         return ""

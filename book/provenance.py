@@ -14,6 +14,7 @@ from pathlib import Path
 import device
 import grid
 import numpy as np
+import place_table
 import results_table
 import split_table
 import topology
@@ -326,6 +327,7 @@ def write(root: Path) -> None:
         "grid.md": grid.render(results / "grid"),
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
+        "places.md": place_table.render(results / "socal"),
         "split.md": split_table.render(results),
         "merges.md": merges() + "\n",
     }

@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -189,7 +190,7 @@ def key_of(step: Step, earlier: list[str]) -> str:
     values = (declared(step.source) | step.parameters).values()
     names = (name for value in values for name in (value if isinstance(value, list) else [value]))
     for path in (resolve(name) for name in names if isinstance(name, str) and name):
-        files = (file for file in (path, *(path / name for name in WEIGHTS)) if file.is_file())
+        files = (file for file in (path, *(path / name for name in WEIGHTS)) if os.path.isfile(file))
         content += [fingerprint(file) for file in files]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
