@@ -19,17 +19,17 @@ def render(results: Path) -> str:
             patches = patches.reset_index(drop=True)
             scores = records.summarise(patches)
             clusters = records.evaluation_conditions(patches, "test")["clusters"]
-            row = {"place": place, "run": f"{{doc}}`{run} <{results_table.page_of(results.name, run)}>`"}
-            row["patches"] = f"{len(patches)} in {clusters}"
+            row = {"place": f"{place} ({len(patches)} in {clusters})"}
+            row["run"] = f"{{doc}}`{run} <{results_table.page_of(results.name, run)}>`"
             row["one colour (dB)"] = results_table.mean_colour_psnr(patches["mse_mean_colour"])
             rows.append(row | {label: tuple(scores[metric].values()) for metric, label in METRICS.items()})
     if not rows:
         return f"{results_table.NOT_RUN}\n"
     record = next(iter(published.values()))
     caption = (
-        f"Each place of the profile *{results.name}* apart, data *{record['dataset']['name']}*, test patches in so "
-        f"many clusters, seed {record['seed']}; in brackets a 95 % cluster bootstrap, descriptive. Skill above 0 is "
-        "better than one colour."
+        f"Each place of the profile *{results.name}* apart (its test patches in so many clusters), data "
+        f"*{record['dataset']['name']}*, seed {record['seed']}; in brackets a 95 % cluster bootstrap, descriptive. "
+        "Skill above 0 is better than one colour."
     )
     rows.sort(key=lambda row: row["place"])
     formats = {"skill": ".3f", "SSIM": ".3f", "one colour (dB)": ".2f"}

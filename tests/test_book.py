@@ -27,7 +27,9 @@ import check  # noqa: E402
 import device  # noqa: E402
 import diagrams  # noqa: E402
 import executable_paper  # noqa: E402
+import execute  # noqa: E402
 import grid  # noqa: E402
+import place_table  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
 import split_table  # noqa: E402
@@ -366,6 +368,23 @@ def test_what_a_split_gives_is_measured_on_the_same_patches(tmp_path):
     publish(tmp_path / "sen12-fold3", "unet", name="town")
     with pytest.raises(InputError, match="town00 is tested in two folds"):
         split_table.render(tmp_path)
+
+
+def test_places_are_scored_apart(tmp_path):
+    assert place_table.render(tmp_path / "socal") == "*not yet run*\n"
+    publish(tmp_path / "socal", "hat")  # patches of two places by turns, PSNR 18 to 22
+    table = place_table.render(tmp_path / "socal")
+    assert row(table, "albania (20 in 2)")[3].startswith("19.95 [") and row(table, "france (20 in 2)")[3].startswith(
+        "20.05 ["
+    )
+
+
+def test_real_images_carry_their_credit_and_synthetic_ones_none():
+    profiles = ROOT / "notebooks" / "profiles"
+    for path in (ROOT / "notebooks" / "executed").iterdir():
+        given, _ = execute.read_profile(path.name)
+        assert executable_paper.credit_of(profiles, path.name) == given.get("credit", "")
+    assert "OMBRIA" in executable_paper.credit_of(profiles, "ombria-10m"), "its base says it"
 
 
 def test_a_notebook_older_than_its_source_is_named_with_the_command(tmp_path, monkeypatch):
