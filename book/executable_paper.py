@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from sphinx.util.docutils import SphinxRole
 
 from s2olib import records
 from s2olib.project import InputError
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "notebooks"))
+import execute
 
 EXECUTED = re.compile(r"notebooks/executed/(?P<profile>[^/]+)/(?P<name>(?P<source>\d\d_[a-z]+)[^/]*)")
 LABEL = re.compile(r'(:name: |"name": "|numref\}`)(tab|fig)-[\w-]+')  # of a notebook's tables and figures
@@ -99,17 +103,11 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     for output in (output for cell in notebook["cells"] for output in cell.get("outputs", [])):
         if "text/markdown" in output.get("data", {}):
             output["data"]["text/markdown"] = link_variants("".join(output["data"]["text/markdown"]), profile, runs)
-    credit = credit_of(root / "notebooks" / "profiles", profile)
+    credit = execute.read_profile(profile)[0].get("credit", "")
     if credit not in source[0]:  # most pages of real images print it themselves
         text = f"\nData: {credit}\n{text}"
     first["source"] = f"{heading}\n\n{' · '.join(line)}\n{text}"
     source[0] = LABEL.sub(rf"\g<0>-{profile}", json.dumps(notebook)) if profile != "quick" else json.dumps(notebook)
-
-
-def credit_of(profiles: Path, name: str) -> str:
-    """Whom a profile's data are owed to; of synthetic data nobody, an empty text."""
-    given = yaml.safe_load((profiles / f"{name}.yml").read_text()) or {}
-    return given["credit"] if "credit" in given else credit_of(profiles, given["base"]) if "base" in given else ""
 
 
 def link_variants(table: str, profile: str, runs: Iterable[str]) -> str:

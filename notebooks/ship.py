@@ -79,9 +79,8 @@ def ship(profile: str, generator: str, licence: str) -> Path:
     parameters = execute.declared(execute.SOURCES / f"{execute.TRAIN}.py") | given
     run = resolve(parameters["run_root"]) / records.run_name(generator, parameters["tag"], 0)
     record, info = records.read(run), Triplets(parameters["dataset_root"], "train").info
-    if any(info[name]["limits"] != record["dataset"]["limits"][name] for name in ("sar", "opt")) or (
-        info["fingerprint"] != record["dataset"]["fingerprint"]
-    ):
+    now = {"fingerprint": info["fingerprint"], "limits": {name: info[name]["limits"] for name in ("sar", "opt")}}
+    if any(record["dataset"][name] != value for name, value in now.items()):
         raise InputError(
             f"{run} was trained on other data than {parameters['dataset_root']} now holds: train it again."
         )

@@ -172,6 +172,11 @@ class Parameters:
         labels = {name: getattr(self, name) for name in ("label_merge", "label_size_m", "label_permutation")}
         return LabelledTriplets(self.dataset_root, "train", crop_size=self.crop_size, seed=self.seed, **labels)
 
+    def validation_data(self) -> LabelledTriplets:
+        """The validation split, with the training split's merge where it has labels: pseudo-categories it has not."""
+        labelled = Triplets(self.dataset_root, "validation").has_lulc
+        return LabelledTriplets(self.dataset_root, "validation", label_merge=self.label_merge if labelled else "")
+
 
 class EpochOrder(Sampler[list[int]]):
     """Batches of a permutation of the items, from seed and epoch alone, begun at `start`: one process's part of each.
@@ -250,7 +255,8 @@ def train(parameters: Parameters) -> Path:
             raise InputError(f"{data.folder.parent}/{split} holds no patches: {purpose}.")
     if parameters.dsd_weight and not data.has_lulc:
         raise InputError(f"{data.folder} has no lulc.npy: the DSD learns from it, so set dsd_weight to 0.")
-    key = {"parameters": parameters.lasting(), "data": data.info["fingerprint"], "code": code_fingerprint(*CODE)}
+    key = {"parameters": parameters.lasting(), "code": code_fingerprint(*CODE)}
+    key |= {"data": data.info["fingerprint"], "limits": data.limits, "pixel_size_m": data.info["pixel_size_m"]}
     if checkpoints.finished(parameters.run, key):
         return parameters.run
     strategy: str | DDPStrategy = "auto"
@@ -262,13 +268,17 @@ def train(parameters: Parameters) -> Path:
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise InputError(f"device is '{parameters.device}': choose auto, cpu, cuda, cuda:1 and so on, or mps.")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"  # Apple's GPUs have no float64, which metrics need
-    fabric = fabric_.Fabric(
-        accelerator=automatic if device == "auto" else device,
-        strategy=strategy,
-        devices=[int(number)] if device == "cuda" and number else parameters.devices,
-        num_nodes=parameters.num_nodes,
-        precision=parameters.precision,
-    )
+    try:
+        fabric = fabric_.Fabric(
+            accelerator=automatic if device == "auto" else device,
+            strategy=strategy,
+            devices=[int(number)] if device == "cuda" and number else parameters.devices,
+            num_nodes=parameters.num_nodes,
+            precision=parameters.precision,
+        )
+    except (RuntimeError, ValueError) as error:
+        chosen = f"device '{parameters.device}', precision '{parameters.precision}'"
+        raise InputError(f"{chosen} cannot be had here: {' '.join(str(error).split())}") from None
     fabric.launch(partial(_train, parameters=parameters, key=key))
     return parameters.run
 
@@ -282,7 +292,7 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
     _forget_peak_memory(fabric.device)
     fabric_.seed_everything(parameters.seed, verbose=False)
     data = parameters.training_data()
-    validation = LabelledTriplets(parameters.dataset_root, "validation", label_merge=parameters.label_merge)
+    validation = parameters.validation_data()
     networks = _Networks(parameters, data, fabric)
     order = EpochOrder(len(data), parameters.batch_size, parameters.seed, fabric.global_rank, fabric.world_size)
     loader = Resident(data, order, fabric.device) if parameters.resident else _loader(data, order, parameters, fabric)

@@ -95,6 +95,26 @@ def test_a_finished_run_is_not_run_again_and_another_is_kept(small, monkeypatch)
     assert old["parameters"]["dsd_weight"] > 0 and records.read(run)["parameters"]["dsd_weight"] == 0
 
 
+def test_a_run_of_data_that_are_scaled_otherwise_is_another(small, tmp_path):
+    root = shutil.copytree(small.dataset_root, tmp_path / "data")
+    small = dataclasses.replace(small, dataset_root=str(root), epochs=1)
+    run = training.train(small)
+    before, info = records.read(run), json.loads((root / "dataset.json").read_text())
+    info["opt"]["limits"] = [[0.0, 1.0]] * 3  # which no patch's bytes tell
+    (root / "dataset.json").write_text(json.dumps(info))
+    training.train(small)
+    assert records.read(run.parent / "superseded" / f"{run.name}.0") == before
+    assert records.read(run)["dataset"]["limits"]["opt"] == info["opt"]["limits"]
+
+
+def test_labels_are_merged_where_training_alone_has_them(small, tmp_path):
+    root = shutil.copytree(small.dataset_root, tmp_path / "data")
+    for split in ("validation", "test"):
+        (root / split / "lulc.npy").unlink()  # as with pseudo-categories
+    run = training.train(dataclasses.replace(small, dataset_root=str(root), epochs=1, label_merge="twelve"))
+    assert records.read(run)["parameters"]["label_merge"] == "twelve"
+
+
 def test_evaluation_without_land_cover_is_the_same(small, build_synthetic):
     root = build_synthetic(48, 48)
     run = training.train(dataclasses.replace(small, dataset_root=str(root), epochs=1))
@@ -210,6 +230,12 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"dsd_schedule": "frozen", "dsd_warmup": 2}, "dsd_warmup"),
         ({"dsd_schedule": "warm-up", "l1_weight": 0.0, "dsd_weight": 1.0}, "another loss than the DSD's"),
         ({"devices": 3}, "devices"),
+        ({"precision": "bf17"}, "precision 'bf17' cannot be had here"),
+        pytest.param(
+            {"device": "cuda"},
+            "device 'cuda'.* cannot be had here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can be had"),
+        ),
         ({"label_merge": "five"}, "no merge 'five': .*twelve"),
         ({"generator": "vgg"}, "vgg"),
         ({"dataset_root": "/nowhere"}, "nowhere"),
