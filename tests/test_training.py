@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 
 from s2olib import budget, checkpoints, project, records, training
 from s2olib.data.triplets import Triplets
+from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
 from s2olib.generators import complexity, create_generator
 from s2olib.metrics import psnr, to_8bit
+from s2olib.patchgan import PatchGAN
 from s2olib.project import InputError
 
 KILLS = int(os.environ.get("S2OLIB_KILLS", "2"))  # more for a thorough check
@@ -190,6 +192,20 @@ def test_the_estimate_counts_what_will_be_done(small):
     assert cost["petaflop"] * 1e15 == pytest.approx(samples * 6 * complexity(generator, (1, 2, 32, 32))[1])
     tight = budget.estimate(small, memory_gib=cost["memory_gib"] / 3)
     assert tight["accumulate"] > budget.estimate(small)["accumulate"] == 1
+    dsd = complexity(DSD(2, 3, 4, small.dsd_width), (1, 2, 32, 32), (1, 3, 32, 32))[1]
+    for changed, passes in (
+        ({"dsd_schedule": "joint"}, 6),
+        ({"dsd_schedule": "warm-up", "dsd_warmup": 1}, 3 + 3 / 2),  # of two epochs
+        ({"dsd_schedule": "frozen", "dsd_warmup": 1}, 3),
+        ({"dsd_schedule": "random"}, 3),
+    ):
+        more = budget.estimate(dataclasses.replace(small, **changed))["petaflop"] - cost["petaflop"]
+        assert more * 1e15 == pytest.approx(samples * 2 * passes * dsd)
+    patchgan = complexity(PatchGAN(2, 3), (1, 2, 32, 32), (1, 3, 32, 32))[1]
+    more = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, gan_weight=1.0))["petaflop"] - cost["petaflop"]
+    assert more * 1e15 == pytest.approx(samples * 2 * 8 * patchgan)
+    shared = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, devices=2))
+    assert shared["hours"] == pytest.approx(cost["hours"] / 2) and shared["memory_gib"] < cost["memory_gib"]
     less = [
         budget.estimate(dataclasses.replace(small, generator="hat", dsd_weight=0.0, checkpointing=on))["memory_gib"]
         for on in (False, True)
