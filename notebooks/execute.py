@@ -258,6 +258,7 @@ def execute(step: Step, folder: Path) -> None:
                 cwd=SOURCES,
                 kernel_name="python3",
                 progress_bar=False,
+                stderr_file=sys.stderr if sys.stderr.isatty() else None,  # progress bars, live
                 config=KERNELS,
             )
         except PapermillExecutionError as error:
@@ -291,19 +292,20 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
         all_keys.append(key)
         if only and not (step.name == only if exact else step.name.startswith(only)):
             continue
-        print(f"[{number}/{len(steps)}] {step.name}", end=" ", flush=True)
+        place = f"[{number}/{len(steps)}] {step.name}"
         notebook = folder / f"{step.name}.ipynb"
         known = state.get(step.name, {})
         if known.get("key") == key and notebook.is_file() and all(path.is_file() for path in outputs(step)):
-            print("is up to date")
+            print(f"{place} is up to date")
             continue
+        print(place, flush=True)
         started = time.time()
         execute(step, folder)
         state = json.loads(state_path.read_text()) if state_path.is_file() else {}  # others may work in this folder
         state[step.name] = {"key": key, "seconds": round(time.time() - started, 1)}
         with writing(state_path) as aside:
             aside.write_text(json.dumps(state, indent=1))
-        print(f"done in {time.time() - started:.0f} s")
+        print(f"{place} done in {time.time() - started:.0f} s")
     return folder, steps
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import io
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,19 @@ def test_two_executions_are_the_same_bytes(tmp_path):
     assert results[0] == results[1]
     outputs = [out for cell in nbformat.read(tmp_path / "01_dataset.ipynb", 4).cells for out in cell.get("outputs", [])]
     assert [out["text"] for out in outputs] == ["given\n"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_sees_progress_while_a_step_runs(tmp_path, monkeypatch, terminal):
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    monkeypatch.setattr(sys, "stderr", Screen())
+    code = "import sys\nfrom tqdm import tqdm\nfor _ in tqdm(range(2), desc='steps'):\n    pass\n"
+    execute.execute(execute.Step("01_dataset", notebook_source(tmp_path, code)), tmp_path)
+    assert ("steps: 100%" in sys.stderr.getvalue()) == terminal
+    assert b"steps" not in (tmp_path / "01_dataset.ipynb").read_bytes().replace(b"desc='steps'", b"")
 
 
 def test_a_step_can_be_asked_for_by_its_whole_name(tmp_path, monkeypatch):
