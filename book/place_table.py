@@ -1,7 +1,8 @@
-"""How each network does in each place apart, where a profile tests several; made from the runs' patches."""
+"""How each network does in each place apart, and on one set of places or another; made from the runs' patches."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import results_table
@@ -9,6 +10,7 @@ import results_table
 from s2olib import figures, records
 
 METRICS = {"skill": "skill", "psnr": "PSNR (dB)", "ssim": "SSIM"}
+FORMATS = {"skill": ".3f", "SSIM": ".3f", "one colour (dB)": ".2f"}
 
 
 def render(results: Path) -> str:
@@ -32,5 +34,34 @@ def render(results: Path) -> str:
         "Skill above 0 is better than one colour."
     )
     rows.sort(key=lambda row: row["place"])
-    formats = {"skill": ".3f", "SSIM": ".3f", "one colour (dB)": ".2f"}
-    return figures.metric_table(rows, caption, f"tab-apart-{results.name}", formats) + "\n"
+    return figures.metric_table(rows, caption, f"tab-apart-{results.name}", FORMATS) + "\n"
+
+
+def render_sets(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
+    """One table as MyST markdown: network and loss by profile, each of which tests on other places."""
+    rows, conditions = [], []
+    for folder, runs in ((results / name, runs) for name, runs in profiles.items() if runs):
+        frames = {run: records.read_patches(folder / run) for run, r in runs.items() if r["tag"] in ("dsd", "l1")}
+        for generator, (label, *_) in results_table.REPORTED.items():
+            for tag in ("dsd", "l1"):
+                seeds = [run for run in frames if (runs[run]["generator"], runs[run]["tag"]) == (generator, tag)]
+                if not seeds:
+                    continue
+                scores = records.summarise(*(frames[run] for run in seeds))
+                links = (f"{{doc}}`{runs[run]['seed']} <{results_table.page_of(folder.name, run)}>`" for run in seeds)
+                row = {"profile": folder.name, "network": label.removesuffix("-DSD"), "loss": tag}
+                row |= {"seeds": ", ".join(links)}
+                rows.append(row | {text: tuple(scores[metric].values()) for metric, text in METRICS.items()})
+        patches = next(iter(frames.values()))
+        evaluation = records.evaluation_conditions(patches, "test")
+        conditions.append(
+            f"*{folder.name}*: {', '.join(evaluation['groups'])}; {len(patches)} patches in {evaluation['clusters']} "
+            f"clusters; one colour {results_table.mean_colour_psnr(patches['mse_mean_colour']):.2f} dB"
+        )
+    if not rows:
+        return f"{results_table.NOT_RUN}\n"
+    caption = (
+        f"The same networks and settings on two sets of unseen places ({'. '.join(conditions)}). Mean over seeds, in "
+        "brackets a 95 % cluster bootstrap with seeds nested, descriptive. Skill above 0 is better than one colour."
+    )
+    return figures.metric_table(rows, caption, "tab-sets", FORMATS) + "\n"

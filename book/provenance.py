@@ -38,6 +38,7 @@ METRICS = {  # name in a record: label, format
 }
 KINDS = {"synthetic": "synthetic", "real": "real", "talk": "the talk's"}
 OMBRIA = ("ombria-10m", "ombria")  # two scales, two tables
+SETS = ("ombria", "ombria-second")  # of unseen places, at one scale
 PICTURES = ("SAR", "OPT", "S2OFormer")
 
 
@@ -328,6 +329,7 @@ def write(root: Path) -> None:
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
         "places.md": place_table.render(results / "socal"),
+        "sets.md": place_table.render_sets(results, {name: profiles.get(name, {}) for name in SETS}),
         "split.md": split_table.render(results),
         "merges.md": merges() + "\n",
     }

@@ -28,7 +28,7 @@ dsd_steps: int = 180  # of a small DSD, to see what it learns; the paper's is tr
 import torch
 from IPython.display import Markdown
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from s2olib import figures
 from s2olib.data.triplets import Triplets

@@ -34,7 +34,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, default_collate
 from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from s2olib import checkpoints, records
 from s2olib.data.labels import LabelledTriplets

@@ -36,7 +36,7 @@ from rasterio.shutil import copy
 from rasterio.windows import Window
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from s2olib.checkpoints import load_generator
 from s2olib.data.sar import Scene, describe, opened

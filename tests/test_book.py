@@ -378,6 +378,18 @@ def test_places_are_scored_apart(tmp_path):
         assert row(table, place)[3].startswith(psnr)
 
 
+def test_two_sets_of_places_stand_in_one_table(tmp_path):
+    assert place_table.render_sets(tmp_path, {"ombria": {}, "ombria-second": {}}) == "*not yet run*\n"
+    for seed, psnr in ((0, 20.0), (1, 22.0)):
+        publish(tmp_path / "ombria", "hat", seed=seed, psnr=psnr)
+    publish(tmp_path / "ombria", "hat", tag="pix2pix", psnr=10.0)
+    publish(tmp_path / "ombria-second", "unet", tag="l1", psnr=19.0)
+    table = place_table.render_sets(tmp_path, provenance.read_results(tmp_path))
+    assert row(table, "ombria")[:2] == ["HAT", "dsd"] and row(table, "ombria")[4].startswith("21.00 [")
+    assert row(table, "ombria-second")[:2] == ["U-Net", "l1"] and row(table, "ombria-second")[4].startswith("19.00 [")
+    assert "pix2pix" not in table and "40 patches in 4 clusters; one colour 30.00 dB" in table
+
+
 def test_every_page_of_real_images_carries_its_credit_once_at_least_and_no_synthetic_one():
     app = SimpleNamespace(srcdir=ROOT)
     for path in sorted((ROOT / "notebooks" / "executed").glob("*/*.ipynb")):
