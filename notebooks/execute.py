@@ -289,13 +289,15 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
         stem = step.source.stem
         key = key_of(step, data_key if stem in ("02_models", TRAIN) else all_keys)
         data_key = [key] if stem == "01_dataset" else data_key
-        all_keys.append(key)
-        if only and not (step.name == only if exact else step.name.startswith(only)):
+        left_out = only and not (step.name == only if exact else step.name.startswith(only))
+        done = all(path.is_file() for path in outputs(step))
+        all_keys.append(key if done or not left_out else "not yet")  # what comes later shows the runs that there are
+        if left_out:
             continue
         place = f"[{number}/{len(steps)}] {step.name}"
         notebook = folder / f"{step.name}.ipynb"
         known = state.get(step.name, {})
-        if known.get("key") == key and notebook.is_file() and all(path.is_file() for path in outputs(step)):
+        if known.get("key") == key and notebook.is_file() and done:
             print(f"{place} is up to date")
             continue
         print(place, flush=True)

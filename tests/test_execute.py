@@ -131,6 +131,25 @@ def test_a_step_can_be_asked_for_by_its_whole_name(tmp_path, monkeypatch):
     assert len(done) > 2 and all(name.startswith("03_train_unet-") for name in done[1:])
 
 
+def test_results_are_shown_again_when_another_run_is_finished(tmp_path, monkeypatch):
+    done = []
+
+    def pretend(step, folder):
+        done.append(step.name)
+        (folder / f"{step.name}.ipynb").touch()
+        for path in execute.outputs(step):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    monkeypatch.setattr(execute, "execute", pretend)
+    given = {"run_root": str(tmp_path / "runs"), "dataset_root": str(tmp_path / "data")}
+    for only in ("03_train_unet", "04", "04", "03_train_hat", "04", None, "04"):
+        execute.run("quick", given, only)
+    results = [i for i, name in enumerate(done) if name == "04_results"]
+    assert done[: results[1] + 1] == ["03_train_unet", "04_results", "03_train_hat", "04_results"]
+    assert len(results) == 3, "once more after the last network, and then no more"
+
+
 def test_what_is_printed_in_pieces_is_kept_in_one(tmp_path):
     def stream(text: str, name: str = "stdout") -> nbformat.NotebookNode:
         return nbformat.v4.new_output("stream", name=name, text=text)
