@@ -263,8 +263,8 @@ def difference_table(folder: Path) -> str:
         rows.append(row)
     caption = (
         f"Reported in the talk (SEN12JHL), measured here (profile {folder.name}), and the difference. Scores on "
-        "different data do not compare. The last two rows are each generator's lead over the one before: their signs may "
-        "be set side by side, their sizes depend on the data."
+        "different data do not compare. The last two rows are each generator's lead over the one before: their signs "
+        "may be set side by side, their sizes depend on the data."
     )
     return figures.metric_table(rows, caption, f"tab-difference-{folder.name}")
 

@@ -33,6 +33,7 @@ import jupytext
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 from traitlets.config import Config
@@ -265,6 +266,10 @@ def execute(step: Step, folder: Path) -> None:
             failed.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(aside, failed)
             raise InputError(f"{step.name}: {error.ename}: {error.evalue} (the notebook is kept at {failed})") from None
+        except DeadKernelError:
+            raise InputError(
+                f"{step.name}: its kernel was killed, most likely for want of memory: lower batch_size or raise accumulate"
+            ) from None
         normalise(aside)
         with writing(target) as final:
             shutil.move(aside, final)

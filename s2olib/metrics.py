@@ -176,7 +176,9 @@ def _row(
         "flat_deviation_real": deviations[1],
     }
     if lulc is not None:
-        per_category = _decibels(category_mse(fake, real, lulc, len(categories)), 255.0)
+        errors = category_mse(fake, real, lulc, len(categories))
+        # not below the error of rounding: a category's only pixel may be hit, which is no infinite PSNR
+        per_category = _decibels(errors.clamp(min=1 / 12), 255.0)
         row |= {f"psnr_{name}": per_category[:, k] for k, name in enumerate(categories)}
     return dict(zip(row, torch.cat(list(row.values())).tolist(), strict=True))
 

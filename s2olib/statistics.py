@@ -149,7 +149,8 @@ def paired_differences(
         clusters = blocks(frames[0][0])
         row = {"first": pair[0], "second": pair[1], "seeds": ", ".join(map(str, seeds))}
         row["difference"] = cluster_interval(first - second, clusters)
-        row["over_seeds"] = separable(first.mean(1), second.mean(1))
+        there = ~np.isnan(first - second).any(0)  # where a category is absent there is nothing to compare
+        row["over_seeds"] = separable(first[:, there].mean(1), second[:, there].mean(1))
         rows.append(row | {"p": paired_permutation(first.sum(0), second.sum(0), clusters)})
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p"] = p

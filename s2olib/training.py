@@ -120,6 +120,12 @@ class Parameters:
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
+        numbers = {"int": int, "float": int | float, "str": str, "bool": bool}
+        for name, given in self.__dataclass_fields__.items():
+            value, kind = getattr(self, name), numbers.get(given.type)
+            if kind and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
+                hint = ": YAML takes 3e-4 for text, so write 3.0e-4" if given.type == "float" else ""
+                raise InputError(f"{name} is {value!r}: it must be of type {given.type}{hint}.")
         positive = ("epochs", "batch_size", "accumulate", "embed_dim", "learning_rate", "devices", "num_nodes")
         for name in positive:
             if getattr(self, name) <= 0:
@@ -137,6 +143,18 @@ class Parameters:
         rest = self.l1_weight + self.gan_weight + self.ssim_weight
         if rest == 0 and self.dsd_schedule in ("warm-up", "frozen"):
             raise InputError(f"dsd_schedule {self.dsd_schedule!r} needs another loss than the DSD's until that judges.")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}: it must be within 0 and 2³² − 1.")
+        if self.num_workers < 0:
+            raise InputError(f"num_workers is {self.num_workers}: it must be 0 or more.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas are {self.betas}: each must be at least 0 and less than 1.")
+        if not self.tag or "/" in self.tag:
+            raise InputError(f"tag is {self.tag!r}: it is a part of the run's folder name, and must be one without /.")
+        if self.precision.endswith("-true") and self.precision != "32-true":
+            raise InputError(
+                f"precision is {self.precision!r}: weights stay in float32, so choose 32-true, bf16-mixed or 16-mixed."
+            )
         if self.schedule not in ("constant", "cosine"):
             raise InputError(f"schedule is {self.schedule!r}: it must be 'constant' or 'cosine'.")
         if self.upsampling not in UPSAMPLING:
@@ -253,10 +271,18 @@ def train(parameters: Parameters) -> Path:
     for split, purpose in (("validation", "the best epoch cannot be chosen"), ("test", "nothing can be measured")):
         if not len(Triplets(parameters.dataset_root, split)):
             raise InputError(f"{data.folder.parent}/{split} holds no patches: {purpose}.")
+    size = parameters.crop_size or data.info["patch_size"]
+    for needs, pixels in (("gan_weight", 32), ("ssim_weight", 11)):
+        if getattr(parameters, needs) and size < pixels:
+            raise InputError(f"{needs} needs images of {pixels} pixels, not {size}: raise crop_size or leave it out.")
+    if data.info["patch_size"] < 11:
+        raise InputError(f"{data.folder} has patches of {data.info['patch_size']} pixels: SSIM needs at least 11.")
     if parameters.dsd_weight and not data.has_lulc:
         raise InputError(f"{data.folder} has no lulc.npy: the DSD learns from it, so set dsd_weight to 0.")
     key = {"parameters": parameters.lasting(), "code": code_fingerprint(*CODE)}
     key |= {"data": data.info["fingerprint"], "limits": data.limits, "pixel_size_m": data.info["pixel_size_m"]}
+    if parameters.label_merge:
+        key["labels"] = data.info["lulc"]["codes"]
     if checkpoints.finished(parameters.run, key):
         return parameters.run
     strategy: str | DDPStrategy = "auto"
@@ -268,6 +294,10 @@ def train(parameters: Parameters) -> Path:
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise InputError(f"device is '{parameters.device}': choose auto, cpu, cuda, cuda:1 and so on, or mps.")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"  # Apple's GPUs have no float64, which metrics need
+    if number and parameters.devices * parameters.num_nodes > 1:
+        raise InputError(
+            f"device '{parameters.device}' is one: leave its number out, or set devices and num_nodes to 1."
+        )
     try:
         fabric = fabric_.Fabric(
             accelerator=automatic if device == "auto" else device,
@@ -279,16 +309,19 @@ def train(parameters: Parameters) -> Path:
     except (RuntimeError, ValueError) as error:
         chosen = f"device '{parameters.device}', precision '{parameters.precision}'"
         raise InputError(f"{chosen} cannot be had here: {' '.join(str(error).split())}") from None
-    fabric.launch(partial(_train, parameters=parameters, key=key))
+    try:
+        fabric.launch(partial(_train, parameters=parameters, key=key))
+    except torch.multiprocessing.ProcessRaisedException as error:  # of one of several processes, as text
+        name, _, said = str(error).strip().splitlines()[-1].partition(": ")
+        if not name.endswith(InputError.__name__):
+            raise
+        raise InputError(said) from None
     return parameters.run
 
 
 def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
     """What each process does: the loop."""
     run, main = parameters.run, fabric.is_global_zero
-    if main:
-        checkpoints.begin(run, key)
-    fabric.barrier()
     _forget_peak_memory(fabric.device)
     fabric_.seed_everything(parameters.seed, verbose=False)
     data = parameters.training_data()
@@ -297,6 +330,9 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
     order = EpochOrder(len(data), parameters.batch_size, parameters.seed, fabric.global_rank, fabric.world_size)
     loader = Resident(data, order, fabric.device) if parameters.resident else _loader(data, order, parameters, fabric)
     expected = _rehearse(networks, data, order, run)
+    if main:  # only now: what cannot be trained leaves another run of that name where it is
+        checkpoints.begin(run, key)
+    fabric.barrier()
 
     progress = Progress()
     fabric_.seed_everything(parameters.seed + fabric.global_rank, verbose=False)  # dropout differs between processes
@@ -377,7 +413,7 @@ def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path)
     the device's memory or the checkpoints do not fit the disk.
     """
     needed = 2 * sum(value.numel() * 4 for module in networks.modules.values() for value in module.parameters()) * 4
-    if shutil.disk_usage(run).free < needed:
+    if shutil.disk_usage(next(folder for folder in (run, *run.parents) if folder.exists())).free < needed:
         raise InputError(
             f"{run} needs {needed / 2**20:.0f} MiB for checkpoints, more than its disk has free: make room."
         )

@@ -164,7 +164,7 @@ def _check(source: Path, target: Path, output: str, tile_size, overlap, batch_si
         )
     if batch_size < 0:
         raise InputError(f"batch_size is {batch_size}: give a number of tiles, or 0 to have it found.")
-    if stretch and stretch[0] >= stretch[1]:
+    if stretch and not (len(stretch) == 2 and stretch[0] < stretch[1]):
         raise InputError(f"stretch {stretch} must be a lower and a higher number of decibels.")
 
 
@@ -205,6 +205,7 @@ class _Engine:
         low, high = (low, high) if p["output"] == "reflectance" else (0 * low, 255 + 0 * high)
         step = 1e-4 if p["output"] == "reflectance" else 1.0
         self.scales = [step] * len(low) + [step if step < 1 else 0.2] * self.uncertainty  # of the stored numbers
+        self.ranges = torch.tensor((high - low) / (high - low).mean(), device=self.device).float()[:, None, None]
         gain = np.append((high - low) / 2, (high - low).mean() / 2)[: len(self.scales)] / self.scales
         offset = np.append((high + low) / 2, 0)[: len(self.scales)] / self.scales
         self.gain, self.offset = (torch.tensor(x, device=self.device).float()[:, None, None] for x in (gain, offset))
@@ -240,7 +241,8 @@ class _Engine:
                 change = other - mean  # Welford's running variance
                 mean += change / number
                 square += change * (other - mean)
-        return torch.cat([image, (square / number).sqrt().mean(1, keepdim=True)], 1)
+        spread = ((square / number).sqrt() * self.ranges).mean(1, keepdim=True)  # of the colours in the output's units
+        return torch.cat([image, spread], 1)
 
     def row(self, values: np.ndarray, valid: np.ndarray, down: Tensor, across: list[Tensor], lefts: list[int], bar):
         """A row of tiles, blended sideways: yields (left, colours (C, H, columns)) from left to right."""
@@ -375,6 +377,7 @@ def _finish(work: Path, target: Path) -> None:
     }
     copy(work / "rows.vrt", work / "result.tif", driver="COG", num_threads="ALL_CPUS", **options)
     os.replace(work / "result.tif", target)
+    target.with_name(f"{target.name}.aux.xml").unlink(missing_ok=True)  # statistics of the file before
     shutil.rmtree(work)
 
 

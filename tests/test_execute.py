@@ -189,6 +189,12 @@ def test_a_failure_is_kept_aside(tmp_path):
     assert not (tmp_path / "01_dataset.ipynb").exists() and (tmp_path / "failed" / "01_dataset.ipynb").exists()
 
 
+def test_a_killed_kernel_is_one_sentence(tmp_path):
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    with pytest.raises(InputError, match="01_dataset: its kernel was killed"):
+        execute.execute(execute.Step("01_dataset", notebook_source(tmp_path, code)), tmp_path)
+
+
 def test_the_key_follows_source_parameters_and_earlier_steps(tmp_path):
     step = execute.Step("01_dataset", notebook_source(tmp_path, ""), {"a": 1})
     key = execute.key_of(step, [])

@@ -147,6 +147,9 @@ def test_differences_of_pairs_are_over_the_seeds_that_both_have():
     assert paired_differences(patches, pairs, "ssim")[0]["difference"] == (0, 0, 0)
     assert rows[0]["p"] == pytest.approx(2 * paired_permutation(sum(hat), sum(unet), clusters))  # two rows, after Holm
     assert rows[0]["over_seeds"] == "not separable"  # hat's own seeds lie 2 dB apart
+    for frame in (*patches["hat"].values(), *patches["unet"].values()):
+        frame["psnr_water"] = frame["psnr"].where(frame.index != 3)  # one patch has no water
+    assert paired_differences(patches, pairs, "psnr_water")[0]["over_seeds"] == "not separable"
     patches["unet"][0] = patches["unet"][0].iloc[::-1]
     with pytest.raises(InputError, match="hat and unet were not evaluated on the same patches"):
         paired_differences(patches, pairs, "psnr")

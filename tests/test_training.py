@@ -184,6 +184,40 @@ def test_a_loss_that_is_not_finite_names_the_patches(small):
     assert not (small.run / "record.json").exists()
 
 
+@pytest.mark.parametrize(
+    "change", [{"dsd_encoder": "resnet81"}, {"dsd_width": 0}, {"gan_weight": 1.0, "crop_size": 16}]
+)
+def test_what_cannot_be_trained_leaves_the_run_of_that_name(small, change):
+    training.train(small)
+    before = (small.run / "record.json").read_bytes()
+    with pytest.raises((InputError, ValueError, RuntimeError)):
+        training.train(dataclasses.replace(small, **change))
+    assert (small.run / "record.json").read_bytes() == before
+    assert not (small.run.parent / "superseded").exists()
+
+
+def test_a_fault_in_one_of_several_processes_is_one_sentence(small, monkeypatch):
+    monkeypatch.setattr(training.sys, "ps1", ">>> ", raising=False)  # forked, as from a notebook
+    with pytest.raises(InputError, match=r"^dsd_encoder 'resnet81' is neither"):
+        training.train(dataclasses.replace(small, devices=2, dsd_encoder="resnet81"))
+
+
+def test_a_data_set_that_was_copied_half_is_named_before_work_starts(small, tmp_path):
+    whole = tmp_path / "copy"
+    shutil.copytree(small.dataset_root, whole)
+    run = dataclasses.replace(small, dataset_root=str(whole))
+    (whole / "test" / "opt.npy").write_bytes((whole / "test" / "opt.npy").read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"test/opt\.npy cannot be read"):
+        training.train(run)
+    (whole / "test" / "index.csv").unlink()
+    with pytest.raises(InputError, match=r"test/index\.csv does not exist"):
+        training.train(run)
+    (whole / "dataset.json").write_text("{")
+    with pytest.raises(InputError, match=r"dataset\.json cannot be read"):
+        training.train(run)
+    assert not small.run.exists()
+
+
 def test_the_estimate_counts_what_will_be_done(small):
     cost = budget.estimate(dataclasses.replace(small, dsd_weight=0.0))
     samples = len(Triplets(small.dataset_root, "train")) // 16 * 16 * 2
@@ -240,6 +274,13 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"l1_weight": -1.0}, "l1_weight"),
         ({"l1_weight": 0.0, "dsd_weight": 0.0}, "nothing would be learned"),
         ({"schedule": "linear"}, "schedule"),
+        ({"seed": -1}, "seed"),
+        ({"epochs": 1.5}, "epochs is 1.5: it must be of type int"),
+        ({"learning_rate": "3e-4"}, "write 3.0e-4"),
+        ({"betas": (1.5, 0.9)}, "betas"),
+        ({"num_workers": -1}, "num_workers"),
+        ({"tag": "dsd/long"}, "tag"),
+        ({"precision": "bf16-true"}, "bf16-mixed"),
         ({"generator": "s2oformer", "upsampling": "nearest"}, "upsampling"),
         ({"generator": "hat", "upsampling": "bilinear"}, "S2OFormer's alone"),
         ({"dsd_schedule": "never"}, "dsd_schedule"),

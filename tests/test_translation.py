@@ -225,18 +225,28 @@ def test_the_uncertainty_band_is_the_spread_and_changes_no_colour(tmp_path, weig
     assert (grey[3] == 0).all() and cog_validate(tmp_path / "spread.tif", strict=True)[0]
 
 
+def test_statistics_of_an_overwritten_picture_do_not_stay(tmp_path, weights, scene):
+    for overwrite in (False, True):
+        translate(scene, tmp_path / "out.tif", weights, overwrite=overwrite, **SMALL)
+        assert not (tmp_path / "out.tif.aux.xml").exists()
+        (tmp_path / "out.tif.aux.xml").write_text("<PAMDataset/>")  # as a viewer leaves it
+
+
 def test_the_spread_is_that_of_eight_views_each_seen_once(shallow):
     seen = []
     hook = shallow.register_forward_hook(lambda network, given, image: seen.append(image))
-    config = {"sar": {"bands": ["VV", "VH"], "limits": [[-1, 1]] * 2}, "opt": {"limits": [[0, 0.3]] * 3}}
-    chosen = {"precision": "float32", "device": "cpu", "uncertainty": True, "output": "8-bit", "batch_size": 1}
+    limits = [[0, 0.3], [0, 0.3], [0, 1.0]]
+    config = {"sar": {"bands": ["VV", "VH"], "limits": [[-1, 1]] * 2}, "opt": {"limits": limits}}
+    chosen = {"precision": "float32", "device": "cpu", "uncertainty": True, "output": "reflectance", "batch_size": 1}
     sar = torch.randn(1, 2, 32, 32)
     made = translation._Engine(shallow, config, chosen, 32)(sar)
     hook.remove()
     flips = ((), (), (2,), (2,), (3,), (3,), (2, 3), (2, 3))
     views = torch.stack([view[..., -32:, -32:].flip(flip) for view, flip in zip(seen, flips, strict=True)])
     torch.testing.assert_close(made[:, :3], views[0])
-    torch.testing.assert_close(made[:, 3], views.std(0, correction=0).mean(1))
+    halves = torch.tensor([0.15, 0.15, 0.5])[:, None, None]  # of the limits: reflectance of a step in [-1, 1]
+    reflectance = (views.std(0, correction=0) * halves).mean(1)
+    torch.testing.assert_close(made[:, 3] * halves.mean(), reflectance)
 
 
 def test_ground_control_points_become_a_grid(tmp_path, weights, sar):

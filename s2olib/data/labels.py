@@ -39,8 +39,9 @@ class LabelledTriplets(Triplets):
             raise InputError(f"{self.folder} has no lulc.npy: labels cannot be merged, coarsened or permuted.")
         if label_merge:
             self._merge = merge_table(self.info["lulc"]["legend"], label_merge)
-            self.info["lulc"]["merge"] = label_merge
             self.categories = list(self._merge)
+            codes = {name: list(members) for name, members in self._merge.items()}
+            self.info["lulc"] |= {"merge": label_merge, "categories": self.categories, "codes": codes}
             self.num_classes = len(self.categories)
         self.cell = 1  # pixels
         if label_size_m:

@@ -51,9 +51,16 @@ class Triplets(Dataset):
         if not (root / "dataset.json").is_file():
             raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
         self.folder = root / split
-        self.info: dict = json.loads((root / "dataset.json").read_text())
+        try:
+            self.info: dict = json.loads((root / "dataset.json").read_text())
+        except ValueError as error:
+            raise InputError(
+                f"{root}/dataset.json cannot be read ({error}): build or copy the data set again"
+            ) from None
         text = {"id": str, "scene": str, "group": str, "season": str, "crs": str, "transform": str, "date": str}
         path = self.folder / "index.csv"
+        if not path.is_file():
+            raise InputError(f"{path} does not exist: build or copy the data set again")
         numbers = [name for name in pd.read_csv(path, nrows=0) if name not in text]
         self.index = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=dict.fromkeys(numbers, ""))
         self.limits: dict[str, list] = {
@@ -75,6 +82,15 @@ class Triplets(Dataset):
         if self.info["lulc"]:  # data sets written before the table was stored name a legend of this library
             lulc = self.info["lulc"]
             self._merge = lulc.get("codes") or merge_table(lulc["legend"], lulc["merge"])
+        for name in ("sar", "opt", *["lulc"] * self.has_lulc):
+            try:
+                stored = len(np.load(self.folder / f"{name}.npy", mmap_mode="r"))
+            except (OSError, ValueError) as error:
+                raise InputError(f"{self.folder}/{name}.npy cannot be read ({error}): build or copy it again") from None
+            if stored != len(self.index):
+                raise InputError(
+                    f"{self.folder}/{name}.npy has {stored} patches, index.csv {len(self.index)}: build again"
+                )
         self._arrays: dict[str, np.ndarray] = {}
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that outlive an epoch see it change
 
