@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -23,7 +22,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from s2olib import checkpoints, records
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD

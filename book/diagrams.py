@@ -37,15 +37,14 @@ class Sheet:
         ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
         ax.axis("off")
 
-    def box(self, x: float, y: float, w: float, h: float, text: str, kind: str, size: float = 10) -> tuple[float, ...]:
-        """A box around its centre; returns (x, y, w, h) for arrows."""
+    def box(self, x: float, y: float, w: float, h: float, text: str, kind: str, size: float = 10) -> None:
+        """A box around its centre."""
         fill, line = KINDS[kind]
         style = "round,pad=0,rounding_size=0.15"
         self.ax.add_patch(
             FancyBboxPatch((x - w / 2, y - h / 2), w, h, style, facecolor=fill, edgecolor=line, lw=1.2, zorder=3)
         )
         self.ax.text(x, y, text, ha="center", va="center", fontsize=size, linespacing=1.15, zorder=4)
-        return x, y, w, h
 
     def arrow(self, *points: tuple[float, float], text: str = "", dashed: bool = False) -> None:
         """A line through the points with a head at the last; `text` stands beside its middle."""
@@ -76,7 +75,7 @@ class Sheet:
 
 
 def scale_name(step: int) -> str:
-    return "1/1" if step == 0 else f"1/{2**step}"
+    return f"1/{2**step}"
 
 
 def unet() -> Figure:
@@ -90,26 +89,18 @@ def unet() -> Figure:
     for level, width in enumerate(widths):
         y, shift = 2.1 + 1.1 * level, 0.42 * level
         left, right, half = 2.2 + shift, 11.8 - shift, 1.35
-        last = level == len(widths) - 1
+        aside, top = (0.42, y - 0.74) if level else (0, 1.2)
         sheet.box(left, y, 2 * half, 0.72, f"{width}", "conv")
-        sheet.arrow((left - 0.42 * bool(level), y - 0.74 if level else 1.2), (left - 0.42 * bool(level), y - 0.36))
-        if not last:
-            target = widths[level]
-            sheet.box(right, y, 2 * half, 0.72, f"{target}", "resample")
+        sheet.arrow((left - aside, top), (left - aside, y - 0.36))
+        if level < len(widths) - 1:
+            sheet.box(right, y, 2 * half, 0.72, f"{width}", "resample")
             sheet.arrow((left + half, y), (right - half, y), dashed=True)
             sheet.note(7, y - 0.22, scale_name(level + 1))
+            sheet.arrow((right + aside, y - 0.36), (right + aside, top))
         else:
             sheet.note(left + half + 0.5, y, scale_name(level + 1), ha="left")
-        if last:
-            sheet.arrow(
-                (left + half * 0.3, y + 0.36),
-                (left + half * 0.3, y + 0.62),
-                (right + 0.42, y + 0.62),
-                (right + 0.42, y - 0.74),
-            )
-        else:
-            top = 1.2 if level == 0 else y - 0.74
-            sheet.arrow((right + 0.42 * bool(level), y - 0.36), (right + 0.42 * bool(level), top))
+            start, below = left + half * 0.3, y + 0.62
+            sheet.arrow((start, y + 0.36), (start, below), (right + aside, below), (right + aside, top))
     sheet.legend(1.1 * len(widths) + 2.8, {"conv": "4×4 convolution, stride 2", "resample": "4×4 transposed"})
     sheet.note(13.9, 1.1 * len(widths) + 2.8, "dashed: concatenated", ha="right")
     return sheet.figure
@@ -132,10 +123,10 @@ def s2oformer() -> Figure:
     sheet.box(1.2, at(0), 1.5, 1.0, "SAR", "data")
     sheet.box(left - 0.55, at(0), 1.3, 1.0, "conv\n3×3", "conv", 9)
     sheet.arrow((1.95, at(0)), (left - 1.2, at(0)))
-    x_before, step_before, skips = left - 0.55 + 0.65, 0, [(left + 0.1, 0)]
+    x_before, step_before, skips = left - 0.55 + 0.65, 0, []
     for i, (step, depth) in enumerate(zip(steps, depths, strict=True)):
         x = left + 1.3 + i * gap * 0.72
-        box = sheet.box(x, at(step), 1.5, 1.2, f"RHAG {i + 1}\n{depth} blocks", "attention", 9)
+        sheet.box(x, at(step), 1.5, 1.2, f"RHAG {i + 1}\n{depth} blocks", "attention", 9)
         if step == step_before:
             sheet.arrow((x_before, at(step)), (x - 0.75, at(step)))
         else:
@@ -146,14 +137,11 @@ def s2oformer() -> Figure:
             down = step > step_before
             sheet.box(x - 1.0, middle, 1.25, 0.62, "unshuffle" if down else "shuffle", "resample", 8.5)
             if down:
-                skips.append((x_before + 0.1, step_before))
+                skips.append(x_before + 0.1)
             else:
-                source = next((s for s in reversed(skips) if s[1] == step), None)
-                if source is not None:
-                    skips.remove(source)
-                    sheet.joint(x - 0.98, at(step), "c")
-                    sheet.arrow((source[0], at(step)), (x - 1.24, at(step)), dashed=True)
-        x_before, step_before = box[0] + 0.75, step
+                sheet.joint(x - 0.98, at(step), "c")
+                sheet.arrow((skips.pop(), at(step)), (x - 1.24, at(step)), dashed=True)
+        x_before, step_before = x + 0.75, step
     sheet.box(13.3, at(0), 1.2, 1.0, "image", "data")
     sheet.box(12.0, at(0), 0.9, 1.0, "head", "conv", 9)
     sheet.arrow((x_before, at(steps[-1])), (10.86, at(0)))

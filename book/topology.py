@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2olib import figures
 from s2olib.project import InputError
 
 LIBRARY = {  # label, wiring
@@ -38,47 +39,37 @@ def render(folder: Path) -> str:
     if len({(json.dumps(run["conditions"]), run["data"]) for run in runs}) != 1:
         raise InputError(f"{folder} holds runs of different conditions or data, or none: keep one experiment there.")
     names = {run["name"]: [other for other in runs if other["name"] == run["name"]] for run in runs}
-    ranked = sorted(names.items(), key=lambda item: -np.mean([run["psnr"] for run in item[1]]))
-    lines = [
-        "```{table} S2OFormer's candidates on validation patches; one value for each seed. Wiring: the size at which "
-        "each group works; how scales join; what the stem sees; what the head reads, and the channels inside it.",
-        ":name: tab-topology",
-        "| candidate | wiring | thousand MACs a pixel | PSNR (dB) | SSIM |",
-        "|:--|:--|--:|:--|:--|",
-    ]
-    for name, found in ranked:
-        psnr, ssim = (
-            ", ".join(f"{run[key]:{form}}" for run in found) for key, form in (("psnr", ".2f"), ("ssim", ".3f"))
-        )
-        first = found[0]
-        label, wiring = LIBRARY[name] if name in LIBRARY else (name, describe(first["wiring"]))
-        lines.append(f"| {label} | {wiring} | {first['macs_per_pixel'] / 1000:.0f} | {psnr} | {ssim} |")
+    rows = []
+    for name, found in sorted(names.items(), key=lambda item: -np.mean([run["psnr"] for run in item[1]])):
+        label, wiring = LIBRARY[name] if name in LIBRARY else (name, describe(found[0]["wiring"]))
+        row = {"candidate": label, "wiring": wiring, "thousand MACs a pixel": found[0]["macs_per_pixel"] / 1000}
+        row["PSNR (dB)"] = ", ".join(f"{run['psnr']:.2f}" for run in found)
+        rows.append(row | {"SSIM": ", ".join(f"{run['ssim']:.3f}" for run in found)})
+    caption = (
+        "S2OFormer's candidates on validation patches; one value for each seed. Wiring: the size at which each group "
+        "works; how scales join (*linear*: pixel shuffles and linear layers with small initial weights; "
+        "*linear-fan-in*: the same, with weights that keep the signal's variance; *convolution*: strided and "
+        "transposed); what the stem sees (*plain*: the image; *statistics*: local means and deviations as well); what "
+        "the head reads (*residual*: the stem's features too; *plain*: not), and the channels inside it."
+    )
+    candidates = figures.metric_table(rows, caption, "tab-topology", {"thousand MACs a pixel": ".0f"})
+    rows = [{"step": f"{a} → {b}", "what was changed": what} | gain(names, a, b) for (a, b), what in STEPS.items()]
+    caption = "What each change gave, by the seeds that both sides have."
+    steps = figures.metric_table(rows, caption, "tab-topology-steps", {"PSNR (dB)": "+.2f", "SSIM": "+.3f"})
     seeds = ", ".join(map(str, sorted({run["seed"] for run in runs})))
     conditions = runs[0]["conditions"]
-    return "\n".join(
-        [
-            *lines,
-            "```",
-            "",
-            f"Conditions: data *{folder.name}* (fingerprint `{runs[0]['data'][:12]}`), "
-            f"{runs[0]['validation_patches']} validation patches, L1 alone, {conditions['steps']} steps of "
-            f"{conditions['batch']} crops of {conditions['crop']} px, learning rate {conditions['learning_rate']} "
-            f"falling to 0 along a cosine; seeds {seeds}. The test split was not opened.",
-            "",
-            "```{table} What each change gave, by the seeds that both sides have.",
-            ":name: tab-topology-steps",
-            "| step | what was changed | PSNR (dB) | SSIM |",
-            "|:--|:--|--:|--:|",
-            *(f"| {a} → {b} | {what} | {gain(names, a, b)} |" for (a, b), what in STEPS.items()),
-            "```",
-            "",
-        ]
+    return (
+        f"{candidates}\n\nConditions: data *{folder.name}* (fingerprint `{runs[0]['data'][:12]}`), "
+        f"{runs[0]['validation_patches']} validation patches, L1 alone, {conditions['steps']} steps of "
+        f"{conditions['batch']} crops of {conditions['crop']} px, learning rate {conditions['learning_rate']} "
+        f"falling to 0 along a cosine; seeds {seeds}. The test split was not opened.\n\n{steps}\n"
     )
 
 
-def gain(names: dict[str, list[dict]], before: str, after: str) -> str:
-    """Two cells: by how much PSNR and SSIM changed from one candidate to another, over the seeds that both have."""
-    runs = [{run["seed"]: run for run in names[name]} for name in (before, after)]
-    seeds = runs[0].keys() & runs[1].keys()
-    means = {key: np.mean([runs[1][seed][key] - runs[0][seed][key] for seed in seeds]) for key in ("psnr", "ssim")}
-    return f"{means['psnr']:+.2f} | {means['ssim']:+.3f}".replace("-", "−")
+def gain(names: dict[str, list[dict]], before: str, after: str) -> dict[str, float]:
+    """By how much PSNR and SSIM changed from one candidate to another, over the seeds that both have."""
+    first, second = ({run["seed"]: run for run in names[name]} for name in (before, after))
+    change = [
+        [second[seed][key] - first[seed][key] for key in ("psnr", "ssim")] for seed in first.keys() & second.keys()
+    ]
+    return dict(zip(("PSNR (dB)", "SSIM"), np.mean(change, 0), strict=True))
