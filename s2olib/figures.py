@@ -253,7 +253,13 @@ def scene_map(picture: np.ndarray, bounds: Sequence[float], crs: Any) -> Figure:
     ax.locator_params(nbins=5)
     ax.ticklabel_format(useOffset=False, style="plain")
     if crs is not None:
-        _scale_and_north(ax, (right - left) / unit * (KM_PER_DEGREE * narrowing if geographic else 1))
+        across = (right - left) / unit * (KM_PER_DEGREE * narrowing if geographic else 1)
+        if crs.to_dict().get("proj") in ("merc", "webmerc"):  # whose metres are shorter on the ground
+            from rasterio.warp import transform
+
+            _, (latitude,) = transform(crs, "EPSG:4326", [left], [(top + bottom) / 2])
+            across *= math.cos(math.radians(latitude))
+        _scale_and_north(ax, across)
     return figure
 
 

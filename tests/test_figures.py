@@ -221,6 +221,8 @@ def test_a_scene_is_drawn_to_scale_in_the_units_of_its_grid():
     utm = figures.scene_map(picture, (600_000, 4_000_000, 608_000, 4_004_000), CRS.from_epsg(32653)).axes[0]
     assert utm.get_xlim() == (600, 608) and utm.get_ylim() == (4000, 4004) and "km" in utm.get_xlabel()
     assert "2 km" in [text.get_text() for text in utm.texts]
+    mercator = figures.scene_map(picture, (0, 8_390_000, 8000, 8_394_000), CRS.from_epsg(3857)).axes[0]  # 60° N
+    assert "1 km" in [text.get_text() for text in mercator.texts], "of 8 km of the grid, 4 on the ground"
     degrees = figures.scene_map(picture, (136, 60, 136.8, 60.4), CRS.from_epsg(4326)).axes[0]
     assert degrees.get_aspect() == pytest.approx(1 / np.cos(np.radians(60.2))) and "longitude" in degrees.get_xlabel()
     assert figures.scene_map(picture, (0, 40, 80, 0), None).axes[0].get_xlabel() == "column"
