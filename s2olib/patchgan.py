@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from s2olib.project import InputError
 
+SMALLEST = 32  # pixels: of fewer, nothing is left to judge
+
 
 class PatchGAN(nn.Module):
     """(sar (B, Cs, H, W), opt (B, Co, H, W)) → real-or-fake logits (B, 1, H/8 − 2, W/8 − 2).
@@ -31,8 +33,9 @@ class PatchGAN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, sar: Tensor, opt: Tensor) -> Tensor:
-        if min(opt.shape[-2:]) < 32:
-            raise InputError(f"PatchGAN needs at least 32 x 32 pixels, not {tuple(opt.shape[-2:])}: use larger crops.")
+        if min(opt.shape[-2:]) < SMALLEST:
+            given = tuple(opt.shape[-2:])
+            raise InputError(f"PatchGAN needs at least {SMALLEST} pixels a side, not {given}: use larger crops.")
         return self.layers(torch.cat([sar, opt], 1))
 
 

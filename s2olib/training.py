@@ -53,8 +53,8 @@ from s2olib.losses import (
     segmentation_loss,
     ssim_loss,
 )
-from s2olib.metrics import psnr, to_8bit
-from s2olib.patchgan import PatchGAN
+from s2olib.metrics import SSIM_WINDOW, psnr, to_8bit
+from s2olib.patchgan import SMALLEST, PatchGAN
 from s2olib.project import InputError, code_fingerprint, resolve
 
 GIB = 2**30
@@ -126,7 +126,8 @@ class Parameters:
             if kind and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
                 hint = ": YAML takes 3e-4 for text, so write 3.0e-4" if given.type == "float" else ""
                 raise InputError(f"{name} is {value!r}: it must be of type {given.type}{hint}.")
-        positive = ("epochs", "batch_size", "accumulate", "embed_dim", "learning_rate", "devices", "num_nodes")
+        positive = ["epochs", "batch_size", "accumulate", "embed_dim", "dsd_width", "learning_rate"]
+        positive += ["devices", "num_nodes"]
         for name in positive:
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be positive.")
@@ -272,11 +273,13 @@ def train(parameters: Parameters) -> Path:
         if not len(Triplets(parameters.dataset_root, split)):
             raise InputError(f"{data.folder.parent}/{split} holds no patches: {purpose}.")
     size = parameters.crop_size or data.info["patch_size"]
-    for needs, pixels in (("gan_weight", 32), ("ssim_weight", 11)):
+    for needs, pixels in (("gan_weight", SMALLEST), ("ssim_weight", SSIM_WINDOW)):
         if getattr(parameters, needs) and size < pixels:
             raise InputError(f"{needs} needs images of {pixels} pixels, not {size}: raise crop_size or leave it out.")
-    if data.info["patch_size"] < 11:
-        raise InputError(f"{data.folder} has patches of {data.info['patch_size']} pixels: SSIM needs at least 11.")
+    if data.info["patch_size"] < SSIM_WINDOW:
+        raise InputError(
+            f"{data.folder} has patches below {SSIM_WINDOW} pixels, which SSIM cannot measure: build larger ones."
+        )
     if parameters.dsd_weight and not data.has_lulc:
         raise InputError(f"{data.folder} has no lulc.npy: the DSD learns from it, so set dsd_weight to 0.")
     key = {"parameters": parameters.lasting(), "code": code_fingerprint(*CODE)}

@@ -190,7 +190,7 @@ def test_a_loss_that_is_not_finite_names_the_patches(small):
 def test_what_cannot_be_trained_leaves_the_run_of_that_name(small, change):
     training.train(small)
     before = (small.run / "record.json").read_bytes()
-    with pytest.raises((InputError, ValueError, RuntimeError)):
+    with pytest.raises(InputError):
         training.train(dataclasses.replace(small, **change))
     assert (small.run / "record.json").read_bytes() == before
     assert not (small.run.parent / "superseded").exists()
