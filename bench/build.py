@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -36,11 +34,10 @@ from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform_bounds
 from scipy import ndimage
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from s2olib.data import archive, embedded
 from s2olib.data.build import build
 from s2olib.data.landcover import merge_codes, merge_table
-from s2olib.project import resolve, writing
+from s2olib.project import resolve, write_json
 
 LEGEND = "hrlulc-v21.11"
 SHAPE = (23, 23)  # patches of a scene; SEN12MS has 717 in a scene on average
@@ -241,8 +238,7 @@ def main() -> None:
         rate = f"{row['seconds']:.1f} | {row['patches'] / row['seconds']:.1f} | {row['cpu_s']:.1f}"
         print(f"| {name} | {row['patches']:.0f} | {rate} | {row['own_mib']:.0f} | {worker} |")
     if given.record:
-        with writing(given.record) as path:
-            path.write_text(json.dumps(turns, indent=1) + "\n")
+        write_json(given.record, turns)
 
 
 def _cases(root: Path, workers: list[int], copies: int) -> dict[str, tuple]:

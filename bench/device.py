@@ -24,15 +24,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.networks import DEVICE, NETWORKS, forward, inputs, machine, network, peak, seconds, start_peak, step
 from s2olib.generators import complexity
 from s2olib.generators.rhag import RHAG
-from s2olib.project import writing
+from s2olib.project import write_json
 
 MODES = ("inference eager", "inference compiled", "training eager", "training compiled")
 
 
-def matrix_rate(size: int = 8192 if DEVICE.type == "cuda" else 1024, repeats: int = 10) -> float:
+def matrix_rate() -> float:
     """FLOP/s of a bf16 product of two random square matrices."""
+    size = 8192 if DEVICE.type == "cuda" else 1024
     a, b = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
-    times = [seconds(lambda: a @ b)[0] for _ in range(repeats + 3)][3:]
+    times = [seconds(lambda: a @ b)[0] for _ in range(13)][3:]
     return 2 * size**3 / statistics.median(times)
 
 
@@ -99,8 +100,7 @@ def main() -> None:
             rows[mode] = row
             print(f"| {name} | {mode} | {' | '.join(cells)} |", flush=True)
             if given.record:
-                with writing(given.record) as path:
-                    path.write_text(json.dumps(result, indent=1) + "\n")
+                write_json(given.record, result)
 
 
 if __name__ == "__main__":

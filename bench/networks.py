@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import platform
 import statistics
@@ -38,7 +37,7 @@ from s2olib import records
 from s2olib.dsd import DSD
 from s2olib.generators import HAT, complexity, create_generator
 from s2olib.patchgan import PatchGAN
-from s2olib.project import writing
+from s2olib.project import write_json
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 STATUS = Path("/proc/self/status")  # Linux
@@ -220,8 +219,7 @@ def main() -> None:
                     f"{row['times_less_processor']:.2f} times by processor time"
                 )
     if given.record:
-        with writing(given.record) as path:
-            path.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(given.record, result)
 
 
 if __name__ == "__main__":

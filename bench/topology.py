@@ -30,7 +30,7 @@ from s2olib.generators import complexity, create_generator
 from s2olib.generators.padding import pad_to_multiple
 from s2olib.generators.rhag import RHAG, convolve, drop_path_rates, initialise
 from s2olib.metrics import psnr, ssim, to_8bit
-from s2olib.project import resolve, writing
+from s2olib.project import resolve, write_json
 from s2olib.training import EpochOrder
 
 
@@ -250,8 +250,7 @@ def main() -> None:
             if not path.is_file():
                 kwargs = {key: getattr(arguments, key) for key in ("steps", "crop", "batch", "learning_rate")}
                 result = run(arguments.dataset_root, name, seed, **kwargs)
-                with writing(path) as aside:
-                    aside.write_text(json.dumps(result, indent=1) + "\n")
+                write_json(path, result)
             result = json.loads(path.read_text())
             print(f"{name:25s} s{seed} {result['psnr']:.2f} dB {result['ssim']:.4f}", flush=True)
 

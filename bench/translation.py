@@ -36,7 +36,7 @@ from bench.networks import DEVICE, machine
 from s2olib import translation
 from s2olib.checkpoints import load_generator
 from s2olib.generators import create_generator
-from s2olib.project import writing
+from s2olib.project import write_json
 
 SAR = {"bands": ["VV", "VH"], "units": "dB", "limits": [[-25.0, 0.0], [-32.0, -5.0]]}
 OPT = {"bands": ["red", "green", "blue"], "units": "reflectance", "limits": [[0.0, 0.3]] * 3}
@@ -187,8 +187,7 @@ def main() -> None:
             result["peak_mib"][size] = peak_mib(path, tiny, folder / f"peak-{size}.tif")
             print(f"peak memory, {size} x {size}: {result['peak_mib'][size]:.0f} MiB", flush=True)
     if given.record:
-        with writing(given.record) as path:
-            path.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(given.record, result)
 
 
 if __name__ == "__main__":

@@ -27,16 +27,16 @@ NOTEBOOKS = "notebooks/executed/quick"
 OUTSIDE = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=["'](?:https?:)?//[^"']+["']""")
 
 
-def stage(source: Path, executed: Path | None = None, root: Path = ROOT) -> None:
+def stage(source: Path, executed: Path | None) -> None:
     """Copy what the book is made of to the folder `source`, anew."""
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
-        shutil.copy2(root / name, source / name)
+        shutil.copy2(ROOT / name, source / name)
     ignore = shutil.ignore_patterns("__pycache__", ".*", "_generated")
     for name in ("book", "s2olib", "notebooks/executed", "notebooks/profiles"):
-        shutil.copytree(root / name, source / name, ignore=ignore)
-    for script in (root / "notebooks").glob("*.py"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for script in (ROOT / "notebooks").glob("*.py"):
         shutil.copy2(script, source / "notebooks" / script.name)
     if executed is None:
         return

@@ -93,8 +93,7 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     line += [f"executed in {seconds:.0f} s"] if seconds else []
     generator, _, rest = name.removeprefix("03_train_").partition("-")
     run = f"{generator}-{rest or 'dsd-s0'}"
-    record = f"record <{results_table.page_of(profile, run)}>" if run in runs else "records </book/runs>"
-    line += [f"{{doc}}`{record}`"]
+    line += [results_table.link(profile, run, "record") if run in runs else "{doc}`records </book/runs>`"]
     line += [f"{{download}}`source </notebooks/{found['source']}.py>`"]  # the notebook itself: the page's arrow button
     notebook = json.loads(source[0])
     first = notebook["cells"][0]
@@ -116,7 +115,7 @@ def link_variants(table: str, profile: str, runs: Iterable[str]) -> str:
     for run in runs:
         variant, _, seed = run.rpartition("-s")
         text = f"seed {seed}" if variant in pages else variant
-        pages.setdefault(variant, []).append(f"{{doc}}`{text} <{results_table.page_of(profile, run)}>`")
+        pages.setdefault(variant, []).append(results_table.link(profile, run, text))
 
     def linked(start: re.Match) -> str:
         return re.sub(r"[\w-]+", lambda word: ", ".join(pages.get(word[0], [word[0]])), start[0])

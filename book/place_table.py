@@ -22,7 +22,7 @@ def render(results: Path) -> str:
             scores = records.summarise(patches)
             clusters = records.evaluation_conditions(patches, "test")["clusters"]
             row = {"place": f"{place} ({len(patches)} in {clusters})"}
-            row["run"] = f"{{doc}}`{run} <{results_table.page_of(results.name, run)}>`"
+            row["run"] = results_table.link(results.name, run)
             row["one colour (dB)"] = results_table.mean_colour_psnr(patches["mse_mean_colour"])
             rows.append(row | {label: tuple(scores[metric].values()) for metric, label in METRICS.items()})
     if not rows:
@@ -48,7 +48,7 @@ def render_sets(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> st
                 if not seeds:
                     continue
                 scores = records.summarise(*(frames[run] for run in seeds))
-                links = (f"{{doc}}`{runs[run]['seed']} <{results_table.page_of(folder.name, run)}>`" for run in seeds)
+                links = (results_table.link(folder.name, run, str(runs[run]["seed"])) for run in seeds)
                 row = {"profile": folder.name, "network": label.removesuffix("-DSD"), "loss": tag}
                 row |= {"seeds": ", ".join(links)}
                 rows.append(row | {text: tuple(scores[metric].values()) for metric, text in METRICS.items()})

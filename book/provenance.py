@@ -22,7 +22,7 @@ from PIL import Image
 
 from s2olib import figures, records
 from s2olib.data import SPLITS
-from s2olib.data.datasheet import merges
+from s2olib.data.landcover import LEGENDS, PSEUDO, find_legend
 from s2olib.project import InputError
 
 METRICS = {  # name in a record: label, format
@@ -104,7 +104,7 @@ def run_page(profile: str, run: str, record: dict) -> str:
         {"parameter": f"`{name}`", "value": "–" if value == "" else f"`{value}`"}
         for name, value in record["parameters"].items()
     ]
-    kind = "synthetic" if dataset["synthetic"] else "real"
+    kind = kind_of({run: record})
     folder = f"/book/results/{profile}/{run}"
     return "\n\n".join(
         [
@@ -139,7 +139,7 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
     """The runs of one profile, each linked to its page."""
     rows = [
         {
-            "run": f"{{doc}}`{run} <{results_table.page_of(profile, run)}>`",
+            "run": results_table.link(profile, run),
             "PSNR (dB)": record["metrics"]["psnr"]["mean"],
             "SSIM": record["metrics"]["ssim"]["mean"],
             "weights (M)": record["complexity"]["parameters"] / 1e6,
@@ -213,7 +213,7 @@ def offset_table(folder: Path, runs: dict[str, dict]) -> str:
     """
     rows = [
         {
-            "run": f"{{doc}}`{run} <{results_table.page_of(folder.name, run)}>`",
+            "run": results_table.link(folder.name, run),
             "epoch": record["best_epoch"] + 1,
             "validation, PSNR": record["curves"][record["best_epoch"]]["validation_psnr"],
             "unseen, PSNR": record["metrics"]["psnr"]["mean"],
@@ -304,9 +304,21 @@ def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
                 f"{{kind}}`{kind_of(runs)}` Drag the lines, or use the arrow keys. A test patch of the profile "
                 f"*{profile}*: radar (red VV, green VH, blue VV less VH; each band linear over its limits) against the "
                 f"optical image, and against what S2OFormer made of the radar alone: after so short a training, "
-                f"little ({{doc}}`record <{results_table.page_of(profile, run)}>`).\n"
+                f"little ({results_table.link(profile, run, 'record')}).\n"
             )
     raise InputError(f"{results} holds no pictures: `make notebooks` publishes those of 05_compare.")
+
+
+def merges_table() -> str:
+    """How every product's classes become the four categories."""
+    rows = []
+    for legend in (find_legend(name) for name in LEGENDS if name not in PSEUDO):
+        merge = legend.merges["four"]
+        rest = sorted(set(legend.names) - {code for codes in merge.values() for code in codes})
+        columns = merge | {"no category": rest}
+        classes = {name: ", ".join(f"{legend.names[code]} ({code})" for code in of) for name, of in columns.items()}
+        rows.append({"product": legend.product, "map of": legend.epoch} | {k: v or "–" for k, v in classes.items()})
+    return figures.metric_table(rows, "Classes (and codes) of each product in the four categories.", "tab-merges")
 
 
 def write(root: Path) -> None:
@@ -334,7 +346,7 @@ def write(root: Path) -> None:
         "places.md": place_table.render(results / "socal"),
         "sets.md": place_table.render_sets(results, {name: profiles.get(name, {}) for name in SETS}),
         "split.md": split_table.render(results),
-        "merges.md": merges() + "\n",
+        "merges.md": merges_table() + "\n",
     }
     if (results / "topology").is_dir():
         texts["topology.md"] = topology.render(results / "topology" / "ombria-20m")

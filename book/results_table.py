@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from s2olib import records
+from s2olib import figures, records
 from s2olib.project import InputError
 
 # Fu, Kouyama, Nakamura and Yoshikawa (2024), "Experimental Results": PSNR in dB, SSIM
@@ -48,20 +48,24 @@ def page_of(profile: str, run: str) -> str:
     return f"/book/_generated/runs/{profile}-{run}"
 
 
+def link(profile: str, run: str, text: str = "") -> str:
+    """A run's name, or other `text`, that leads to its page, in MyST."""
+    return f"{{doc}}`{text or run} <{page_of(profile, run)}>`"
+
+
 def render(results: Path) -> str:
     """The table and the conditions of its right half, as MyST markdown, from the runs of one profile."""
-    published = read_records(results)
-    lines = [
-        "```{table} PSNR and SSIM of the three generators, each trained with the DSD. Left: as reported in the talk, "
-        f"on SEN12JHL. Right: runs of this repository on other data (profile {results.name}).",
-        f":name: tab-results-{results.name}",
-        "| | PSNR (dB), talk | SSIM, talk | PSNR (dB), here | SSIM, here | seeds |",
-        "|:--|--:|--:|--:|--:|:--|",
-    ]
+    published, rows = read_records(results), []
     for generator, (label, psnr, ssim) in REPORTED.items():
         runs = {run: record for run, record in published.items() if record["generator"] == generator}
-        lines.append(f"| {label} | {psnr:.2f} | {ssim:.3f} | {' | '.join(cells(results, runs))} |")
-    return "\n".join([*lines, "```", "", _conditions([*published.values()]), "", _skill(results, published), ""])
+        here = zip(("PSNR (dB), here", "SSIM, here", "seeds"), cells(results, runs), strict=True)
+        rows.append({"": label, "PSNR (dB), talk": psnr, "SSIM, talk": ssim} | dict(here))
+    caption = (
+        "PSNR and SSIM of the three generators, each trained with the DSD. Left: as reported in the talk, on SEN12JHL. "
+        f"Right: runs of this repository on other data (profile {results.name})."
+    )
+    table = figures.metric_table(rows, caption, f"tab-results-{results.name}", {"SSIM, talk": ".3f"})
+    return "\n\n".join([table, _conditions([*published.values()]), _skill(results, published)]) + "\n"
 
 
 def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
@@ -69,13 +73,12 @@ def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
     if not runs:
         return [NOT_RUN, NOT_RUN, "–"]
     summary = records.summarise(*(records.read_patches(folder / run) for run in runs))
-    pages = {run: page_of(folder.name, run) for run in runs}
     texts = (
         f"{one['mean']:.{digits}f} [{one['low']:.{digits}f},\u00a0{one['high']:.{digits}f}]"
         for one, digits in ((summary["psnr"], 2), (summary["ssim"], 3))
     )
-    seeds = ", ".join(f"{{doc}}`{record['seed']} <{pages[run]}>`" for run, record in runs.items())
-    return [*(f"{{doc}}`{text} <{next(iter(pages.values()))}>`" for text in texts), seeds]
+    seeds = ", ".join(link(folder.name, run, str(record["seed"])) for run, record in runs.items())
+    return [*(link(folder.name, next(iter(runs)), text) for text in texts), seeds]
 
 
 def mean_colour_psnr(mse: pd.Series) -> float:

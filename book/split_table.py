@@ -43,7 +43,7 @@ def render(results: Path) -> str:
     for label, run in runs.items():
         apart, within = read(folds, run), read(inside, run)
         for name, patches, folders in (("scenes left out", apart, folds), ("blocks", within, inside)):
-            of = {f"{{doc}}`{f.name} <{results_table.page_of(f.name, run)}>`": records.read(f / run) for f in folders}
+            of = {results_table.link(f.name, run, f.name): records.read(f / run) for f in folders}
             summary = records.summarise(patches)
             scores = {title: tuple(summary[metric].values()) for metric, title in METRICS.items()}
             row = {"generator": label, "test on": name, "patches": len(patches), "PSNR": scores["PSNR"]}

@@ -105,13 +105,14 @@ if dry_run:
 #
 # The generator minimises
 #
-# $$ \mathcal{L}_G = \lambda_1 \lVert G(x) - y \rVert_1 + \lambda_\mathrm{feat} \, \lVert f(x, G(x)) - f(x, y) \rVert_2^2
+# $$ \mathcal{L}_G = \lambda_1 \langle |G(x) - y| \rangle + \lambda_\mathrm{feat} \langle (f(x, G(x)) - f(x, y))^2 \rangle
 #    + \lambda_\mathrm{gan} \mathcal{L}_\mathrm{gan} + \lambda_\mathrm{ssim} (1 - \mathrm{SSIM}) $$
 #
-# where $x$ is the radar image, $y$ the optical one and $f$ the DSD's deepest map, standardised. The first term is
-# structure, the second is meant to be meaning. The DSD itself learns in the same loop, from real pairs and their
-# categories: land cover, or a rule on colours where there is none. Each part can be left out, and so can each ingredient
-# of the DSD: its learning (`dsd_schedule`), the classes, resolution and place of its labels. One step is:
+# where $x$ is the radar image, $y$ the optical one, $f$ the DSD's deepest map, standardised, and $\langle\cdot\rangle$
+# the mean over all numbers. The first term is structure, the second is meant to be meaning. The DSD itself learns in
+# the same loop, from real pairs and their categories: land cover, or a rule on colours where there is none. Each part
+# can be left out, and so can each ingredient of the DSD: its learning (`dsd_schedule`), the classes, resolution and
+# place of its labels. One step is:
 #
 # ```{literalinclude} /s2olib/training.py
 # :pyobject: _Networks.step

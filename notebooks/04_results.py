@@ -36,8 +36,7 @@ from s2olib.project import resolve
 figures.use_style()
 runs = records.find(resolve(run_root))
 train = Triplets(dataset_root, "train")
-stale = [name for name, record in runs.items() if record["dataset"]["fingerprint"] != train.info["fingerprint"]]
-assert not stale, f"{stale} were trained on other data than {dataset_root} now holds: execute 03_train again"
+records.check_data(runs, train.info, dataset_root)
 credit = train.info["parameters"].get("credit") or ""
 synthetic = (
     "**On the synthetic archive this page verifies the code and ranks nothing.** Networks of this size, trained for a "

@@ -56,6 +56,7 @@ Markdown(f"**{title}.** {synthetic}{shown}{credit}".strip())
 labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
 runs = {label: resolve(run_root) / records.run_name(name, tag, seed) for name, label in labels.items()}
 runs = {label: run for label, run in runs.items() if (run / "record.json").is_file()}
+records.check_data({run.name: records.read(run) for run in runs.values()}, test.info, dataset_root)
 index = test.index
 if (failures or group) and runs:
     skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1).sort_values()

@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import jupytext
@@ -39,7 +40,7 @@ from PIL import Image
 from traitlets.config import Config
 
 from s2olib import records
-from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, root, writing
+from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, root, write_json, writing
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
@@ -63,6 +64,11 @@ class Step:
     name: str
     source: Path
     parameters: dict = field(default_factory=dict)
+
+    @cached_property
+    def values(self) -> dict[str, object]:
+        """All that the notebook declares, as it is given or by default."""
+        return declared(self.source) | self.parameters
 
 
 def declared(source: Path) -> dict[str, object]:
@@ -188,8 +194,7 @@ def key_of(step: Step, earlier: list[str]) -> str:
     Folders of data are not read: the steps before, which made or checked them, stand for them.
     """
     content = [step.source.read_text(), code_fingerprint(), json.dumps(step.parameters, sort_keys=True), *earlier]
-    values = (declared(step.source) | step.parameters).values()
-    names = (name for value in values for name in (value if isinstance(value, list) else [value]))
+    names = (name for value in step.values.values() for name in (value if isinstance(value, list) else [value]))
     for path in (resolve(name) for name in names if isinstance(name, str) and name):
         files = (file for file in (path, *(path / name for name in WEIGHTS)) if os.path.isfile(file))
         content += [fingerprint(file) for file in files]
@@ -198,7 +203,7 @@ def key_of(step: Step, earlier: list[str]) -> str:
 
 def outputs(step: Step) -> list[Path]:
     """Files beside the notebook that a finished step has left."""
-    values = declared(step.source) | step.parameters
+    values = step.values
     if step.source.stem == "01_dataset":
         return [resolve(values["dataset_root"]) / "dataset.json"]
     if step.source.stem == TRAIN:
@@ -278,7 +283,7 @@ def execute(step: Step, folder: Path) -> None:
 def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Step]]:
     """Execute what is not up to date; returns the folder of executed notebooks and the steps."""
     steps = plan(profile, overrides)
-    run_roots = {(declared(step.source) | step.parameters).get("run_root") for step in steps} - {None}
+    run_roots = {step.values.get("run_root") for step in steps} - {None}
     if len(run_roots) != 1:
         raise InputError(f"profile {profile!r} gives several run_roots: {', '.join(sorted(run_roots))}.")
     folder = resolve(run_roots.pop()) / "notebooks"
@@ -310,8 +315,7 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
         execute(step, folder)
         state = json.loads(state_path.read_text()) if state_path.is_file() else {}  # others may work in this folder
         state[step.name] = {"key": key, "seconds": round(time.time() - started, 1)}
-        with writing(state_path) as aside:
-            aside.write_text(json.dumps(state, indent=1))
+        write_json(state_path, state)
         print(f"{place} done in {time.time() - started:.0f} s")
     return folder, steps
 
@@ -341,8 +345,7 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
     if changed:  # else a machine's mood alone would make a commit
         published = [step.name for step in steps if (executed / f"{step.name}.ipynb").is_file()]
         seconds = {name: {"seconds": state[name]["seconds"]} for name in published if name in state}
-        with writing(results / "steps.json") as aside:
-            aside.write_text(json.dumps(seconds, indent=1) + "\n")
+        write_json(results / "steps.json", seconds)
 
 
 def parsed(key: str, value: str) -> object:

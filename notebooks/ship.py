@@ -79,11 +79,7 @@ def ship(profile: str, generator: str, licence: str) -> Path:
     parameters = execute.declared(execute.SOURCES / f"{execute.TRAIN}.py") | given
     run = resolve(parameters["run_root"]) / records.run_name(generator, parameters["tag"], 0)
     record, info = records.read(run), Triplets(parameters["dataset_root"], "train").info
-    now = {"fingerprint": info["fingerprint"], "limits": {name: info[name]["limits"] for name in ("sar", "opt")}}
-    if any(record["dataset"][name] != value for name, value in now.items()):
-        raise InputError(
-            f"{run} was trained on other data than {parameters['dataset_root']} now holds: train it again."
-        )
+    records.check_data({run.name: record}, info, parameters["dataset_root"])
     credit = info["parameters"]["credit"] or ""
     if "no licence" in credit or (info["source"] == "folder" and not credit):
         raise InputError(f"{profile} has data without a licence, or none in `credit`: its weights are not given away.")

@@ -7,26 +7,18 @@ Each is fitted on the training split alone and then called like a generator: ``s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
 
 PIXELS_PER_PATCH = 64
 MOST_PIXELS = 20_000  # sampled for a fit; more change the result in the third digit
 WINDOWS = (3, 9, 21)  # pixels: speckle, texture, surroundings
-
-
-class Patches(Protocol):
-    """What a fit reads: `s2olib.data.triplets.Triplets`, or anything with its items."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, item: int) -> dict[str, Any]: ...
 
 
 class MeanColour:
@@ -36,7 +28,7 @@ class MeanColour:
         self.colour = colour  # (3,) in [-1, 1]
 
     @classmethod
-    def fit(cls, triplets: Patches, *, seed: int = 0) -> MeanColour:
+    def fit(cls, triplets: Triplets, *, seed: int = 0) -> MeanColour:
         """Mean over every pixel of every patch; `seed` changes nothing."""
         _check(triplets)
         total = sum(triplets[i]["opt"].double().mean((1, 2)) for i in range(len(triplets)))
@@ -58,7 +50,7 @@ class HistogramMatching:
         self.colours = colours  # (3, quantiles)
 
     @classmethod
-    def fit(cls, triplets: Patches, *, seed: int = 0) -> HistogramMatching:
+    def fit(cls, triplets: Triplets, *, seed: int = 0) -> HistogramMatching:
         """256 quantiles of the pixels sampled with `seed`."""
         sar, opt = sample_pixels(triplets, lambda item: item["sar"].mean(0, keepdim=True), _colours, seed)
         sar, opt = sar.numpy(), opt.numpy()
@@ -84,7 +76,7 @@ class Regression:
         self.models = models
 
     @classmethod
-    def fit(cls, triplets: Patches, *, seed: int = 0) -> Regression:
+    def fit(cls, triplets: Triplets, *, seed: int = 0) -> Regression:
         """Fitted on at most 20,000 pixels, sampled with `seed`."""
         from sklearn.ensemble import HistGradientBoostingRegressor
         from threadpoolctl import threadpool_limits
@@ -127,7 +119,7 @@ def _local_sum(integral: Tensor, window: int) -> Tensor:
     return rows[..., window:] - rows[..., :-window]
 
 
-def sample_pixels(triplets: Patches, features: Callable, targets: Callable, seed: int) -> tuple[Tensor, Tensor]:
+def sample_pixels(triplets: Triplets, features: Callable, targets: Callable, seed: int) -> tuple[Tensor, Tensor]:
     """`features` (n, F) and `targets` (n, T) of pixels drawn from patches drawn over the whole split.
 
     Both functions take an item of `triplets` and give maps (F or T, H, W).
@@ -150,6 +142,6 @@ def _colours(item: dict[str, Tensor]) -> Tensor:
     return item["opt"]
 
 
-def _check(triplets: Patches) -> None:
+def _check(triplets: Triplets) -> None:
     if len(triplets) == 0:
         raise InputError("triplets holds no patches: a baseline is fitted on the training split.")

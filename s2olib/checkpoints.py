@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from s2olib.generators.pretrained import WEIGHTS, Generator
-from s2olib.project import InputError, code_fingerprint, resolve, writing
+from s2olib.project import InputError, code_fingerprint, resolve, write_json, writing
 
 if TYPE_CHECKING:
     from s2olib.training import Parameters
@@ -38,8 +38,7 @@ def begin(run: Path, key: dict) -> None:
             old.mkdir(exist_ok=True)
             places = (old / f"{run.name}.{number}" for number in count())
             os.replace(run, next(place for place in places if not place.exists()))
-        with writing(run / "key.json") as aside:
-            aside.write_text(json.dumps(key, indent=1) + "\n")
+        write_json(run / "key.json", key)
     for left in run.glob(".*.part*"):  # by a process that was killed while it wrote
         left.unlink()
 

@@ -24,9 +24,8 @@ class DSD(nn.Module):
     """(sar (B, Cs, H, W), opt (B, Co, H, W)) → (logits (B, num_classes, H, W), deepest (B, D, H/m, W/m)).
 
     With `encoder` "snunet", D is 16·width and m is 16. Otherwise `encoder` names a timm model with ``features_only``,
-    e.g. "resnet18" or "swin_tiny_patch4_window7_224": D and m are those of its last feature map, `width` is the
-    decoder's, and `pretrained` fetches timm's weights (by default nothing is fetched). The inputs are padded by their
-    mirror image to multiples of m, at least 2m, and the logits cropped.
+    e.g. "resnet18" or "swin_tiny_patch4_window7_224": D and m are those of its last feature map, and `width` is
+    the decoder's. The inputs are padded by their mirror image to multiples of m, at least 2m, and the logits cropped.
     """
 
     def __init__(
@@ -36,7 +35,6 @@ class DSD(nn.Module):
         num_classes: int = 4,
         width: int = 32,
         encoder: str = "snunet",
-        pretrained: bool = False,
     ) -> None:
         super().__init__()
         given = {"sar_channels": sar_channels, "opt_channels": opt_channels, "num_classes": num_classes, "width": width}
@@ -47,8 +45,8 @@ class DSD(nn.Module):
             widths, self.multiple = [width * 2**scale for scale in range(SCALES)], 2 ** (SCALES - 1)
             self.sar_encoder, self.opt_encoder = Encoder(sar_channels, widths), Encoder(opt_channels, widths)
         else:
-            self.sar_encoder = TimmEncoder(encoder, sar_channels, pretrained)
-            self.opt_encoder = TimmEncoder(encoder, opt_channels, pretrained)
+            self.sar_encoder = TimmEncoder(encoder, sar_channels)
+            self.opt_encoder = TimmEncoder(encoder, opt_channels)
             widths, self.multiple = self.sar_encoder.widths, self.sar_encoder.multiple
         self.deepest_channels = widths[-1]
         self.fuse = nn.ModuleList(Block(2 * c, c) for c in widths)
@@ -92,15 +90,13 @@ class Encoder(nn.Module):
 class TimmEncoder(nn.Module):
     """Feature maps (B, C, H, W) of one modality from the timm model `name`."""
 
-    def __init__(self, name: str, channels: int, pretrained: bool) -> None:
+    def __init__(self, name: str, channels: int) -> None:
         super().__init__()
         try:
             try:  # transformers that are made for one size of image take others with this
-                self.model = timm.create_model(
-                    name, pretrained, in_chans=channels, features_only=True, dynamic_img_size=True
-                )
+                self.model = timm.create_model(name, in_chans=channels, features_only=True, dynamic_img_size=True)
             except TypeError:
-                self.model = timm.create_model(name, pretrained, in_chans=channels, features_only=True)
+                self.model = timm.create_model(name, in_chans=channels, features_only=True)
         except (RuntimeError, AttributeError, ValueError) as error:
             raise InputError(
                 f"dsd_encoder {name!r} is neither 'snunet' nor a timm model with feature maps ({error})."

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from s2olib.baselines import MeanColour, local_statistics, sample_pixels
-from s2olib.data.triplets import IGNORE, Triplets
+from s2olib.data.landcover import IGNORE
+from s2olib.data.triplets import Triplets
 from s2olib.metrics import patch_metrics
 from s2olib.project import InputError, resolve
 from s2olib.records import PLACE

@@ -16,20 +16,20 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
+from PIL import Image
 
+from s2olib.data.landcover import CATEGORY_COLOURS, LEGENDS, find_legend
 from s2olib.project import InputError, writing
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WIDTH = 6.8  # inches of every figure: at 375 px the 11 pt type is still 8 px high
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito, darkest first
@@ -103,16 +103,13 @@ def opt_name(bands: Sequence[str]) -> str:
 
 def lulc_picture(lulc: Any, categories: Sequence[str]) -> np.ndarray:
     """Land-cover categories (H, W) → (H, W, 3) uint8 in their fixed colours, no data in light grey."""
-    lulc = np.asarray(lulc)
     table = np.array([_rgb(NO_DATA_COLOUR)] * 256, np.uint8)
     table[: len(categories)] = [_rgb(colour) for colour in category_colours(categories)]
-    return table[np.where((lulc < 0) | (lulc > 255), 255, lulc)]
+    return table[np.asarray(lulc)]
 
 
 def category_colours(categories: Sequence[str]) -> list[str]:
     """The fixed colour of each category, or of a product's own class where nothing was merged."""
-    from s2olib.data.landcover import CATEGORY_COLOURS, LEGENDS, find_legend
-
     legends = [find_legend(name) for name in LEGENDS]
     known = {legend.names[code]: colour for legend in legends for code, colour in legend.colours.items()}
     known |= CATEGORY_COLOURS
@@ -178,7 +175,7 @@ def comparison(
     return figure
 
 
-def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) -> Figure:
     """Where the windows lie, by split: columns `lon`, `lat` (degrees) and `split`; `places` (lon, lat) are named.
 
     Japan's outline is drawn behind them (Natural Earth, 1:10,000,000, public domain; simplified, main islands). Where
@@ -186,7 +183,6 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]] | N
     """
     if not len(index) or index[["lon", "lat"]].isna().any(axis=None):
         raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
-    places = places or {}
     panels = [_frame(index["lon"], index["lat"], 0.02)]
     if places and panels[0][2] > 50 / KM_PER_DEGREE:
         panels.append(_frame(*zip(*places.values(), strict=True), 50 / KM_PER_DEGREE))
@@ -263,9 +259,9 @@ def scene_map(picture: np.ndarray, bounds: Sequence[float], crs: Any) -> Figure:
     return figure
 
 
-def reliability(spread: np.ndarray, error: np.ndarray, groups: int = 10) -> Figure:
-    """The mean error of pixels in equal groups, sorted by their spread; both in grey levels of 255."""
-    parts = np.array_split(np.argsort(spread, axis=None), groups)
+def reliability(spread: np.ndarray, error: np.ndarray) -> Figure:
+    """The mean error of tenths of the pixels, sorted by their spread; both in grey levels of 255."""
+    parts = np.array_split(np.argsort(spread, axis=None), 10)
     figure, ax = plt.subplots(figsize=(WIDTH, 2.8))
     ax.plot([spread.flat[part].mean() for part in parts], [error.flat[part].mean() for part in parts], "o-")
     ax.set(xlabel="spread (grey levels)", ylabel="error (grey levels)", xlim=(0, None), ylim=(0, None))
@@ -297,16 +293,13 @@ def class_shares(index: pd.DataFrame) -> Figure:
     return figure
 
 
-def training_curves(records: Mapping[str, Mapping[str, Any]], keys: Sequence[str] = ()) -> Figure:
-    """The curves of runs, one panel for each quantity (`keys`, default all), one line for each record.
+def training_curves(records: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> Figure:
+    """The curves of runs, one panel for each quantity of `keys`, one line for each record.
 
     A record's `curves` are rows with an `epoch` (or such columns), counted from 0 and drawn from 1. Runs that lack a
     quantity are absent from its panel. A dotted line marks the `best_epoch` of a run that is alone.
     """
-    import pandas as pd
-
     curves = {name: pd.DataFrame(record["curves"]) for name, record in records.items()}
-    keys = list(keys) or list(dict.fromkeys(k for curve in curves.values() for k in curve if k != "epoch"))
     columns = min(2, len(keys))
     lines = math.ceil(len(keys) / columns)
     figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, 2.3 * lines + 0.5), squeeze=False)
@@ -379,10 +372,9 @@ def intervals_plot(table: Sequence[Mapping[str, Any]], label: str) -> Figure:
     return figure
 
 
-def feature_maps(features: Mapping[str, Any], channels: int = 5) -> Figure:
-    """The first `channels` maps of each named feature tensor (C, H, W), each stretched over its own 1–99 % range."""
-    cell = WIDTH / channels
-    figure, axes = _image_grid(len(features), channels, len(features) * (cell + 0.05))
+def feature_maps(features: Mapping[str, Any]) -> Figure:
+    """The first five maps of each named feature tensor (C, H, W), each stretched over its own 1–99 % range."""
+    figure, axes = _image_grid(len(features), 5, len(features) * (WIDTH / 5 + 0.05))
     for line, (name, feature) in zip(axes, features.items(), strict=True):
         feature = np.asarray(feature, np.float32)
         for ax, channel in zip(line, feature, strict=False):
@@ -394,9 +386,9 @@ def feature_maps(features: Mapping[str, Any], channels: int = 5) -> Figure:
     return figure
 
 
-def refused_examples(pictures: Sequence[np.ndarray], reasons: Sequence[str], *, columns: int = 4) -> Figure:
+def refused_examples(pictures: Sequence[np.ndarray], reasons: Sequence[str]) -> Figure:
     """Patches (H, W, 3) that the rules turned away, each with its reason."""
-    columns = min(columns, len(pictures))
+    columns = min(4, len(pictures))
     lines = math.ceil(len(pictures) / columns)
     cell = WIDTH / columns
     texts = [_wrapped(reason, cell) for reason in reasons]
@@ -451,8 +443,6 @@ def swipe(left: np.ndarray, right: np.ndarray, alt_left: str, alt_right: str) ->
 
 def save_pictures(pictures: Mapping[str, np.ndarray], folder: str | Path) -> None:
     """Write pictures (H, W, 3) uint8 by name as ``<name>.png`` into `folder`, in place of whatever it held."""
-    from PIL import Image
-
     with writing(folder) as aside:
         aside.mkdir()
         for name, picture in pictures.items():
@@ -460,8 +450,6 @@ def save_pictures(pictures: Mapping[str, np.ndarray], folder: str | Path) -> Non
 
 
 def _data_uri(picture: np.ndarray) -> str:
-    from PIL import Image
-
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "WEBP", quality=85, method=6)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
@@ -491,7 +479,7 @@ def _bare(ax: Axes) -> None:
 
 
 def _category_legend(figure: Figure, categories: Sequence[str]) -> None:
-    colours = category_colours(categories) if categories else []
+    colours = category_colours(categories)
     patches = [Patch(color=colour, label=name) for name, colour in zip(categories, colours, strict=True)]
     if patches:
         columns = 4 if sum(map(len, categories)) <= 48 else 2

@@ -10,9 +10,10 @@ import ast
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -20,7 +21,6 @@ import yaml
 # What a disk says that is full or may not be written to; GDAL gives no number
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 DISK |= {None}
-BLOCK = 2**18  # bytes, which stay in a processor's cache
 
 
 class InputError(ValueError):
@@ -59,6 +59,12 @@ def writing(path: str | Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def write_json(path: str | Path, content: object) -> None:
+    """Write a JSON file, whole or not at all."""
+    with writing(path) as aside:
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
 @contextlib.contextmanager
 def writable(name: str, path: str | Path) -> Iterator[None]:
     """Turn the error of a disk that is full, or may not be written to, into one that names the parameter."""
@@ -71,24 +77,15 @@ def writable(name: str, path: str | Path) -> Iterator[None]:
         raise InputError(f"{name} '{path}' cannot be written ({why}): make room, or choose another folder") from error
 
 
-def blocks_of(file: Path) -> Iterator[bytes]:
-    """A file's bytes, some at a time."""
-    with open(file, "rb", buffering=0) as stream:
-        yield from iter(lambda: stream.read(BLOCK), b"")
-
-
-def fingerprint(*paths: Path, blocks: Callable[[Path], Iterable[bytes]] = blocks_of) -> str:
-    """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order.
-
-    `blocks` gives a file's bytes; it may write them on the way.
-    """
+def fingerprint(*paths: Path) -> str:
+    """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order."""
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
             digest.update(str(file.relative_to(path.parent)).encode())
-            for block in blocks(file):
-                digest.update(block)
+            with open(file, "rb", buffering=0) as stream:
+                hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ book is replaced only if something other than `VOLATILE` differs, so that execut
 
 from __future__ import annotations
 
+import filecmp
 import json
 import platform
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from s2olib.project import InputError, code_fingerprint, writing
+from s2olib.project import InputError, code_fingerprint, write_json, writing
 from s2olib.statistics import blocks, cluster_interval, interval_kind
 
 SCHEMA = 1
@@ -102,8 +103,7 @@ def write(run: Path, record: dict, patches: pd.DataFrame) -> None:
     check(record, run / "record.json")
     with writing(run / "patches.csv") as aside:
         patches.to_csv(aside, index=False, float_format="%.6f", lineterminator="\n")
-    with writing(run / "record.json") as aside:
-        aside.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_json(run / "record.json", record)
 
 
 def read(run: str | Path) -> dict:
@@ -143,6 +143,17 @@ def find(run_root: str | Path) -> dict[str, dict]:
     return {folder.name: read(folder) for folder in folders}
 
 
+def check_data(runs: dict[str, dict], data: dict, dataset_root: str | Path) -> None:
+    """Raise `InputError` for the first run, record by name, of other data or limits than `data`, a dataset.json's."""
+    now = {"fingerprint": data["fingerprint"], "limits": {name: data[name]["limits"] for name in ("sar", "opt")}}
+    for run, record in runs.items():
+        if any(record["dataset"][name] != value for name, value in now.items()):
+            raise InputError(
+                f"{run} was trained on other data or limits than {dataset_root} now has: train it again, or name its "
+                "own data."
+            )
+
+
 def check(record: dict, path: Path) -> None:
     """Raise `InputError` unless `record` has every key of `REQUIRED`, each of its type."""
     for key, kind in REQUIRED.items():
@@ -159,12 +170,9 @@ def publish(run: Path, target: Path) -> bool:
     def lasting(record: dict) -> dict:
         return {key: value for key, value in record.items() if key not in VOLATILE}
 
-    same_patches = (target / "patches.csv").is_file() and (target / "patches.csv").read_bytes() == (
-        run / "patches.csv"
-    ).read_bytes()
+    same_patches = filecmp.cmpfiles(run, target, ["patches.csv"], shallow=False)[0]
     if same_patches and (target / "record.json").is_file() and lasting(read(target)) == lasting(record):
         return False
-    target.mkdir(parents=True, exist_ok=True)
     for name in ("patches.csv", "record.json"):
         with writing(target / name) as aside:
             shutil.copyfile(run / name, aside)

@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from s2olib.checkpoints import load_generator
 from s2olib.data.sar import Scene, describe, opened
-from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, writing
+from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, write_json
 
 BLOCK = 128  # pixels of the unfinished raster's blocks
 NOTICE = "Generated from SAR, not an observation"
@@ -119,7 +119,7 @@ def translate(
         engine = _Engine(network, config, key, tile_size)
         work = target.with_name(f".{target.name}.part")
         try:
-            progress = _begin(work, key, scene, config, engine.scales)
+            progress = _begin(work, key, scene, config, engine)
             _fill(work, progress, scene, engine)
             _finish(work, target)
         except torch.OutOfMemoryError as error:
@@ -203,6 +203,7 @@ class _Engine:
         self.limits = torch.tensor(config["sar"]["limits"], device=self.device).T[:, :, None, None]  # 2 x (Cs, 1, 1)
         low, high = np.array(config["opt"]["limits"]).T
         low, high = (low, high) if p["output"] == "reflectance" else (0 * low, 255 + 0 * high)
+        self.stored = np.dtype("uint16" if p["output"] == "reflectance" else "uint8")
         step = 1e-4 if p["output"] == "reflectance" else 1.0
         self.scales = [step] * len(low) + [step if step < 1 else 0.2] * self.uncertainty  # of the stored numbers
         self.ranges = torch.tensor((high - low) / (high - low).mean(), device=self.device).float()[:, None, None]
@@ -267,13 +268,13 @@ class _Engine:
                 tail = block[..., finished:]
                 bar.update()
 
-    def quantise(self, x: Tensor, dtype: str) -> np.ndarray:
+    def quantise(self, x: Tensor) -> np.ndarray:
         """Colours in [-1, 1] and their spread, (C, H, W), as stored."""
-        stored = (x.clip(-1, 1) * self.gain + self.offset).round_().clip_(0, np.iinfo(dtype).max)
-        return stored.to(torch.uint8 if dtype == "uint8" else torch.int32).cpu().numpy()
+        values = (x.clip(-1, 1) * self.gain + self.offset).round_().clip_(0, np.iinfo(self.stored).max)
+        return values.to(torch.uint8 if self.stored.itemsize == 1 else torch.int32).cpu().numpy()
 
 
-def _begin(work: Path, key: dict, scene: Scene, config: dict, scales: list[float]) -> dict:
+def _begin(work: Path, key: dict, scene: Scene, config: dict, engine: _Engine) -> dict:
     """The progress to go on from, and an unfinished raster that holds it: begun anew unless `key` is the same."""
     state, file = work / "progress.json", scene.file
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -281,21 +282,20 @@ def _begin(work: Path, key: dict, scene: Scene, config: dict, scales: list[float
             return progress
     shutil.rmtree(work, ignore_errors=True)
     names = [*config["opt"]["bands"], *["uncertainty"] * key["uncertainty"], "valid"]
-    dtype = "uint8" if key["output"] == "8-bit" else "uint16"
-    needed = 2.5 * len(names) * np.dtype(dtype).itemsize * file.width * file.height  # this, and the COG with overviews
+    needed = 2.5 * len(names) * engine.stored.itemsize * file.width * file.height  # this, and the COG with overviews
     parent = next(parent for parent in work.parents if parent.exists())
     if (free := shutil.disk_usage(parent).free) < needed:
         raise InputError(
             f"'{parent}' has {free / 1e6:,.0f} MB free, and the work needs up to {needed / 1e6:,.0f}: make room."
         )
     work.mkdir(parents=True)
-    profile = {"driver": "GTiff", "width": file.width, "height": file.height, "count": len(names), "dtype": dtype}
-    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "IF_SAFER"}
+    profile = {"driver": "GTiff", "width": file.width, "height": file.height, "count": len(names)}
+    profile |= {"dtype": engine.stored, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "IF_SAFER"}
     with rasterio.open(work / "rows.tif", "w", **profile, crs=file.crs, transform=file.transform) as rows:
         # Uncompressed: every block has its place once the file is closed, and a killed writer spoils no other block.
         colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
         rows.colorinterp = (colours + [ColorInterp.undefined] * 2)[: len(names)]
-        rows.descriptions, rows.scales = names, [*scales, 1.0]
+        rows.descriptions, rows.scales = names, [*engine.scales, 1.0]
         rows.update_tags(
             TIFFTAG_IMAGEDESCRIPTION=f"{NOTICE}: translated by {config['generator']['name']}",
             TIFFTAG_SOFTWARE="s2olib",
@@ -311,8 +311,7 @@ def _begin(work: Path, key: dict, scene: Scene, config: dict, scales: list[float
         with open(work / "rows.tif", "r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, os.path.getsize(work / "rows.tif"))
     progress = {"key": key, "rows": 0, "valid": 0}
-    with writing(state) as aside:
-        aside.write_text(json.dumps(progress))
+    write_json(state, progress)
     return progress
 
 
@@ -320,7 +319,6 @@ def _fill(work: Path, progress: dict, scene: Scene, engine: _Engine) -> None:
     """Translate the rows of tiles that ``rows.tif`` lacks, noting each that is written."""
     key, height, width = progress["key"], scene.file.height, scene.file.width
     size, overlap = key["tile_size"], key["overlap"]
-    dtype = "uint8" if key["output"] == "8-bit" else "uint16"
     tops, lefts = starts(height, size, overlap), starts(width, size, overlap)
     down, across = (
         [weight.to(engine.device) for weight in ramps(length, size, begin)]
@@ -339,11 +337,11 @@ def _fill(work: Path, progress: dict, scene: Scene, engine: _Engine) -> None:
             if i + 1 < len(tops):
                 coming = reader.submit(scene.rows, tops[i + 1], len(down[i + 1]))
             done = tops[i + 1] - tops[i] if i + 1 < len(tops) else len(down[i])
-            finished = np.empty((len(engine.scales) + 1, done, width), dtype)
+            finished = np.empty((len(engine.scales) + 1, done, width), engine.stored)
             for left, part in engine.row(values, valid, down[i], across, lefts, bar):
                 columns = slice(left, left + part.shape[2])
                 part[:, :kept] += below[:, : part.shape[1], columns]
-                finished[:-1, :, columns] = engine.quantise(part[:, :done], dtype)
+                finished[:-1, :, columns] = engine.quantise(part[:, :done])
                 below[:, : part.shape[1] - done, columns] = part[:, done:]
                 below[:, part.shape[1] - done :, columns] = 0
             finished[:-1] *= valid[:done]
@@ -353,8 +351,7 @@ def _fill(work: Path, progress: dict, scene: Scene, engine: _Engine) -> None:
             with rasterio.open(work / "rows.tif", "r+") as rows:
                 rows.write(finished, window=Window(0, tops[i], width, done))
             progress |= {"rows": i + 1, "valid": progress["valid"] + int(valid[:done].sum())}
-            with writing(work / "progress.json") as aside:
-                aside.write_text(json.dumps(progress))
+            write_json(work / "progress.json", progress)
 
 
 def _finish(work: Path, target: Path) -> None:

@@ -361,18 +361,18 @@ def test_a_second_build_is_not_taken_for_the_first(tmp_path, options):
 
 
 def test_a_damaged_part_is_said_and_made_again(tmp_path, options, monkeypatch):
-    whole, real = build(tmp_path / "whole", **options), module._filled
-    monkeypatch.setattr(module, "_filled", lambda *args: 1 / 0)
+    whole, real = build(tmp_path / "whole", **options), module._fill
+    monkeypatch.setattr(module, "_fill", lambda *args: 1 / 0)
     for name in ("0_opt.npy", "0_sar.npy", "windows.json"):
         with pytest.raises(ZeroDivisionError):
             build(tmp_path / "set", **options)
         os.truncate(next((tmp_path / ".set.parts").glob(f"*/{name}")), 0 if name == "0_sar.npy" else 200)
         with monkeypatch.context() as context:
-            context.setattr(module, "_filled", real)
+            context.setattr(module, "_fill", real)
             with pytest.raises(InputError, match=r"\.set\.parts' held parts .* damaged, and is removed: build again"):
                 build(tmp_path / "set", **options)
         assert [path.name for path in tmp_path.iterdir()] == ["whole"]
-    monkeypatch.setattr(module, "_filled", real)
+    monkeypatch.setattr(module, "_fill", real)
     assert build(tmp_path / "set", **options) == whole
 
 
@@ -403,16 +403,16 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
 
 
 def test_a_disk_that_is_full_at_the_end_costs_no_finished_part(tmp_path, options, monkeypatch):
-    whole, real = build(tmp_path / "whole", **options), module._filled
+    whole, real = build(tmp_path / "whole", **options), module._fill
 
     def fails(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "_filled", fails)
+    monkeypatch.setattr(module, "_fill", fails)
     with pytest.raises(InputError, match=r"dataset_root '.*set' cannot be written \(No space left on device\)"):
         build(tmp_path / "set", **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".set.parts", "whole"]
-    monkeypatch.setattr(module, "_filled", real)
+    monkeypatch.setattr(module, "_fill", real)
     monkeypatch.setattr(module, "_coarser", None)  # reading a scene again would fail
     assert build(tmp_path / "set", **options) == whole
     assert _bytes(tmp_path / "set") == _bytes(tmp_path / "whole")

@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from s2olib.data.labels import LabelledTriplets
-from s2olib.data.triplets import IGNORE, Triplets
+from s2olib.data.landcover import IGNORE
+from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
 
 

@@ -77,6 +77,16 @@ def test_a_missing_run_is_named(tmp_path):
         records.read(tmp_path / "hat-dsd-s0")
 
 
+def test_data_that_changed_since_a_training_are_named():
+    data = {"fingerprint": "abc", "sar": {"limits": [[-25.0, 0.0]]}, "opt": {"limits": [[0.0, 0.3]] * 3}}
+    limits = {"sar": [[-25.0, 0.0]], "opt": [[0.0, 0.3]] * 3}
+    runs = {"hat-dsd-s0": {"dataset": {"fingerprint": "abc", "limits": limits}}}
+    records.check_data(runs, data, "data/set")
+    for change in ({"fingerprint": "another"}, {"sar": {"limits": [[-30.0, 0.0]]}}):
+        with pytest.raises(InputError, match="hat-dsd-s0 was trained on other data or limits than data/set now has"):
+            records.check_data(runs, data | change, "data/set")
+
+
 PUBLISHED = sorted((Path(__file__).parents[1] / "book" / "results").glob("*/*/record.json"))
 
 

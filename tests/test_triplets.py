@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from s2olib.data.landcover import IGNORE
+from s2olib.data.landcover import IGNORE, merge_table
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
 
@@ -32,7 +32,8 @@ def root(tmp_path):
     info["sar"] = {"bands": ["VV", "VH"], "units": "dB", "scale": 1.0, "limits": [[-25, 0], [-32, -5]]}
     info["opt"] = {"bands": ["red", "green", "blue"], "units": "reflectance", "scale": 0.0001, "limits": [[0, 0.3]] * 3}
     categories = ["water", "built-up", "farmland and grass", "forest"]
-    info["lulc"] = {"legend": "hrlulc-v21.11", "merge": "four", "categories": categories}
+    codes = {name: merge_table("hrlulc-v21.11", "four")[name] for name in categories}
+    info["lulc"] = {"legend": "hrlulc-v21.11", "merge": "four", "categories": categories, "codes": codes}
     (tmp_path / "dataset.json").write_text(json.dumps(info))
     return tmp_path
 

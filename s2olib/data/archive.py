@@ -42,7 +42,7 @@ from s2olib.data.rasters import (
     sar_bands,
     sar_no_data,
 )
-from s2olib.project import InputError, resolve, writable, writing
+from s2olib.project import InputError, resolve, writable, write_json, writing
 
 SIZE = 256
 NAME = re.compile(r"(ROIs\d+_(spring|summer|fall|winter))_(s1|s2|lc)_(\d+)_p(\d+)\.tif")
@@ -84,9 +84,9 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
         if before | state != before or not all((root / name).is_file() for name in before.get("kept", ())):
             if not os.access(path, os.R_OK):
                 raise InputError(f"'{path}' may not be read: change its permissions")
-            with writable("archive_root", root), writing(done) as aside:
+            with writable("archive_root", root):
                 before = state | _extract(path, root, covers)
-                aside.write_text(json.dumps(before))
+                write_json(done, before)
         outside.update(before["outside"])
     return dict(outside)
 

@@ -12,20 +12,18 @@ import csv
 import fcntl
 import glob
 import hashlib
-import io
 import json
 import math
 import multiprocessing
 import os
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
     Executor,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     as_completed,
     wait,
 )
@@ -56,7 +54,7 @@ from s2olib.data.splits import (
     unique_area,
     with_groups,
 )
-from s2olib.project import InputError, blocks_of, code_fingerprint, fingerprint, resolve, writable, writing
+from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, writable, writing
 
 SOURCES = ("sen12ms", "embedded", "folder")
 SAR_LIMITS = {"VH": [-32.0, -5.0], "HV": [-32.0, -5.0]}  # dB; any other band has VV's
@@ -390,24 +388,20 @@ def _bands(p: dict, scenes: list[Scene]) -> tuple[dict, dict]:
     return sar, opt
 
 
-def _categories(p: dict) -> list[str]:
-    return list(merge_table(p["legend"], p["merge"])) if p["legend"] else []
-
-
 def _lulc(p: dict) -> dict | None:
     """What dataset.json says of land cover; enough to merge, name and colour the codes without the legend's file."""
     if not p["legend"]:
         return None
-    legend = find_legend(p["legend"])
+    legend, codes = find_legend(p["legend"]), merge_table(p["legend"], p["merge"])
     return {
         "legend": p["legend"],
         "product": legend.product,
         "credit": legend.credit,
         "merge": p["merge"],
         "kind": "pseudo-categories" if p["legend"] in PSEUDO else "land cover",
-        "categories": _categories(p),
+        "categories": list(codes),
         "epoch": p["lulc_epoch"] or ("" if p["source"] == "embedded" else legend.epoch),
-        "codes": merge_table(p["legend"], p["merge"]),
+        "codes": codes,
         "classes": {code: [name, legend.colours[code]] for code, name in legend.names.items()},
     }
 
@@ -539,7 +533,8 @@ def _written(
     with _workers(executor, workers or max(1, min(os.cpu_count() or 1, len(todo) // 8))) as pool:
         _have_done(pool, todo)
     try:
-        return _join(_indices(folder, list(parts), root, rules, refused), root, rules)
+        _join(_indices(folder, list(parts), root, rules, refused), root, rules)
+        return fingerprint(*(root / name for name in SPLITS))
     except InputError:
         shutil.rmtree(folder)
         raise
@@ -680,52 +675,32 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
     return places
 
 
-def _join(places: dict[str, list], root: Path, rules: Rules) -> str:
-    """Put each layer of each split together; returns the fingerprint of the three splits, taken on the way."""
+def _join(places: dict[str, list], root: Path, rules: Rules) -> None:
+    """Put each layer of each split together."""
     layers = {}
     for split, parts in places.items():
         for like in sorted(parts[0][0].glob("0_*.npy")) if parts else ():
             path = root / split / like.name.removeprefix("0_")
             if path.name != "lulc.npy" or rules.legend not in PSEUDO or split == "train":
-                path.touch()
                 layers[path] = parts
     total = sum(len(windows) for parts in layers.values() for _, windows in parts)
     with tqdm(total=total, desc="join", unit="patch") as bar:
-
-        def blocks(path: Path) -> Iterable[bytes]:
-            return _ahead(_filled(path, layers[path], rules.patch_size, bar)) if path in layers else blocks_of(path)
-
-        for path in (path for path in layers if path.parent.name == "refused"):  # which is not of the fingerprint
-            deque(blocks(path), maxlen=0)
-        return fingerprint(*(root / name for name in SPLITS), blocks=blocks)
+        for path, parts in layers.items():
+            _fill(path, parts, rules.patch_size, bar)
 
 
-def _filled(path: Path, parts: list[tuple[Path, list]], size: int, bar: tqdm) -> Iterator[bytes]:
-    """Write the windows of one layer of parts as an array, in their order, and give the bytes."""
+def _fill(path: Path, parts: list[tuple[Path, list]], size: int, bar: tqdm) -> None:
+    """Write the windows of one layer of parts as an array, in their order."""
     like, count = np.load(parts[0][0] / f"0_{path.name}", mmap_mode="r"), sum(len(windows) for _, windows in parts)
     with open(path, "wb") as stream:
-        header = io.BytesIO()
-        _header(header, like.dtype, (count, *like.shape[1:-1], size, size))
-        stream.write(header.getvalue())
-        yield header.getvalue()
+        _header(stream, like.dtype, (count, *like.shape[1:-1], size, size))
         for part, windows in parts:
             for number, members in groupby(windows, key=itemgetter(0)):
                 pixels = np.load(part / f"{number}_{path.name}", mmap_mode="r")  # (H, W) or (H, C, W)
                 pixels = np.moveaxis(pixels, 0, -2)  # (H, W) or (C, H, W)
                 for _, row, column in members:
-                    patch = pixels[..., row : row + size, column : column + size].tobytes()
-                    stream.write(patch)
+                    stream.write(pixels[..., row : row + size, column : column + size].tobytes())
                     bar.update()
-                    yield patch
-
-
-def _ahead(items: Iterator[bytes]) -> Iterator[bytes]:
-    """The same items; a thread makes the next one while one is used."""
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = thread.submit(next, items, None)
-            yield item
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):

@@ -8,7 +8,6 @@ After Gebru et al., "Datasheets for datasets" (2021). Everything is read from da
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,9 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from s2olib.data import SPLITS
-from s2olib.data.landcover import LEGENDS, PSEUDO, find_legend, merge_table
 from s2olib.data.triplets import Triplets
-from s2olib.project import InputError, resolve
+from s2olib.project import InputError
 
 SENTINEL = "Contains modified Copernicus Sentinel data (free, full and open)."
 SEN12MS = "SEN12MS (Schmitt et al. 2019, TUM, CC-BY-4.0)."
@@ -40,11 +38,8 @@ FAULTS = {
 
 def datasheet(dataset_root: str | Path) -> str:
     """The datasheet as Markdown, without a heading. Raises InputError for a missing data set."""
-    root = resolve(dataset_root)
-    if not (root / "dataset.json").is_file():
-        raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
-    info = json.loads((root / "dataset.json").read_text())
-    index = pd.concat({split: Triplets(root, split).index for split in SPLITS}, names=["split"])
+    splits = {split: Triplets(dataset_root, split) for split in SPLITS}
+    info, index = splits["train"].info, pd.concat({split: data.index for split, data in splits.items()})
     parts = {
         "What": _what(info),
         "Where": _where(info, index),
@@ -90,7 +85,7 @@ def _where(info: dict, index: pd.DataFrame) -> str:
 
 
 def _when(info: dict, index: pd.DataFrame) -> str:
-    dates = " to ".join(info.get("dates", [])) or "not stated by the files"
+    dates = " to ".join(info["dates"]) or "not stated by the files"
     seasons = Counter(index["season"][index["season"] != ""])
     text = f"Images: {dates}"
     text += f" ({', '.join(f'{count} {season}' for season, count in sorted(seasons.items()))})" if seasons else ""
@@ -102,7 +97,7 @@ def _when(info: dict, index: pd.DataFrame) -> str:
 
 
 def _whose(info: dict) -> str:
-    text = info["parameters"].get("credit") or SOURCES[info["source"]]
+    text = info["parameters"]["credit"] or SOURCES[info["source"]]
     lulc = info["lulc"] or {}
     if lulc.get("credit") and info["source"] != "embedded":
         text += f" Land cover: {lulc['product']}, {lulc['credit']}."
@@ -127,23 +122,6 @@ def _faults(info: dict) -> list[str]:
     if info["counts"]["test"] < 50:
         faults.append(f"only {info['counts']['test']} test patches: intervals of every score are wide")
     return faults
-
-
-def merges() -> str:
-    """How every legend's classes become the four categories, as a MyST table."""
-    categories = list(merge_table("hrlulc-v21.11", "four"))
-    lines = [["product", "map of", *categories, "no category"], [":---"] * (len(categories) + 3)]
-    for name in LEGENDS:
-        if name not in PSEUDO:
-            legend, table = find_legend(name), merge_table(name, "four")
-            rest = set(legend.names) - {code for codes in table.values() for code in codes}
-            classes = [
-                [f"{legend.names[code]} ({code})" for code in codes] for codes in (*table.values(), sorted(rest))
-            ]
-            lines.append([legend.product, legend.epoch, *(", ".join(names) or "–" for names in classes)])
-    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    caption = "Classes (and codes) of each product in the four categories."
-    return f"```{{table}} {caption}\n:name: tab-merges\n\n{body}\n```\n"
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
-import pandas as pd
 import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from tqdm import tqdm
 
 from s2olib.data import SPLITS
-from s2olib.project import InputError, resolve, writing
+from s2olib.data.triplets import Triplets
+from s2olib.project import InputError, resolve, write_json, writing
 
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -27,17 +27,14 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
     that is there already is kept if ``export.json`` says that it came out of the same data set, and removed if out of
     another. Raises InputError for a data set that is missing or without geography.
     """
-    root, target = resolve(dataset_root), resolve(target)
-    if not (root / "dataset.json").is_file():
-        raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
-    info = json.loads((root / "dataset.json").read_text())
-    places = {}
+    target, places = resolve(target), {}
     for split in SPLITS:
-        index = pd.read_csv(root / split / "index.csv", dtype=str, keep_default_na=False)
-        if (index["crs"] == "").any():
+        triplets = Triplets(dataset_root, split)
+        info = triplets.info
+        if (triplets.index["crs"] == "").any():
             raise InputError(f"'{dataset_root}' has patches without geography: they cannot become GeoTIFFs")
-        arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted((root / split).glob("*.npy"))}
-        for i, row in enumerate(index.itertuples()):
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(triplets.folder.glob("*.npy"))}
+        for i, row in enumerate(triplets.index.itertuples()):
             place = {"crs": row.crs, "transform": Affine(*map(float, row.transform.split()))}
             places |= {f"{split}/{row.id}_{name}.tif": (name, array, i, place) for name, array in arrays.items()}
     _remove_others(target, info["fingerprint"], list(places))
@@ -55,8 +52,7 @@ def _remove_others(target: Path, fingerprint: str, files: list[str]) -> None:
         for path in before["files"]:
             (target / path).unlink(missing_ok=True)
             (target / f"{path}.aux.xml").unlink(missing_ok=True)
-        with writing(note) as aside:
-            aside.write_text(json.dumps({"fingerprint": fingerprint, "files": files}))
+        write_json(note, {"fingerprint": fingerprint, "files": files})
 
 
 def _write(path: Path, name: str, patch: np.ndarray, place: dict, info: dict) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
+from numpy.polynomial.chebyshev import chebvander
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
@@ -224,7 +225,8 @@ def _folder_headers(files: Sequence[Path]) -> list[Header]:
 
 
 @lru_cache
-def _crs(text: str) -> CRS:
+def crs_of(text: str) -> CRS:
+    """A CRS by its name, parsed once."""
     return CRS.from_string(text)
 
 
@@ -255,7 +257,7 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     heads = {}
     for path in files:
         crs, a, c, e, f, height, width, count, dtype, bands, start = known[names[path]][len(states[path]) :]
-        grid = Grid(crs and _crs(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
+        grid = Grid(crs and crs_of(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
         heads[path] = Header(grid, count, dtype, tuple(bands), start)
     return heads
 
@@ -395,14 +397,10 @@ def positions(target: Grid, crs: CRS, place: Affine, top: int, rows: int) -> np.
     so smooth over a scene that a polynomial through 9 x 9 Chebyshev points repeats it.
     """
     nodes = np.cos(np.pi * (np.arange(9) + 0.5) / 9)  # in [−1, 1]
-    weights = 1 / np.prod(nodes[:, None] - nodes + np.eye(9), 1)  # of Lagrange's polynomial in barycentric form
+    fit = np.linalg.inv(chebvander(nodes, 8))  # values at the nodes → coefficients
 
     def basis(count: int) -> np.ndarray:
-        at = (np.arange(count) + 0.5) / count * 2 - 1
-        gap = at[:, None] - nodes
-        exact = np.abs(gap) < 1e-14
-        terms = weights / np.where(exact, 1, gap)
-        return np.where(exact.any(1, keepdims=True), exact, terms / terms.sum(1, keepdims=True))  # (count, 9)
+        return chebvander((np.arange(count) + 0.5) / count * 2 - 1, 8) @ fit  # (count, 9)
 
     row, column = np.meshgrid(top + (nodes + 1) / 2 * rows, (nodes + 1) / 2 * target.width, indexing="ij")
     found = transform(target.crs, crs, *(v.ravel() for v in target.transform @ (column, row)))

@@ -14,12 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from s2olib.data import SPLITS
-from s2olib.data.rasters import Grid, Scene, metres_of
+from s2olib.data.rasters import Grid, Scene, crs_of, metres_of
 from s2olib.project import InputError, resolve
 
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
@@ -256,13 +255,9 @@ def _on_disk(dataset_root: Path, split: str) -> list[list[Window]]:
     """The windows of a split by scene, from its index alone."""
     size = np.load(dataset_root / split / "sar.npy", mmap_mode="r").shape[-1]
     scenes: dict[str, list[Window]] = {}
-    known: dict[str, CRS] = {}
     with open(dataset_root / split / "index.csv", newline="") as lines:
         for item in csv.DictReader(lines):
-            text, row, column = item["crs"], int(item["row"]), int(item["col"])
-            if text and text not in known:
-                known[text] = CRS.from_string(text)
-            crs = known.get(text)
+            crs, row, column = crs_of(item["crs"]) if item["crs"] else None, int(item["row"]), int(item["col"])
             place = Affine(*map(float, item["transform"].split())) if crs else Affine(1, 0, column, 0, -1, -row)
             window = Window(item["id"], item["scene"], row, column, Grid(crs, place, size, size), split)
             scenes.setdefault(item["scene"], []).append(window)

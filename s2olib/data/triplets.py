@@ -14,10 +14,8 @@ import torch
 from torch.utils.data import Dataset
 
 from s2olib.data import SPLITS
-from s2olib.data.landcover import IGNORE, merge_codes, merge_table
+from s2olib.data.landcover import merge_codes
 from s2olib.project import InputError, resolve
-
-__all__ = ["IGNORE", "SPLITS", "Triplets"]
 
 
 class Triplets(Dataset):
@@ -77,11 +75,9 @@ class Triplets(Dataset):
         self.crop_size, self.seed = crop_size, seed
         self.sar_channels, self.opt_channels = len(self.info["sar"]["bands"]), len(self.info["opt"]["bands"])
         self.has_lulc = (self.folder / "lulc.npy").is_file()
-        self.categories: list[str] = self.info["lulc"]["categories"] if self.info["lulc"] else []
+        self._merge: dict[str, list[int]] = self.info["lulc"]["codes"] if self.info["lulc"] else {}
+        self.categories = list(self._merge)
         self.num_classes = len(self.categories)
-        if self.info["lulc"]:  # data sets written before the table was stored name a legend of this library
-            lulc = self.info["lulc"]
-            self._merge = lulc.get("codes") or merge_table(lulc["legend"], lulc["merge"])
         for name in ("sar", "opt", *["lulc"] * self.has_lulc):
             try:
                 stored = len(np.load(self.folder / f"{name}.npy", mmap_mode="r"))

@@ -16,7 +16,7 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from s2olib.project import InputError, resolve, writing
+from s2olib.project import InputError, resolve, write_json, writing
 
 WEIGHTS = "generator.safetensors"
 
@@ -63,8 +63,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
     def _save_pretrained(self, save_directory: Path) -> None:
         with writing(save_directory / WEIGHTS) as aside:
             save_file({name: value.contiguous() for name, value in self.state_dict().items()}, aside)
-        with writing(save_directory / "config.json") as aside:
-            aside.write_text(json.dumps(self.about | {"generator": self.config}, indent=1) + "\n")
+        write_json(save_directory / "config.json", self.about | {"generator": self.config})
 
     @classmethod
     def _from_pretrained(
