@@ -551,6 +551,7 @@ def test_test_patches_of_different_files_share_no_ground(tmp_path):
     info = build(tmp_path / "set", **given)
     assert info["counts"]["test"] == 2
     assert info["refused"] == [{"id": "p2", "reason": "ground seen in test", "value": "p1"}]
+    assert len(Triplets(tmp_path / "set", "refused")) == 0  # none was judged and turned away
 
 
 def test_own_legend_goes_with_the_data(tmp_path, options, world):

@@ -78,7 +78,7 @@ class Triplets(Dataset):
         self._merge: dict[str, list[int]] = self.info["lulc"]["codes"] if self.info["lulc"] else {}
         self.categories = list(self._merge)
         self.num_classes = len(self.categories)
-        for name in ("sar", "opt", *["lulc"] * self.has_lulc):
+        for name in ("sar", "opt", *["lulc"] * self.has_lulc) if len(self.index) else ():  # nothing may be refused
             try:
                 stored = len(np.load(self.folder / f"{name}.npy", mmap_mode="r"))
             except (OSError, ValueError) as error:
