@@ -69,8 +69,13 @@ def render(results: Path) -> str:
         row["mean colour, PSNR"] = f"{left_out:.2f}, {within_psnr:.2f}"
         shared.append(row)
     gains = [row["PSNR, gain"][0] for row in shared]
-    first = "SEN1-2 with scenes left out (three folds pooled) and with blocks of every scene, seed 0."
-    second = "Both on the patches that both test."
+    conditions = [records.evaluation_conditions(patches, "test") for patches in (apart, within, both)]
+    kind, (left_out, blocked, shared_by) = conditions[0]["interval"], (each["clusters"] for each in conditions)
+    first = (
+        "SEN1-2 with scenes left out (three folds pooled) and with blocks of every scene, seed 0. In brackets a "
+        f"{kind}: from {left_out} clusters and from {blocked}."
+    )
+    second = f"Both on the patches that both test: means, and the gain with a {kind}, from {shared_by} clusters."
     third = "The runs behind both. Of the epochs that the DSD judged, that of the best validation PSNR is scored."
     return "\n\n".join(
         [

@@ -101,13 +101,14 @@ figure = figures.intervals_plot(rows, "PSNR (dB)")
 # ## Equal samples, not equal cost
 #
 # Every variant sees the same number of samples, as in the talk. What that costs differs: arithmetic is exact, minutes
-# are those of the machine that ran it and of what else it was doing, expected from two steps before the first.
+# are those of the machine that ran it and of what else it was doing. Expected, from two steps before the first and
+# without validation, is what a run said it would take. Memory of a process that trained several is at most what stands
+# here.
 
 # %% tags=["hide-input"]
 rows = [
     {
-        "variant": name,
-        "seed": record["seed"],
+        "run": name,
         "samples seen": record["samples_seen"],
         "M parameters": record["complexity"]["parameters"] / 1e6,
         "GMAC a patch": record["complexity"]["macs"] / 1e9,
@@ -115,9 +116,9 @@ rows = [
         "expected": (record["cost"]["expected_seconds"] or float("nan")) / 60,
         "memory (GiB)": record["cost"]["peak_memory_gib"],
     }
-    for name, record in record_of.items()
+    for name, record in runs.items()
 ]
-caption = "Budget of each variant's first seed."
+caption = "Budget of each run."
 Markdown(figures.metric_table(rows, caption, "tab-cost", dict.fromkeys(["minutes", "expected"], ".1f")))
 
 # %% [markdown]
@@ -130,19 +131,16 @@ Markdown(figures.metric_table(rows, caption, "tab-cost", dict.fromkeys(["minutes
 # what a perfect generator could reach; that of one colour is what can be had without looking.
 
 # %% tags=["hide-input"]
-means = {name: {metric: value["mean"] for metric, value in s.items()} for name, s in summaries.items()}
-judged = all("semantic_accuracy" in mean for mean in means.values())
-rows = []
-for name, mean in means.items():
-    rows.append(
-        {"variant": name, "deviation in flat windows": mean["flat_deviation"], "edges": mean["edge_correlation"]}
-    )
-    if judged:
-        rows[-1]["land cover agrees"] = mean["semantic_accuracy"]
-real = means["mean colour"]
-rows.append({"variant": "the real image", "deviation in flat windows": real["flat_deviation_real"], "edges": 1.0})
-if judged:
-    rows[-1]["land cover agrees"] = real["semantic_accuracy_real"]
+shown = {"flat_deviation": "deviation in flat windows", "edge_correlation": "edges"}
+judged = all("semantic_accuracy" in summary for summary in summaries.values())
+shown |= {"semantic_accuracy": "land cover agrees"} if judged else {}
+rows = [
+    {"variant": name} | {label: tuple(summary[metric].values()) for metric, label in shown.items()}
+    for name, summary in summaries.items()
+]
+real = {metric.removesuffix("_real"): tuple(value.values()) for metric, value in summaries["mean colour"].items()}
+real |= {"edge_correlation": 1.0}
+rows.append({"variant": "the real image"} | {label: real[metric] for metric, label in shown.items()})
 no_judge = "" if judged else " No independent land-cover map: meaning is not judged."
 Markdown(figures.metric_table(rows, f"Noise and clarity, {where}{no_judge}", "tab-clarity"))
 
@@ -208,9 +206,12 @@ Markdown(differences(pairs, "Paired differences from the variant with the DSD as
 # every other number on this page is the same.
 
 # %% tags=["hide-input"]
-categories = [metric for metric in means["mean colour"] if metric.startswith("psnr_")]
-rows = [{"variant": name, **{c.removeprefix("psnr_"): mean[c] for c in categories}} for name, mean in means.items()]
-caption = "PSNR (dB) by land-cover category, mean over the patches that hold it."
+categories = [metric for metric in summaries["mean colour"] if metric.startswith("psnr_")]
+rows = [
+    {"variant": name} | {metric.removeprefix("psnr_"): tuple(summary[metric].values()) for metric in categories}
+    for name, summary in summaries.items()
+]
+caption = f"PSNR (dB) by land-cover category, mean over the patches that hold it; {evaluation_of['interval']}."
 Markdown(figures.metric_table(rows, caption, "tab-categories") if categories else "These data have no land cover.")
 
 # %% [markdown]
@@ -224,11 +225,11 @@ for column in [name for name in ("group", "season") if name in frame]:
     for value in sorted(set(frame[column].dropna()) - {""}):
         of = (frame[column] == value).to_numpy()
         places[f"{value.replace('_', ' ')} ({of.sum()})"] = of
-rows = [
-    {"variant": name} | {place: psnr[of].mean() for place, of in places.items()}
-    for name, psnr in ((name, sum(f["psnr"] for f in fs.values()) / len(fs)) for name, fs in patches.items())
-]
-caption = "PSNR (dB) by region and season; in brackets the number of patches."
+rows = [{"variant": name} for name in patches]
+for row, (place, of) in itertools.product(rows, places.items()):
+    inside = (f[of].filter([*records.PLACE, "psnr"]).reset_index(drop=True) for f in patches[row["variant"]].values())
+    row[place] = tuple(records.summarise(*inside)["psnr"].values())
+caption = "PSNR (dB) by region and season; number of patches; 95 % cluster bootstrap, descriptive."
 Markdown(figures.metric_table(rows, caption, "tab-places"))
 
 # %% [markdown]
