@@ -190,6 +190,29 @@ def test_headers_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     assert len(opened) == 3  # the other patch of Sentinel-2 differs before its pixels in nothing but its place
 
 
+def test_headers_are_remembered_on_the_way(tmp_path, monkeypatch):
+    for number in (7, 8):
+        write_scene(tmp_path, number, columns=1)
+    monkeypatch.setattr(rasters, "REMEMBER", -1)
+    written, real = [], rasters._remember
+    monkeypatch.setattr(rasters, "_remember", lambda known, cache: (written.append(len(known)), real(known, cache)))
+    scan(tmp_path)
+    assert written == [1, 2, 3, 4, 4]
+
+
+def test_a_link_that_leads_nowhere_and_two_levels_are_named(tmp_path):
+    write_scene(tmp_path, 7, columns=1)
+    write_scene(tmp_path, 8, columns=1)
+    path = tmp_path / "ROIs1158_spring/s2_8/ROIs1158_spring_s2_8_p30.tif"
+    tif(path, world(SIZE, SIZE)[1][:12])
+    with pytest.raises(InputError, match=r"s2_8_p30.tif' has 12 bands: 13 are Level-1C"):
+        scan(tmp_path)
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere.tif")
+    with pytest.raises(InputError, match=r"s2_8_p30.tif' cannot be read"):
+        scan(tmp_path)
+
+
 def test_a_slow_disk_is_read_by_several_threads(tmp_path, monkeypatch):
     for number in (7, 8, 9):
         write_scene(tmp_path, number, columns=1)

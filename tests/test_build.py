@@ -12,15 +12,17 @@ import pandas as pd
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.transform import Affine
 from rasterio.warp import transform
 from test_archive import ORIGIN, tif, write_scene
 
-from s2olib.data import SPLITS
+from s2olib.data import SPLITS, archive, splits
 from s2olib.data import build as module
 from s2olib.data.build import build
 from s2olib.data.datasheet import datasheet
 from s2olib.data.export import export_geotiffs
 from s2olib.data.landcover import merge_codes, merge_table
+from s2olib.data.rasters import Grid, Scene
 from s2olib.data.splits import check_separation
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError, fingerprint
@@ -267,7 +269,15 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
         ({"split_file": "/nowhere.csv"}, "'/nowhere.csv' does not exist"),
         ({"buffer_m": 1e6}, "1 separate regions"),
-        ({"max_unlabelled": -1}, "no patch is left for train"),
+        ({"border_noise_db": 40.0}, "no patch is left for train"),
+        ({"max_unlabelled": 5}, "max_unlabelled must be a share from 0 to 1, not 5"),
+        ({"buffer_m": -100}, "buffer_m must be metres of at least 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"patch_size": True}, "patch_size must be a whole number"),
+        ({"sar_bands": "VV"}, r"sar_bands must be a list of bands, such as \['VV'\]"),
+        ({"opt_bands": "RGB"}, "opt_bands must be a list of bands"),
+        ({"shares": ["a", "b", "c"]}, "shares must be three numbers above 0"),
+        ({"sar_limits": [-25, 0]}, "sar_limits must be 2 pairs"),
         ({"sar_limits": [[-25, 0]]}, "sar_limits must be 2 pairs"),
     ],
 )
@@ -284,6 +294,7 @@ def test_scenes_outside_the_map_are_listed_and_none_inside_is_an_error(tmp_path,
     info = build(tmp_path / "set", **options | {"lulc_root": tmp_path / "lulc"})
     outside = [r for r in info["refused"] if r["id"] == "ROIs1158_spring_5"]
     assert [r["reason"] for r in outside] == ["outside the map"] and "LC_N36E136.tif" in outside[0]["value"]
+    assert outside[0]["windows"] == 3 * 5, "of 256 x 384 px in steps of 64"
     with rasterio.open(tmp_path / "lulc/west.tif", "r+") as tile:
         tile.transform = tile.transform.translation(10, 50) @ tile.transform.scale(STEP, -STEP)
     with pytest.raises(InputError, match=r"LC_N36E135.tif"):
@@ -591,6 +602,60 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
     assert names[9].text == "evergreen needle-leaf forest"
 
 
+def test_sen12ms_own_labels_are_on_the_same_windows_as_a_maps(tmp_path, world, options):
+    shutil.copytree(world[0] / "archive", tmp_path / "archive")
+    for path in (tmp_path / "archive").glob("*/s2_*/*.tif"):
+        with rasterio.open(path) as file:
+            corner = file.transform.c, file.transform.f
+        target = archive.partner(path, "lc")
+        tif(target, np.full((4, 256, 256), 11, np.uint8), corner)
+    codes, west, north = world[2]
+    part = codes[None, :, : int((lonlat(KAGA[0] + 3.5 * FAR, KAGA[1])[0] - west) / STEP)]
+    tif(tmp_path / "lulc/west.tif", part, (west, north), crs="EPSG:4326", pixel=STEP)
+    given = options | {"archive_root": tmp_path / "archive", "lulc_root": tmp_path / "lulc"}
+    of_map = build(tmp_path / "map", **given)
+    own = build(tmp_path / "own", **given | {"legend": "igbp"})
+    assert own["counts"] == of_map["counts"] and own["refused"] == of_map["refused"]
+    for split in SPLITS:
+        assert (read(tmp_path / "own", split)[1]["lulc"] == 11).all()
+        assert read(tmp_path / "own", split)[0]["id"].equals(read(tmp_path / "map", split)[0]["id"])
+
+
+def test_a_place_without_test_windows_is_said(tmp_path, options):
+    far = (10.0, 50.0)
+    info = build(tmp_path / "set", **options | {"test_places": (*options["test_places"], far)})
+    assert info["tested_places"] == [True, False]
+
+
+def test_regions_are_found_in_pieces(monkeypatch):
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 200_000, (150, 2))
+    grids = [Grid(rasterio.CRS.from_epsg(32653), Affine(10, 0, x, 0, -10, 4e6 + y), 64, 64) for x, y in corners]
+    scenes = [Scene(str(i), g, (), None, ("VV",), group="one" if i % 50 == 0 else "") for i, g in enumerate(grids)]
+    gaps = np.maximum(np.abs(corners[:, None] - corners) - 640, 0)  # (150, 150, 2), of boxes of 640 m
+    near = np.hypot(gaps[..., 0], gaps[..., 1]) <= 8000
+    near |= np.array([[a.group == b.group != "" for b in scenes] for a in scenes])
+    expected = np.arange(150)
+    for _ in range(150):
+        expected = np.where(near, expected, 150).min(1)
+    monkeypatch.setattr(splits, "CHUNK", 1000)
+    np.testing.assert_array_equal(splits._regions(scenes, 8000), expected)
+    assert 1 < len(set(expected)) < 150
+
+
+def test_a_data_set_that_cannot_be_read_is_written_anew(tmp_path, options):
+    info = build(tmp_path / "set", **options)
+    (tmp_path / "set/dataset.json").write_text("{")
+    assert build(tmp_path / "set", **options) == info
+
+
+def test_geotiffs_that_cannot_be_written_are_said(tmp_path, options):
+    build(tmp_path / "set", **options)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"geotiff_dir '.*file/below' cannot be written"):
+        export_geotiffs(tmp_path / "set", tmp_path / "file/below")
+
+
 def test_geotiffs_of_another_data_set_are_replaced(tmp_path, options):
     (tmp_path / "tif/train").mkdir(parents=True)
     (tmp_path / "tif/train/own.txt").write_text("kept")
@@ -606,11 +671,7 @@ def test_geotiffs_of_another_data_set_are_replaced(tmp_path, options):
 
 
 def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
-    info = (
-        build(tmp_path / "set", **options | {"max_cloud": -1e-9, "max_unlabelled": 1, "lulc_epoch": "1999"}, max_sea=1)
-        if False
-        else build(tmp_path / "set", **options | {"lulc_epoch": "1999"})
-    )
+    info = build(tmp_path / "set", **options | {"lulc_epoch": "1999"})
     text = datasheet(tmp_path / "set")
     assert f"{sum(info['counts'].values())} patches of 128 x 128 px" in text and info["fingerprint"] in text
     assert "2017-03-01 to 2017-11-30" in text and "Land-cover map: 1999" in text and "JAXA" in text

@@ -51,6 +51,16 @@ def test_every_legend_is_complete():
         assert set(legend.merges["four"]) <= set(CATEGORY_COLOURS), name
 
 
+def test_esri_and_terramesh_number_the_same_classes_differently():
+    esri, terramesh = find_legend("esri"), find_legend("terramesh")
+    assert {esri.names[code]: code for code in (5, 7, 8, 11)} == {
+        "crops": 5, "built area": 7, "bare ground": 8, "rangeland": 11,
+    }  # fmt: skip
+    for category, codes in esri.merges["four"].items():
+        of = {terramesh.names[code] for code in terramesh.merges["four"][category]}
+        assert {esri.names[code] for code in codes} == of
+
+
 def test_unknown_legend_and_merge_are_named():
     with pytest.raises(InputError, match="unknown land-cover legend 'corine'"):
         merge_table("corine", "four")
@@ -90,6 +100,21 @@ def test_no_data_of_a_tile_and_places_outside_are_zero(tmp_path):
     grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36), 4, 8)
     _tile(tmp_path / "half.tif", 136, 36, np.full((4, 4), 255, np.uint8), nodata=255)
     assert not Tiles(tmp_path, "hrlulc-v21.11").read(grid).any()
+
+
+def test_no_data_that_a_tile_does_not_state_hides_no_other_tile(tmp_path):
+    grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36), 4, 8)
+    _tile(tmp_path / "a.tif", 136, 36, np.array([[255] * 4 + [3] * 4] * 4, np.uint8))
+    _tile(tmp_path / "b.tif", 136, 36, np.full((4, 4), 5, np.uint8))
+    np.testing.assert_array_equal(Tiles(tmp_path, "hrlulc-v21.11").read(grid), [[5] * 4 + [3] * 4] * 4)
+
+
+def test_a_tile_issued_anew_with_other_pixels_is_the_same_place(tmp_path):
+    _tile(tmp_path / "old.tif", 136, 36, np.ones((100, 100), np.uint8))
+    grid = {"crs": "EPSG:4326", "pixel": STEP * 100 / 93}
+    tif(tmp_path / "v2/new.tif", np.ones((1, 93, 93), np.uint8), (136.00001, 36), **grid)
+    with pytest.raises(InputError, match=r"new.tif' and '.*old.tif' show the same place"):
+        Tiles(tmp_path, "hrlulc-v21.11")
 
 
 def test_not_a_number_in_a_map_is_no_data(tmp_path):

@@ -39,6 +39,7 @@ def test_decibels_and_linear_power_are_the_same_scene(tmp_path):
     [
         ({}, lambda s, o: (10 ** (s / 10), o), "declared 'dB' but holds values from"),
         ({"sar_units": "linear"}, lambda s, o: (s, o), "declared 'linear' but holds values from -"),
+        ({"sar_units": "linear"}, lambda s, o: (s + 60, o), "no calibrated sigma0"),
         ({"sar_units": "8-bit"}, lambda s, o: (s, o), "declared '8-bit'"),
         ({"opt_units": "8-bit"}, lambda s, o: (s, o), "whole numbers from 0 to 255"),
         ({}, lambda s, o: (s, (o / 10000).astype(np.float32)), "multiply reflectance"),
@@ -96,6 +97,7 @@ def test_sar_is_warped_in_power_onto_the_optical_grid(tmp_path):
         ((None, "savvy"), {"VV": 1, "VH": 2}),
         (("VV", "vv/vh", "VH"), {"VV": 1, "VH": 3}),
         (("Gamma0_VH",), {"VH": 1}),
+        (("VHdB", "VVdB"), {"VV": 2, "VH": 1}),
         (("intensity",), {"INTENSITY": 1}),
     ],
 )
@@ -147,6 +149,7 @@ def test_images_without_geography_pair_by_a_list(tmp_path):
     options = {"pairs_csv": tmp_path / "pairs.csv", **BYTES}
     (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2", group_column="event", **options)
     assert (scene.id, scene.group, scene.date, scene.grid.crs) == ("001", "france", "2021-02-03", None)
+    assert scene.sar_date == scene.date
     np.testing.assert_array_equal(scene.read()[0], grey[None])
     np.testing.assert_array_equal(scene.read()[1], colour.transpose(2, 0, 1))
     with pytest.raises(InputError, match="no column 'place'"):

@@ -15,6 +15,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -80,7 +81,9 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
     for path in tars:
         done, stat = root / f"{path.name}.json", path.stat()
         state = {"size": stat.st_size, "time": stat.st_mtime_ns, "key": key}
-        before = json.loads(done.read_text()) if done.is_file() else {}
+        before = {}
+        with suppress(OSError, ValueError):  # what cannot be read is made again
+            before = json.loads(done.read_text())
         if before | state != before or not all((root / name).is_file() for name in before.get("kept", ())):
             if not os.access(path, os.R_OK):
                 raise InputError(f"'{path}' may not be read: change its permissions")
@@ -172,6 +175,10 @@ def scan(
     for (season, scene, _), pair in sorted(patches.items()):
         _check(pair, heads)
         members.setdefault((season, scene), []).append(pair)
+    levels = {heads[pair["s2"]].count: pair["s2"] for pair in patches.values()}
+    if len(levels) > 1:
+        found = " and ".join(f"'{path}' has {count} bands" for count, path in levels.items())
+        raise InputError(f"{found}: 13 are Level-1C and 12 Level-2A, whose reflectance is another; build each apart")
     options = (heads, polarisations, colours, opt_offset)
     return [_scene(season, scene, found, *options) for (season, scene), found in members.items()]
 

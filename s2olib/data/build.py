@@ -27,7 +27,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache, reduce
 from itertools import groupby, pairwise
@@ -51,6 +51,7 @@ from s2olib.data.splits import (
     guard,
     split_by_file,
     split_by_region,
+    tested,
     unique_area,
     with_groups,
 )
@@ -144,7 +145,8 @@ def build(
             blue, or three others that are said here, or Sentinel-2's 13 or 12.
         legend, merge, lulc_epoch: how codes become categories (`landcover.find_legend`) and when the map was made
             (default: what the legend says); "pseudo-false-colour" and "pseudo-natural-colour" make categories from the
-            optical image, for training patches only; "igbp" without `lulc_root` takes the 500 m labels of SEN12MS.
+            optical image, for training patches only; "igbp" takes the 500 m labels of SEN12MS, and of `lulc_root` only
+            which windows there are, so that labels of another map can be put beside them.
         split_file: CSV with `id,split`; id = scene or patch, split = train, validation, test or guard (not used).
             Without it, regions are drawn: `test_places` (lon, lat) and all within `buffer_m` of them are test, and
             the others come as close to `shares` (train, validation, test) as a seeded search finds. Scenes without
@@ -190,18 +192,16 @@ def build(
     extra += tiles.files if tiles else []
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
     inputs = _inputs(states.values())
-    if (root / "dataset.json").is_file():
+    with suppress(OSError, ValueError):  # one that cannot be read is written anew
         info = json.loads((root / "dataset.json").read_text())
         whole = all((root / split / f"{name}.npy").is_file() for split in SPLITS for name in ("sar", "opt"))
         if whole and info.get("parameters") == parameters and info.get("inputs") == inputs:
             return info
 
     if tiles:
-        scenes = _covered(scenes, tiles, refused)
+        scenes = _covered(scenes, tiles, refused, parameters)
     scenes = with_groups(scenes, buffer_m)
-    candidates = [
-        candidate_windows(scene.id, scene.grid.coarser(resolution_factor), patch_size, stride) for scene in scenes
-    ]
+    candidates = [_windows(scene, parameters) for scene in scenes]
     names = Counter(window.id for windows in candidates for window in windows)
     for name in (name for name, count in names.items() if count > 1):
         raise InputError(f"two patches would be called '{name}': give one of the scenes another id")
@@ -214,7 +214,7 @@ def build(
     for scene, windows in zip(scenes, candidates, strict=True):
         if not windows:
             size = f"{scene.grid.width // resolution_factor} x {scene.grid.height // resolution_factor}"
-            refused.append({"id": scene.id, "reason": "smaller than a patch", "value": size})
+            refused.append(_refusal(scene.id, "smaller than a patch", size))
     for scene, windows in zip(scenes, candidates, strict=True) if tiles else ():
         for window in () if tiles.covering(scene.grid, whole=True) else windows:
             if not tiles.covering(window.grid):
@@ -229,7 +229,7 @@ def build(
     sar, opt = _bands(parameters, scenes)
     cloud, haze = (2500, 1500) if opt_units != "8-bit" else (200, np.inf)
     own = {
-        "tiles": tiles,
+        "tiles": None if _own_layer(parameters) else tiles,
         "sar_units": sar["units"],
         "opt_units": opt["units"],
         "cloud_brightness": (cloud_brightness or 0) / opt["scale"] or cloud,
@@ -260,6 +260,7 @@ def build(
             "opt": opt,
             "lulc": _lulc(parameters),
             "dates": _dates(source, scenes),
+            "tested_places": tested(candidates, test_places or (), buffer_m),
             "counts": {name: len(windows[name]) for name in SPLITS},
             "unique_area_km2": {name: unique_area(windows[name]) for name in SPLITS},
             "refused": sorted(refused, key=lambda r: r["id"]),
@@ -298,19 +299,33 @@ def _check(p: dict) -> None:
     if p["lulc_root"] and p["lulc_dir"]:
         raise InputError("lulc_root and lulc_dir are both given: land cover comes from tiles or from pairs, choose one")
     for name in ("patch_size", "resolution_factor", "stride"):
-        if p[name] is not None and not (isinstance(p[name], int) and p[name] >= 1):
+        if p[name] is not None and not (type(p[name]) is int and p[name] >= 1):
             raise InputError(f"{name} must be a whole number of at least 1, not {p[name]!r}")
-    numbers = {"buffer_m", "seed", "opt_offset", "border_noise_db", *(name for name in p if name.startswith("max_"))}
+    if not (type(p["seed"]) is int and p["seed"] >= 0):
+        raise InputError(f"seed must be a whole number of at least 0, not {p['seed']!r}")
+    numbers = {"buffer_m", "opt_offset", "border_noise_db", *(name for name in p if name.startswith("max_"))}
     numbers |= {name for name in ("cloud_brightness", "haze_brightness") if p[name] is not None}  # else the default
     for name in sorted(numbers):
-        if not isinstance(p[name], int | float) or not math.isfinite(p[name]):
+        if not _is_number(p[name]):
             raise InputError(f"{name} must be a number, not {p[name]!r}")
+        if name.startswith("max_") and not 0 <= p[name] <= 1:
+            raise InputError(f"{name} must be a share from 0 to 1, not {p[name]!r}")
+    if p["buffer_m"] < 0:
+        raise InputError(f"buffer_m must be metres of at least 0, not {p['buffer_m']!r}")
     if not all(isinstance(place, list) and len(place) == 2 for place in p["test_places"] or ()):
         raise InputError(f"test_places must be pairs (longitude, latitude), not {p['test_places']}")
+    for name in ("sar_bands", "opt_bands"):
+        if isinstance(p[name], str):
+            raise InputError(f"{name} must be a list of bands, such as ['{p[name]}'], not the text '{p[name]}'")
     if len(p["opt_bands"] or ()) != 3:
         raise InputError(f"opt_bands must be three, shown as red, green and blue, not {p['opt_bands']}")
-    if len(p["shares"] or ()) != 3 or min(p["shares"]) <= 0:
+    shares = p["shares"] or ()
+    if len(shares) != 3 or not all(_is_number(share) and share > 0 for share in shares):
         raise InputError(f"shares must be three numbers above 0 (train, validation, test), not {p['shares']}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _check_root(root: Path, inputs: list[Path]) -> None:
@@ -330,10 +345,7 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
 
         with writable("archive_root", paths["archive_root"]):
             write_archive(paths["archive_root"], paths["lulc_root"], seed=p["seed"])
-    own_layer = (
-        p["legend"] == OWN_LAYER and p["source"] != "folder" and (p["source"] == "embedded" or not p["lulc_root"])
-    )
-    tiles = landcover.Tiles(paths["lulc_root"], p["legend"]) if p["lulc_root"] and not own_layer else None
+    tiles = landcover.Tiles(paths["lulc_root"], p["legend"]) if p["lulc_root"] else None
     bands = {"polarisations": p["sar_bands"], "colours": p["opt_bands"], "opt_offset": p["opt_offset"]}
     if p["source"] == "folder":
         folders = (paths["sar_dir"], paths["opt_dir"], paths["lulc_dir"])
@@ -343,8 +355,13 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
     outside = {}
     if p["tar_root"]:
         outside = archive.extract(paths["tar_root"], paths["archive_root"], tiles.covering, tiles.footprint)
-    scenes = archive.scan(paths["archive_root"], own_layer=own_layer, **bands)
-    return tiles, scenes, [_refusal(s, "outside the map", f"{n} patches, not unpacked") for s, n in outside.items()]
+    scenes = archive.scan(paths["archive_root"], own_layer=_own_layer(p), **bands)
+    return tiles, scenes, [_refusal(name, "outside the map", "not unpacked", n) for name, n in outside.items()]
+
+
+def _own_layer(p: dict) -> bool:
+    """Are the labels those that SEN12MS brings? Then tiles only say which windows there are, the same as of a map."""
+    return p["legend"] == OWN_LAYER and p["source"] != "folder"
 
 
 def _states(files: list[Path]) -> dict[Path, str]:
@@ -382,7 +399,8 @@ def _bands(p: dict, scenes: list[Scene]) -> tuple[dict, dict]:
         opt |= {"units": "8-bit", "scale": 1.0, "limits": [[0.0, 255.0]] * 3}
     for name, info in (("sar_limits", sar), ("opt_limits", opt)):
         if p[name] is not None:
-            if len(p[name]) != len(info["limits"]) or any(len(x) != 2 or x[0] >= x[1] for x in p[name]):
+            pairs = [x for x in p[name] if isinstance(x, list) and len(x) == 2 and all(map(_is_number, x))]
+            if len(pairs) != len(p[name]) or len(pairs) != len(info["limits"]) or any(x[0] >= x[1] for x in pairs):
                 raise InputError(f"{name} must be {len(info['limits'])} pairs (low, high), one per band, not {p[name]}")
             info["limits"] = [[float(x) for x in pair] for pair in p[name]]
     return sar, opt
@@ -409,11 +427,18 @@ def _lulc(p: dict) -> dict | None:
 def _dates(source: str, scenes: list[Scene]) -> list[str]:
     """First and last day of the images, by the files' list or, for SEN12MS, by its description; empty if unknown."""
     days = [archive.DATES[scene.season] for scene in scenes] if source == "sen12ms" else []
-    days += [(scene.date, scene.date) for scene in scenes if scene.date]
+    days += [(day, day) for scene in scenes for day in (scene.date, scene.sar_date) if day]
     return [min(day for day, _ in days), max(day for _, day in days)] if days else []
 
 
-def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict]) -> list[Scene]:
+def _windows(scene: Scene, p: dict) -> list[Window]:
+    """Every window of a scene that any split might use."""
+    grid = scene.grid.coarser(p["resolution_factor"])
+    return candidate_windows(scene.id, grid, p["patch_size"], p["stride"] or p["patch_size"])
+
+
+def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p: dict) -> list[Scene]:
+    """The scenes that some tile meets; the others are refused, with the number of their windows."""
     kept = []
     for scene in scenes:
         if scene.grid.crs is None:
@@ -421,7 +446,8 @@ def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict]) -
         if tiles.covering(scene.grid):
             kept.append(scene)
         else:
-            refused.append(_refusal(scene.id, "outside the map", f"no tile at {place_of(scene.grid)}"))
+            where = f"no tile at {place_of(scene.grid)}"
+            refused.append(_refusal(scene.id, "outside the map", where, len(_windows(scene, p))))
     if not kept:
         raise InputError(f"no tile in lulc_root '{tiles.root}' covers a scene: the last has {refused[-1]['value']}")
     return kept
@@ -768,8 +794,10 @@ def _border_noise(sar: np.ndarray, rules: Rules) -> float:
     return (valid & (mean < rasters.to_linear(np.float32(rules.border_noise_db)))).mean()
 
 
-def _refusal(name: str, reason: str, value: float | str) -> dict:
-    return {"id": name, "reason": reason, "value": value if isinstance(value, str) else round(float(value), 4)}
+def _refusal(name: str, reason: str, value: float | str, windows: int = 1) -> dict:
+    """What dataset.json says of a window, or of a whole scene with so many."""
+    refusal = {"id": name, "reason": reason, "value": value if isinstance(value, str) else round(float(value), 4)}
+    return refusal if windows == 1 else refusal | {"windows": windows}
 
 
 def _stored(sar: np.ndarray, opt: np.ndarray, codes: np.ndarray | None, rules: Rules) -> dict[str, np.ndarray]:

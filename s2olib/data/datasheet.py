@@ -29,7 +29,7 @@ FAULTS = {
     "sen12ms": [
         "images are composites of a season, not of a day: the radar and the optical image may be weeks apart",
         "`ROIs1868_summer_s1_146_p202` has not-a-number pixels",
-        "top-of-atmosphere reflectance (Level-1C): haze and the air's blue are in it",
+        "published as Level-1C (13 bands), with haze and the air's blue in it; files of 12 bands are Level-2A",
     ],
     "embedded": ["made of rules: textures, spectra and errors of the real world are missing"],
     "folder": ["how well the images of a pair are aligned was not measured"],
@@ -63,6 +63,7 @@ def _what(info: dict) -> str:
             f"{band} from {low:g} to {high:g}" for band, (low, high) in zip(part["bands"], part["limits"], strict=True)
         )
         text += f"; {what}, {part['units']}: {', '.join(bands)}".replace("-", "−").replace("8−bit", "8-bit")
+    text += f"; {offset:g} taken from the stored reflectance" if (offset := info["parameters"]["opt_offset"]) else ""
     if info["lulc"]:
         lulc = info["lulc"]
         text += f"; {lulc['kind']}: {lulc['legend']}, merged to {', '.join(lulc['categories'])}"
@@ -107,9 +108,12 @@ def _whose(info: dict) -> str:
 def _judged(info: dict) -> str:
     if not info["refused"]:
         return "No patch was refused."
-    counts = Counter(refusal["reason"] for refusal in info["refused"])
-    names = ("max_nodata", "max_unlabelled", "max_sea", "max_cloud")
-    limits = ", ".join(f"{name} {info['parameters'][name]:g}" for name in names)
+    counts: Counter[str] = Counter()
+    for refusal in info["refused"]:
+        counts[refusal["reason"]] += refusal.get("windows", 1)
+    names = ("max_nodata", "max_unlabelled", "max_sea", "max_cloud", "cloud_brightness", "haze_brightness")
+    given = {name: info["parameters"][name] for name in (*names, "border_noise_db", "buffer_m")}
+    limits = ", ".join(f"{name} {'by default' if value is None else f'{value:g}'}" for name, value in given.items())
     return f"Refused: {', '.join(f'{count} {reason}' for reason, count in counts.most_common())} ({limits})."
 
 

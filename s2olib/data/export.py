@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from s2olib.data import SPLITS
 from s2olib.data.triplets import Triplets
-from s2olib.project import InputError, resolve, write_json, writing
+from s2olib.project import InputError, resolve, writable, write_json, writing
 
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -37,17 +38,19 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
         for i, row in enumerate(triplets.index.itertuples()):
             place = {"crs": row.crs, "transform": Affine(*map(float, row.transform.split()))}
             places |= {f"{split}/{row.id}_{name}.tif": (name, array, i, place) for name, array in arrays.items()}
-    _remove_others(target, info["fingerprint"], list(places))
-    for path, (name, array, i, place) in tqdm(places.items(), desc="GeoTIFF", leave=False):
-        if not (target / path).is_file():
-            _write(target / path, name, np.array(array[i]), place, info)
+    with writable("geotiff_dir", target):
+        _remove_others(target, info["fingerprint"], list(places))
+        for path, (name, array, i, place) in tqdm(places.items(), desc="GeoTIFF", leave=False):
+            if not (target / path).is_file():
+                _write(target / path, name, np.array(array[i]), place, info)
     return [target / path for path in places]
 
 
 def _remove_others(target: Path, fingerprint: str, files: list[str]) -> None:
     """Remove what was written out of another data set, and note what is written now."""
-    note = target / "export.json"
-    before = json.loads(note.read_text()) if note.is_file() else {"fingerprint": "", "files": files}
+    note, before = target / "export.json", {"fingerprint": "", "files": files}
+    with suppress(OSError, ValueError):  # what cannot be read is taken for another's
+        before = json.loads(note.read_text())
     if before["fingerprint"] != fingerprint:
         for path in before["files"]:
             (target / path).unlink(missing_ok=True)

@@ -61,7 +61,7 @@ class Legend:
 
 
 LEGENDS = (  # by name; each is a file in legends/
-    *("hrlulc-v21.11", "hrlulc-v23.12", "esri", "worldcover", "dynamic-world", "igbp"),
+    *("hrlulc-v21.11", "hrlulc-v23.12", "worldcover", "esri", "terramesh", "dynamic-world", "igbp"),
     *PSEUDO,
 )
 
@@ -193,13 +193,17 @@ class Tiles:
             )
         grids = {path: header(path).grid for path in self.files}
         self._boxes = {path: (grid.crs, grid.bounds) for path, grid in grids.items()}
-        places: dict[tuple, Path] = {}
-        for path, (crs, bounds) in self._boxes.items():
+        for path, (crs, _) in self._boxes.items():
             if crs is None:
                 raise InputError(f"land-cover tile '{path}' has no coordinate reference system")
-            twin = places.setdefault((crs.to_string(), *np.round(bounds, 6)), path)
-            if twin != path:
-                raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
+        for crs in {crs for crs, _ in self._boxes.values()}:
+            paths = [path for path, (of, _) in self._boxes.items() if of == crs]
+            boxes = np.array([self._boxes[path][1] for path in paths])
+            for i, path in enumerate(paths):
+                twins = np.flatnonzero(_shared(boxes[i], boxes[:i]) > 0.9)  # perhaps with pixels of another size
+                if twins.size:
+                    twin = paths[twins[0]]
+                    raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
 
     @property
     def footprint(self) -> str:
@@ -237,6 +241,13 @@ class Tiles:
         for path in paths[1:]:
             codes = np.where(codes == find_legend(self.legend).no_data, codes_on(path, grid, self.legend), codes)
         return codes
+
+
+def _shared(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Share of the larger one that a box (west, south, east, north) has in common with each of others (N, 4), (N,)."""
+    common = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])  # (N, 2)
+    area, areas = (np.prod(of[..., 2:] - of[..., :2], -1) for of in (box, others))
+    return np.prod(common.clip(min=0), 1) / np.maximum(area, areas)
 
 
 def place_of(grid: Grid) -> str:

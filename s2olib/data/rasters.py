@@ -47,6 +47,7 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 WEDGE = 33  # pixels
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
 FORM = 3  # of what is remembered of headers
+REMEMBER = 60  # seconds between two times that this is written down
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 RGB = ("red", "green", "blue")
@@ -116,7 +117,8 @@ class Scene:
     sar_bands: tuple[str, ...]
     group: str = ""
     season: str = ""
-    date: str = ""
+    date: str = ""  # of the optical image
+    sar_date: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,27 +241,44 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     with suppress(OSError, ValueError):
         known = dict(json.loads(cache.read_text()))
     names = {path: path.as_posix()[len(cache.parent.as_posix()) + 1 :] for path in files}
-    states = {path: [FORM, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in files}
+    states = {path: _state(path) for path in files}
     todo = [path for path in files if known.get(names[path], [])[: len(states[path])] != states[path]]
     folders: dict[Path, list[Path]] = {}
     for path in todo:
         folders.setdefault(path.parent, []).append(path)
     found = tqdm(_scanned(list(folders.values())), total=len(folders), desc="headers", unit="folder", leave=False)
+    remembered = time.monotonic()
     try:
         for path, head in zip(chain(*folders.values()), chain.from_iterable(found), strict=True):
             grid, place = head.grid, head.grid.transform
             known[names[path]] = [*states[path], grid.crs and grid.crs.to_string(), place.a, place.c, place.e, place.f]
             known[names[path]] += [grid.height, grid.width, head.count, head.dtype, head.names, head.start]
+            if time.monotonic() - remembered > REMEMBER:  # for a process that is killed
+                _remember(known, cache)
+                remembered = time.monotonic()
     finally:
         if todo:
-            with suppress(OSError), writing(cache) as aside:
-                aside.write_text(json.dumps(known))
+            _remember(known, cache)
     heads = {}
     for path in files:
         crs, a, c, e, f, height, width, count, dtype, bands, start = known[names[path]][len(states[path]) :]
         grid = Grid(crs and crs_of(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
         heads[path] = Header(grid, count, dtype, tuple(bands), start)
     return heads
+
+
+def _state(path: Path) -> list[int]:
+    """What tells a file from a later one of its name."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror}): fetch it, or remove the patch") from error
+    return [FORM, found.st_size, found.st_mtime_ns]
+
+
+def _remember(known: dict[str, list], cache: Path) -> None:
+    with suppress(OSError), writing(cache) as aside:
+        aside.write_text(json.dumps(known))
 
 
 def _scanned(folders: list[list[Path]]) -> Iterator[list[Header]]:
@@ -308,8 +327,9 @@ def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tup
 
 
 def polarisation(name: str | None) -> str:
-    """The polarisation that a band's name holds as a word ("Sigma0_VV", "vh"); empty for none or several."""
-    found = {word for word in re.split("[^A-Z]+", (name or "").upper()) if word in POLARISATIONS}
+    """The polarisation that a band's name holds as a word ("Sigma0_VV", "vh", "VVdB"); empty for none or several."""
+    words = (word.removesuffix("DB") for word in re.split("[^A-Z]+", (name or "").upper()))
+    found = {word for word in words if word in POLARISATIONS}
     return found.pop() if len(found) == 1 else ""
 
 
@@ -447,7 +467,9 @@ def _checked_codes(codes: np.ma.MaskedArray, known, legend: str, path: Path) -> 
     codes = codes.astype(np.int16) if codes.dtype == np.int8 else codes  # which cannot hold 255
     codes = codes.filled(known.no_data)
     codes[~(codes >= 0)] = known.no_data
-    strange = reduce(np.logical_and, (codes != code for code in {*known.names, 0, 255, known.no_data}))
+    for usual in {0, 255} - {*known.names, known.no_data}:  # no data of a tile that does not say so
+        codes[codes == usual] = known.no_data
+    strange = reduce(np.logical_and, (codes != code for code in {*known.names, known.no_data}))
     if strange.any():
         raise InputError(
             f"'{path}' has the code {codes[strange][0]:g}, which legend '{legend}' has not: choose the map's own legend"
@@ -476,7 +498,7 @@ def check_units(values: np.ndarray, units: str, path: Path, dtype: str = "") -> 
         raise InputError(f"{found}, whole numbers alone: decibels were cut to integers somewhere, fetch the file anew")
     if units == "linear" and middle < 0:
         raise InputError(f"{found}: power is never negative, so set sar_units to 'dB'")
-    if units == "linear" and high > 10_000:
+    if units == "linear" and (high > 10_000 or middle > 10 or dtype == "uint8"):
         raise InputError(f"{found}: that is no calibrated sigma0; calibrate it, or scale it to 8 bits and say '8-bit'")
     if units == "8-bit" and (low < 0 or high > 255 or (some != np.round(some)).any()):
         raise InputError(f"{found}: 8-bit means whole numbers from 0 to 255")
@@ -541,7 +563,7 @@ def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str
                 f"'{path}' is a coloured image: save its polarisations as bands with names, or one as grey"
             )
     sar = sar if sar_units == "8-bit" else sar_no_data(sar)
-    check_units(sar, sar_units, path)
+    check_units(sar, sar_units, path, heads["s1"].dtype)
     if sar_units == "8-bit":
         sar = warp(sar, source, target)
     else:
@@ -626,10 +648,10 @@ def folder_scenes(
     """Scenes from folders of your own pairs, each pair on the grid of its optical (or SAR) image.
 
     Files pair by their name without suffix. `pairs_csv` chooses and names pairs: column `id` (or the first), optional
-    `s1`, `s2`, `lulc` (file names in their folders; default the id), `date` or `s2_date`, `season`, `opt_offset` and a
-    group. Which bands are taken say `sar_bands` and `optical_bands`. `opt_offset` is taken from stored reflectance
-    (1000 for Level-2A of processing baseline 04.00 and later). Without geography both images of a pair must have the
-    same size. Raises InputError for anything missing, doubled or contradictory, naming the file.
+    `s1`, `s2`, `lulc` (file names in their folders; default the id), `date` or `s1_date` and `s2_date`, `season`,
+    `opt_offset` and a group. Which bands are taken say `sar_bands` and `optical_bands`. `opt_offset` is taken from
+    stored reflectance (1000 for Level-2A of processing baseline 04.00 and later). Without geography both images of a
+    pair must have the same size. Raises InputError for anything missing, doubled or contradictory, naming the file.
     """
     if grid not in ("optical", "sar"):
         raise InputError(f"grid '{grid}' is unknown: choose 'optical' or 'sar'")
@@ -670,8 +692,10 @@ def folder_scenes(
         except ValueError as error:
             raise InputError(f"pairs_csv '{pairs_csv}': opt_offset of '{row['id']}' must be a number") from error
         read = partial(_read_pair, paths, heads, bands, target, sar_units, opt_units, offset, legend)
-        date = _iso(row.get("date") or row.get("s2_date") or "", row["id"], pairs_csv)
+        days = (row.get("date") or row.get(name, "") for name in ("s1_date", "s2_date"))
+        sar_date, date = (_iso(day, row["id"], pairs_csv) for day in days)
         extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
+        extra |= {"sar_date": sar_date}
         scenes.append(Scene(row["id"], target, tuple(paths.values()), read, tuple(sar), **extra))
     return scenes
 

@@ -21,6 +21,7 @@ from s2olib.data import SPLITS
 from s2olib.data.rasters import Grid, Scene, crs_of, metres_of
 from s2olib.project import InputError, resolve
 
+CHUNK = 2**20  # distances at a time
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
 TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
 STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
@@ -108,14 +109,25 @@ def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Pat
 
 def _regions(scenes: list[Scene], buffer_m: float) -> np.ndarray:
     """For each scene the number of the first of its region: its group, and with geography all within the buffer."""
-    groups = np.array([scene.group for scene in scenes])
-    near = (groups[:, None] == groups) & (groups != "")
+    first: dict[str, int] = {}
+    region = _joined(np.array([first.setdefault(scene.group or f"/{i}", i) for i, scene in enumerate(scenes)]))
     if all(scene.grid.crs for scene in scenes):
-        near |= _distances([scene.grid for scene in scenes]) <= buffer_m
-    region = np.arange(len(scenes))
-    while (lowest := np.where(near, region[None, :], len(scenes)).min(1)).tolist() != region.tolist():
-        region = lowest  # each scene takes the lowest number among its neighbours until nothing changes
+        grids = [scene.grid for scene in scenes]
+        for rows, columns in _near(grids, grids, buffer_m):
+            region = _joined(region, rows, columns)
     return region
+
+
+def _joined(region: np.ndarray, rows: Sequence[int] = (), columns: Sequence[int] = ()) -> np.ndarray:
+    """The regions (N,), each called by its lowest member, when those of `rows` and `columns` have become one."""
+    from scipy.sparse import coo_array  # long to load, and not for workers
+    from scipy.sparse.csgraph import connected_components
+
+    own = np.arange(len(region))
+    rows, columns = np.concatenate([own, rows]), np.concatenate([region, columns])
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(region), len(region)))
+    part = connected_components(graph, directed=False)[1]
+    return np.unique(part, return_index=True)[1][part]
 
 
 def with_groups(scenes: list[Scene], buffer_m: float) -> list[Scene]:
@@ -172,6 +184,12 @@ def split_by_region(
             _assign(window, split, size, stride)
 
 
+def tested(candidates: list[list[Window]], places: Sequence[tuple[float, float]], buffer_m: float) -> list[bool]:
+    """For each place (lon, lat) whether a test window lies at most so many metres from it."""
+    grids = [w.grid for windows in candidates for w in windows if w.split == "test" and w.grid.crs]
+    return [any(_metres_to(grid, place) <= buffer_m for grid in grids) for place in places]
+
+
 def _metres_to(grid: Grid, place: Sequence[float]) -> float:
     """Distance from a place (lon, lat) to a grid's box, zero inside."""
     west, south, east, north = grid.lonlat_bounds
@@ -179,22 +197,45 @@ def _metres_to(grid: Grid, place: Sequence[float]) -> float:
     return float(np.hypot(dx, max(south - place[1], place[1] - north, 0)) * METRES_PER_DEGREE)
 
 
-def _distances(a: list[Grid], b: list[Grid] | None = None) -> np.ndarray:
+def _distances(a: list[Grid], b: list[Grid]) -> np.ndarray:
     """Metres between the boxes of grids (A, B): zero where they touch, negative (how deep) where they overlap.
 
     Boxes of one projected CRS are compared in its plane, others as boxes of longitude and latitude, which errs to
     the near side.
     """
-    b = a if b is None else b
-    flat = a[0].crs is None or (a[0].crs.is_projected and all(grid.crs == a[0].crs for grid in (*a, *b)))
-    boxes = [np.array([grid.bounds if flat else grid.lonlat_bounds for grid in grids]) for grids in (a, b)]
-    (west, south, east, north), (west_b, south_b, east_b, north_b) = boxes[0].T[:, :, None], boxes[1].T[:, None, :]
+    flat = _flat(a, b)
+    return _gaps(_boxes(a, flat), _boxes(b, flat), metres_of(a[0].crs) if flat else None)
+
+
+def _near(a: list[Grid], b: list[Grid], metres: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Which boxes of two lists are within so many metres, (N,) and (N,) places in them, so many at a time as memory
+    holds whatever the length of the lists."""
+    flat, many = _flat(a, b), max(1, CHUNK // len(b))
+    boxes, others = _boxes(a, flat), _boxes(b, flat)
+    for start in range(0, len(a), many):
+        gaps = _gaps(boxes[start : start + many], others, metres_of(a[0].crs) if flat else None)
+        rows, columns = np.nonzero(gaps <= metres)
+        yield rows + start, columns
+
+
+def _flat(a: list[Grid], b: list[Grid]) -> bool:
+    return a[0].crs is None or (a[0].crs.is_projected and all(grid.crs == a[0].crs for grid in (*a, *b)))
+
+
+def _boxes(grids: list[Grid], flat: bool) -> np.ndarray:
+    """West, south, east, north (N, 4), in the grids' plane or in degrees."""
+    return np.array([grid.bounds if flat else grid.lonlat_bounds for grid in grids])
+
+
+def _gaps(boxes: np.ndarray, others: np.ndarray, unit: float | None) -> np.ndarray:
+    """Metres between boxes (A, 4) and others (B, 4): (A, B); the `unit` of a plane in metres, None for degrees."""
+    (west, south, east, north), (west_b, south_b, east_b, north_b) = boxes.T[:, :, None], others.T[:, None, :]
     dx = np.maximum(west, west_b) - np.minimum(east, east_b)  # (A, B): the gap, negative where they share columns
     dy = np.maximum(south, south_b) - np.minimum(north, north_b)
-    if not flat:
+    if unit is None:
         dx, dy = dx * np.cos(np.radians((south + north_b) / 2)) * METRES_PER_DEGREE, dy * METRES_PER_DEGREE
     apart = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))
-    return np.where((dx < 0) & (dy < 0), np.maximum(dx, dy), apart) * (metres_of(a[0].crs) if flat else 1)
+    return np.where((dx < 0) & (dy < 0), np.maximum(dx, dy), apart) * (1 if unit is None else unit)
 
 
 def guard(candidates: list[list[Window]], buffer_m: float) -> None:
@@ -240,8 +281,8 @@ def _close(scenes: list[list[Window]], strong: str, weak: str, metres: float) ->
     yield from ((plain[b[0].scene], b) for b in others if b[0].grid.crs is None and b[0].scene in plain)
     kept, others = ([windows for windows in side if windows[0].grid.crs] for side in (kept, others))
     if kept and others:
-        distances = _distances([_hull(a) for a in kept], [_hull(b) for b in others])
-        yield from ((kept[i], others[j]) for i, j in np.argwhere(distances <= max(metres, TOUCH)))
+        for rows, columns in _near([_hull(a) for a in kept], [_hull(b) for b in others], max(metres, TOUCH)):
+            yield from ((kept[i], others[j]) for i, j in zip(rows, columns, strict=True))
 
 
 def _hull(windows: list[Window]) -> Grid:
