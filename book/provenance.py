@@ -67,10 +67,16 @@ def steps_of(results: Path, profile: str) -> dict[str, dict]:
     return json.loads(path.read_text())
 
 
+PROCESS_MEMORY = ("f9b73599483f8e85", "0fa7f7b275538203")  # code whose records hold the peak of a process, not a run
+
+
 def run_page(profile: str, run: str, record: dict) -> str:
     """A run's page: what was measured, on what, with which settings, by which code, where and how long."""
     dataset, evaluation, cost = record["dataset"], record["evaluation"], record["cost"]
     lulc = dataset["lulc"]
+    seconds, memory = cost["expected_seconds"], f"{cost['peak_memory_gib']:.2f} GiB"
+    expected = f" ({seconds / 60:.1f} expected for its steps, from two of them)" if seconds else ""
+    whole = record["code_version"].startswith(PROCESS_MEMORY)
     rows = [
         {"metric": METRICS.get(name, (name.replace("_", " "), ".3f"))[0]}
         | {key: f"{value[key]:{METRICS.get(name, ('', '.3f'))[1]}}" for key in ("mean", "low", "high")}
@@ -95,9 +101,9 @@ def run_page(profile: str, run: str, record: dict) -> str:
         "code version": f"`{record['code_version'][:16]}`",
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "hardware": ", ".join(f"{key} {value}" for key, value in record["hardware"].items()),
-        "training took": f"{cost['train_seconds'] / 60:.1f} minutes",
+        "training took": f"{cost['train_seconds'] / 60:.1f} minutes{expected}",
         "samples a second": f"{cost['samples_per_second']:.1f}, validation included",
-        "peak memory": f"{cost['peak_memory_gib']:.2f} GiB",
+        "peak memory": f"at most {memory}: it may be an earlier training's of the same process" if whole else memory,
         "finished": cost["finished"],
     }
     settings = [
@@ -114,6 +120,8 @@ def run_page(profile: str, run: str, record: dict) -> str:
             figures.metric_table(
                 rows, f"Metrics of {run}, profile {profile}, with 95 % intervals.", f"tab-run-{profile}-{run}"
             ),
+            f"```{{figure}} {profile}-{run}.png\n:alt: Training curves\n\nBy epoch: losses on the training split; on "
+            "validation patches PSNR, and what the DSD does. Dotted: the epoch that was scored.\n```",
             "## What, how, where",
             plain_table([{"": name, " ": value} for name, value in about.items() if value]),
             "## Settings",
@@ -354,6 +362,10 @@ def write(root: Path) -> None:
         for run, record in runs.items():
             try:
                 texts[f"runs/{name}-{run}.md"] = run_page(name, run, record)
+                keys = dict.fromkeys(
+                    key for row in record["curves"] for key in row if key not in ("epoch", "generator")
+                )
+                figures.save(figures.training_curves({run: record}, list(keys)), generated / f"runs/{name}-{run}.png")
             except KeyError as error:
                 message = f"book/_generated/runs/{name}-{run}: the run's record has no field {error}: execute it again."
                 raise InputError(message) from None

@@ -43,6 +43,7 @@ def render(folder: Path) -> str:
     for name, found in sorted(names.items(), key=lambda item: -np.mean([run["psnr"] for run in item[1]])):
         label, wiring = LIBRARY[name] if name in LIBRARY else (name, describe(found[0]["wiring"]))
         row = {"candidate": label, "wiring": wiring, "thousand MACs a pixel": found[0]["macs_per_pixel"] / 1000}
+        row["thousand weights"] = found[0]["parameters"] / 1000
         row["PSNR (dB)"] = ", ".join(f"{run['psnr']:.2f}" for run in found)
         rows.append(row | {"SSIM": ", ".join(f"{run['ssim']:.3f}" for run in found)})
     caption = (
@@ -52,7 +53,9 @@ def render(folder: Path) -> str:
         "transposed); what the stem sees (*plain*: the image; *statistics*: local means and deviations as well); what "
         "the head reads (*residual*: the stem's features too; *plain*: not), and the channels inside it."
     )
-    candidates = figures.metric_table(rows, caption, "tab-topology", {"thousand MACs a pixel": ".0f"})
+    candidates = figures.metric_table(
+        rows, caption, "tab-topology", {"thousand MACs a pixel": ".0f", "thousand weights": ".0f"}
+    )
     rows = [{"step": f"{a} → {b}", "what was changed": what} | gain(names, a, b) for (a, b), what in STEPS.items()]
     caption = "What each change gave, by the seeds that both sides have."
     steps = figures.metric_table(rows, caption, "tab-topology-steps", {"PSNR (dB)": "+.2f", "SSIM": "+.3f"})

@@ -49,6 +49,7 @@ label_size_m: float = 0.0  # metres of a land-cover cell, 500 as in a coarse pro
 label_permutation: bool = False  # each patch learns with another patch's land cover
 precision: str = "32-true"  # bf16-mixed on a GPU
 checkpointing: bool = False  # less memory for one more forward pass
+initial_weights: str = ""  # begin from a folder with a saved generator, or from a file of published HAT weights
 device: str = "auto"
 devices: int = 1  # processes of a node, each with a device of its own
 num_nodes: int = 1

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
+from s2olib.generators.hat import HAT, load_reference_weights
 from s2olib.generators.pretrained import WEIGHTS, Generator
 from s2olib.project import InputError, code_fingerprint, resolve, write_json, writing
 
@@ -94,6 +96,43 @@ def save_generator(generator: Generator, folder: Path, info: dict, limits: dict,
         "parameters": parameters.lasting(),
     }
     generator._save_pretrained(folder)
+
+
+def weights_of(initial_weights: str) -> list[Path]:
+    """The files of `Parameters.initial_weights`; `InputError` where there are none."""
+    path = resolve(initial_weights)
+    files = [path / name for name in ("config.json", WEIGHTS)] if path.is_dir() else [path]
+    for file in files:
+        if not file.is_file():
+            raise InputError(
+                f"initial_weights: {file} does not exist: name a folder with a saved generator, or a file."
+            )
+    return files
+
+
+def start(generator: Generator, parameters: Parameters) -> Generator:
+    """`generator` with `Parameters.initial_weights`, if there are any; `InputError` where they do not fit."""
+    if not parameters.initial_weights:
+        return generator
+    *_, file = weights_of(parameters.initial_weights)
+    if file.name == WEIGHTS:
+        other = Generator.from_pretrained(file.parent)
+        shapes, given = ({k: v.shape for k, v in of.state_dict().items()} for of in (generator, other))
+        if type(other) is not type(generator) or shapes != given:
+            raise InputError(
+                f"initial_weights '{file.parent}' is a {other.config['name']} of other channels, widths or depths than "
+                f"this {generator.config['name']}: give the run its parameters."
+            )
+        generator.load_state_dict(other.state_dict())
+        return generator
+    if not isinstance(generator, HAT):
+        raise InputError(f"initial_weights '{file}' is a file of published HAT weights: they are for generator hat.")
+    try:
+        weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # safetensors and torch raise several kinds
+        raise InputError(f"initial_weights '{file}' cannot be read: {str(error).splitlines()[0]}") from None
+    load_reference_weights(generator, weights)
+    return generator
 
 
 def load_generator(folder: str | Path) -> tuple[Generator, dict]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2olib.generators.padding import pad_to_multiple
+from s2olib.patchgan import check_pair
 from s2olib.project import InputError
 
 SCALES = 5  # full size, 1/2, 1/4, 1/8, 1/16
@@ -39,8 +40,9 @@ class DSD(nn.Module):
         super().__init__()
         given = {"sar_channels": sar_channels, "opt_channels": opt_channels, "num_classes": num_classes, "width": width}
         for name, value in given.items():
-            if value < 1:
-                raise InputError(f"{name} is {value}: a DSD needs at least 1.")
+            if type(value) is not int or value < 1:
+                raise InputError(f"{name} is {value!r}: a DSD needs a whole number of at least 1.")
+        self.channels = (sar_channels, opt_channels)
         if encoder == "snunet":
             widths, self.multiple = [width * 2**scale for scale in range(SCALES)], 2 ** (SCALES - 1)
             self.sar_encoder, self.opt_encoder = Encoder(sar_channels, widths), Encoder(opt_channels, widths)
@@ -66,8 +68,7 @@ class DSD(nn.Module):
         return self._encode(sar, opt, deepest_only=True)[-1]
 
     def _encode(self, sar: Tensor, opt: Tensor, deepest_only: bool = False) -> list[Tensor]:
-        if sar.shape[-2:] != opt.shape[-2:] or len(sar) != len(opt):
-            raise InputError(f"sar {tuple(sar.shape)} and opt {tuple(opt.shape)} are not the same patches: align them.")
+        check_pair(sar, opt, self.channels)
         sar, opt = (pad_to_multiple(image, self.multiple, 2 * self.multiple) for image in (sar, opt))
         scales = zip(self.fuse, self.sar_encoder(sar), self.opt_encoder(opt), strict=True)
         return [fuse(torch.cat([s, o], 1)) for fuse, s, o in list(scales)[-1 if deepest_only else 0 :]]
@@ -97,7 +98,7 @@ class TimmEncoder(nn.Module):
                 self.model = timm.create_model(name, in_chans=channels, features_only=True, dynamic_img_size=True)
             except TypeError:
                 self.model = timm.create_model(name, in_chans=channels, features_only=True)
-        except (RuntimeError, AttributeError, ValueError) as error:
+        except (RuntimeError, AttributeError, ValueError, OSError) as error:
             raise InputError(
                 f"dsd_encoder {name!r} is neither 'snunet' nor a timm model with feature maps ({error})."
             ) from None

@@ -25,6 +25,10 @@ def segmentation_loss(
     """
     if target.shape != (logits.shape[0], *logits.shape[2:]):
         raise InputError(f"target has shape {tuple(target.shape)}, logits {tuple(logits.shape)}: give one per pixel.")
+    if target.dtype != torch.int64:
+        raise InputError(f"target is {target.dtype}: give categories as int64.")
+    if class_weights is not None and class_weights.shape != logits.shape[1:2]:
+        raise InputError(f"class_weights has {class_weights.numel()} numbers, logits {logits.shape[1]} classes.")
     logits = logits.float()
     known = target != ignore_index  # (B, H, W)
     classes = target.where(known, 0)

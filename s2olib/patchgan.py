@@ -18,6 +18,7 @@ class PatchGAN(nn.Module):
 
     def __init__(self, sar_channels: int = 2, opt_channels: int = 3, width: int = 64) -> None:
         super().__init__()
+        self.channels = (sar_channels, opt_channels)
         self.layers = nn.Sequential(
             nn.Conv2d(sar_channels + opt_channels, width, 4, 2, 1),
             nn.LeakyReLU(0.2),
@@ -33,10 +34,20 @@ class PatchGAN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, sar: Tensor, opt: Tensor) -> Tensor:
+        check_pair(sar, opt, self.channels)
         if min(opt.shape[-2:]) < SMALLEST:
             given = tuple(opt.shape[-2:])
             raise InputError(f"PatchGAN needs at least {SMALLEST} pixels a side, not {given}: use larger crops.")
         return self.layers(torch.cat([sar, opt], 1))
+
+
+def check_pair(sar: Tensor, opt: Tensor, channels: tuple[int, int]) -> None:
+    """Raise `InputError` unless both (B, C, H, W) are the same patches and have their channels."""
+    if sar.shape[-2:] != opt.shape[-2:] or len(sar) != len(opt):
+        raise InputError(f"sar {tuple(sar.shape)} and opt {tuple(opt.shape)} are not the same patches: align them.")
+    for name, image, count in zip(("sar", "opt"), (sar, opt), channels, strict=True):
+        if image.ndim != 4 or image.shape[1] != count:
+            raise InputError(f"{name} has shape {tuple(image.shape)}: this discriminator takes (B, {count}, H, W).")
 
 
 def _layer(before: int, width: int, stride: int) -> list[nn.Module]:

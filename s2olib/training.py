@@ -55,11 +55,12 @@ from s2olib.losses import (
 )
 from s2olib.metrics import SSIM_WINDOW, psnr, to_8bit
 from s2olib.patchgan import SMALLEST, PatchGAN
-from s2olib.project import InputError, code_fingerprint, resolve
+from s2olib.project import InputError, code_fingerprint, fingerprint, resolve
 
 GIB = 2**30
 CODE = ("training", "evaluation", "generators", "dsd", "losses", "patchgan", "metrics", "baselines")
 CODE += ("data/triplets", "data/labels", "data/landcover")
+SENSITIVE = 0.1  # least dependence of the deepest map on the optical image for the feature loss to mean anything
 DSD_SCHEDULES = ("joint", "warm-up", "frozen", "random")
 
 
@@ -74,6 +75,9 @@ class Parameters:
     `dsd_schedule`: in "joint" the DSD learns in every epoch and judges in every epoch; with "warm-up" it judges only
     after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others; "random" never learns.
     `label_merge`, `label_size_m` and `label_permutation` are those of `LabelledTriplets`.
+
+    `initial_weights` begins from a saved generator of the same kind: a folder with ``generator.safetensors``, or a file
+    of published HAT weights for HAT.
 
     `resident` keeps the training split on the device; `compiled` has the steps of HAT and S2OFormer compiled block by
     block, which takes a minute before the first; `checkpoint_minutes` is the most that a kill can cost (0: one step).
@@ -111,6 +115,7 @@ class Parameters:
     label_permutation: bool = False
     precision: str = "32-true"
     checkpointing: bool = False
+    initial_weights: str = ""
     devices: int = 1
     num_nodes: int = 1
     device: str = "auto"
@@ -284,6 +289,8 @@ def train(parameters: Parameters) -> Path:
         raise InputError(f"{data.folder} has no lulc.npy: the DSD learns from it, so set dsd_weight to 0.")
     key = {"parameters": parameters.lasting(), "code": code_fingerprint(*CODE)}
     key |= {"data": data.info["fingerprint"], "limits": data.limits, "pixel_size_m": data.info["pixel_size_m"]}
+    if parameters.initial_weights:
+        key["initial_weights"] = fingerprint(*checkpoints.weights_of(parameters.initial_weights))
     if parameters.label_merge:
         key["labels"] = data.info["lulc"]["codes"]
     if checkpoints.finished(parameters.run, key):
@@ -326,6 +333,8 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
     """What each process does: the loop."""
     run, main = parameters.run, fabric.is_global_zero
     _forget_peak_memory(fabric.device)
+    if parameters.compiled:
+        torch.compiler.reset()  # a program for each size; those of earlier runs count against the compiler's limit
     fabric_.seed_everything(parameters.seed, verbose=False)
     data = parameters.training_data()
     validation = parameters.validation_data()
@@ -386,6 +395,12 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
             row = {"epoch": progress.epoch, **progress.totals, **networks.validate(validation)}
             progress.curves.append(row)
             bar.set_postfix_str(f"validation {row['validation_psnr']:.2f} dB")
+            if networks.dsd_judges and row.get("optical_sensitivity", 1) < SENSITIVE:
+                bar.write(
+                    f"{run.name}, epoch {progress.epoch}: the DSD hardly sees the optical image "
+                    f"({row['optical_sensitivity']:.3f}, below {SENSITIVE}): its loss supervises next to nothing",
+                    file=sys.stderr,
+                )
             for name in row:
                 board.add_scalar(f"epoch/{name}", row[name], progress.epoch)
             board.add_image("SAR, optical, generated", networks.samples(validation), progress.epoch)
@@ -506,7 +521,7 @@ class _Networks:
         self.parameters, self.fabric = parameters, fabric
         size = parameters.crop_size or data.info["patch_size"]
         config = parameters.generator_config(data.sar_channels, data.opt_channels, size)
-        makers = {"generator": lambda: create_generator(parameters.generator, **config)}
+        makers = {"generator": lambda: checkpoints.start(create_generator(parameters.generator, **config), parameters)}
         if parameters.dsd_weight:
             shape = (data.sar_channels, data.opt_channels, data.num_classes, parameters.dsd_width)
             makers["dsd"] = lambda: DSD(*shape, parameters.dsd_encoder)
@@ -616,10 +631,12 @@ class _Networks:
     @torch.compiler.set_stance("force_eager")  # for a few images nothing is compiled anew
     @torch.no_grad()
     def samples(self, validation: Triplets, count: int = 4) -> Tensor:
-        """SAR (first band), optical and generated images of the first validation patches, (3, rows, columns) uint8."""
+        """SAR (first band), optical and generated images (three bands) of the first validation patches, (3, rows,
+        columns) uint8."""
         items = [validation[i] for i in range(min(count, len(validation)))]
         sar, opt = (torch.stack([item[name] for item in items]).to(self.fabric.device) for name in ("sar", "opt"))
-        views = torch.stack([sar[:, :1].expand_as(opt), opt, self.bare.eval()(sar)], 1)  # (count, 3 views, 3, H, W)
+        fake, bands = self.bare.eval()(sar), [0, 1, 2] if opt.shape[1] > 2 else [0, 0, 0]
+        views = torch.stack([sar[:, [0, 0, 0]], opt[:, bands], fake[:, bands]], 1)  # (count, 3 views, 3, H, W)
         rows = to_8bit(views).byte().permute(2, 0, 3, 1, 4)  # (3, count, H, views, W)
         return rows.flatten(3).flatten(1, 2)
 

@@ -97,6 +97,14 @@ def test_faults_are_named():
         PatchGAN(1, 3, width=4)(torch.randn(1, 1, 16, 64), torch.randn(1, 3, 16, 64))
 
 
+@pytest.mark.parametrize("judge", [small, lambda: PatchGAN(1, 3, width=4)])
+def test_other_channels_are_named(judge):
+    with pytest.raises(InputError, match=r"opt has shape \(1, 4, 32, 32\): this discriminator takes \(B, 3, H, W\)"):
+        judge()(torch.randn(1, 1, 32, 32), torch.randn(1, 4, 32, 32))
+    with pytest.raises(InputError, match=r"sar has shape"):
+        judge()(torch.randn(1, 2, 32, 32), torch.randn(1, 3, 32, 32))
+
+
 def test_patchgan_is_the_published_size_and_sees_70_pixels():
     assert round(sum(p.numel() for p in PatchGAN(2, 3).parameters()) / 1e6, 2) == 2.77
     torch.manual_seed(0)

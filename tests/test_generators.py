@@ -161,10 +161,16 @@ def test_published_weights_load_and_their_upsampler_is_named(golden):
         torch.testing.assert_close(other(sar), model(sar))
 
     three_bands = create_generator(**model.config | {"in_channels": 3})
+    before = three_bands.stem.bias.clone()
     with pytest.warns(UserWarning, match="conv_first"):
         load_reference_weights(
             three_bands, {k: v for k, v in published.items() if "upsample" not in k or "before" in k}
         )
+    assert torch.equal(three_bands.stem.bias, before)  # not half a layer
+    with pytest.raises(InputError, match=r"layers\.2\..* has no place in this HAT"):
+        load_reference_weights(other, published | {"layers.2.conv.weight": torch.zeros(8, 8, 3, 3)})
+    wrapped = {"state_dict": {name: value for name, value in published.items() if "upsample" not in name}}
+    assert load_reference_weights(other, wrapped) == []
     del published["norm.weight"]
     with pytest.raises(InputError, match=r"norm_out\.weight"):
         load_reference_weights(other, published)
@@ -174,7 +180,7 @@ def test_published_weights_load_and_their_upsampler_is_named(golden):
 
 
 def test_what_is_no_state_dict_is_named():
-    for weights in ({"params_ema": None}, {"conv_first.weight": [1.0]}):
+    for weights in (None, [], {"params_ema": None}, {"conv_first.weight": [1.0]}):
         with pytest.raises(InputError, match="these are no weights"):
             load_reference_weights(small("hat"), weights)
 
@@ -237,6 +243,16 @@ def test_blocks_compile_as_one_graph(training):
     with torch.set_grad_enabled(training):
         compiled = torch.compile(group, backend="aot_eager", fullgraph=True)  # raises where the graph would break
         torch.testing.assert_close(compiled(x), group(x), atol=1e-5, rtol=1e-4)
+
+
+def test_other_sizes_compile_as_one_graph_too():
+    torch._dynamo.reset()
+    group = RHAG(8, 2, 2, window_size=4).eval()
+    compiled = torch.compile(group, backend="aot_eager", fullgraph=True)  # at the second size with sizes as symbols
+    for height, width in ((8, 8), (12, 8), (16, 20)):
+        x = torch.randn(1, height, width, 8)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), group(x), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -336,6 +352,8 @@ def test_faults_of_saved_generators_are_named(tmp_path):
     small("unet").save_pretrained(tmp_path)
     with pytest.raises(InputError, match="holds a UNet, not a HAT"):
         HAT.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match="from_pretrained has no option 'out_channels'"):
+        Generator.from_pretrained(tmp_path, out_channels=5)
     weights = tmp_path / "generator.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match="does not fit"):

@@ -45,6 +45,14 @@ def test_segmentation_loss_is_cross_entropy_plus_dice_pixel_by_pixel(weights):
     assert segmentation_loss(logits, target, class_weights=weights).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_targets_and_weights_of_another_kind_are_named():
+    logits, target = example()
+    with pytest.raises(InputError, match=r"target is torch\.uint8"):
+        segmentation_loss(logits, target.byte())
+    with pytest.raises(InputError, match="class_weights has 4 numbers, logits 3 classes"):
+        segmentation_loss(logits, target, class_weights=torch.ones(4))
+
+
 def test_a_class_that_does_not_occur_adds_no_dice():
     logits, target = example()
     alone = segmentation_loss(logits, target.clamp(max=255).where(target != 1, 0))

@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,6 +84,44 @@ def test_killed_and_resumed_equals_never_killed(small, tmp_path):
     assert not (small.run / "record.json").exists()
     assert same(whole, training.train(small))
     assert not list(small.run.glob(".*.part*"))
+
+
+def test_a_run_begins_from_saved_weights(small, tmp_path, monkeypatch):
+    first = training.train(small)
+    saved, begun = load_file(first / "generator.safetensors"), []
+
+    def stop(networks, *_):
+        begun.append(networks.bare.state_dict())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_rehearse", stop)
+    again = dataclasses.replace(small, tag="again", initial_weights=str(first))
+    with pytest.raises(KeyboardInterrupt):
+        training.train(again)
+    assert all(torch.equal(value, saved[name]) for name, value in begun[0].items())
+    hat = dataclasses.replace(again, generator="hat", window_size=4)
+    with pytest.raises(InputError, match="is a unet of other channels, widths or depths than this hat"):
+        training.train(hat)
+    with pytest.raises(InputError, match=r"initial_weights: .*nowhere does not exist"):
+        training.train(dataclasses.replace(again, initial_weights=str(tmp_path / "nowhere")))
+    torch.save({"params": {"conv_first.weight": torch.zeros(4, 2, 3, 3)}}, tmp_path / "hat.pth")
+    with pytest.raises(InputError, match="are for generator hat"):
+        training.train(dataclasses.replace(again, initial_weights=str(tmp_path / "hat.pth")))
+    with pytest.raises(InputError, match="the weights lack"):
+        training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / "hat.pth")))
+
+
+@pytest.mark.parametrize("bands", [1, 2, 5])
+def test_pictures_of_a_training_show_three_bands(bands):
+    networks = SimpleNamespace(fabric=SimpleNamespace(device="cpu"), bare=torch.nn.Conv2d(2, bands, 1))
+    items = [{"sar": torch.zeros(2, 8, 8), "opt": torch.zeros(bands, 8, 8)}] * 4
+    assert training._Networks.samples(networks, items).shape == (3, 4 * 8, 3 * 8)
+
+
+def test_a_dsd_that_hardly_sees_the_optical_image_is_said(small, monkeypatch, capsys):
+    monkeypatch.setattr(training, "optical_sensitivity", lambda dsd, sar, *_: torch.full((len(sar),), 0.03))
+    training.train(small)
+    assert "epoch 1: the DSD hardly sees the optical image (0.030, below 0.1)" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_run_again_and_another_is_kept(small, monkeypatch):

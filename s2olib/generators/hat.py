@@ -111,12 +111,16 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
 
     A checkpoint's ``params_ema`` (or ``params``) is taken where there is one. Upsamplers of super-resolution models,
     and a first or last convolution of other channels, are left out with a warning: those layers keep their values.
-    Anything else that is missing or of another shape raises `InputError`.
+    Anything else that is missing, too much or of another shape raises `InputError`.
     """
-    weights = state_dict.get("params_ema", state_dict.get("params", state_dict))
+    weights = state_dict
+    for entry in ("params_ema", "params", "state_dict"):
+        if isinstance(state_dict, Mapping) and entry in state_dict:
+            weights = state_dict[entry]
+            break
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError("these are no weights: give a state dict, names with tensors, or a checkpoint that holds one.")
-    own, found, ignored = model.state_dict(), {}, []
+    own, found, ignored, partial = model.state_dict(), {}, [], set()
     for name, value in weights.items():
         key = name
         for pattern, replacement in _RENAMED:
@@ -128,8 +132,11 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
             raise InputError(
                 f"weight {name} has shape {tuple(value.shape)}, this HAT needs {shape}: use its own config."
             )
+        elif key.startswith(("groups.", "norm_in.", "norm_out.", "conv_out.")) and key not in own:
+            raise InputError(f"weight {name} has no place in this HAT: give it the groups and blocks of those weights.")
         elif not name.startswith("relative_position_index"):
             ignored.append(name)
+            partial.add(key.rpartition(".")[0])
     missing = [key for key in own if key not in found and not key.startswith(("stem.", "head."))]
     if missing:
         raise InputError(
@@ -137,5 +144,6 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
         )
     if ignored:
         warnings.warn(f"weights without a place in this HAT are left out: {', '.join(ignored)}", stacklevel=2)
+    found = {key: value for key, value in found.items() if key.rpartition(".")[0] not in partial}  # a layer, or none
     model.load_state_dict(found, strict=False)
     return ignored

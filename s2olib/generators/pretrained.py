@@ -7,6 +7,7 @@ A saved generator is a folder, or a repository of the Hugging Face Hub, with ``g
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
 
         Raises `InputError` for a folder or repository that is missing or does not hold a generator.
         """
+        known = {*inspect.signature(PyTorchModelHubMixin.from_pretrained).parameters, "map_location"}
+        for name in options.keys() - (known - {"model_kwargs"}):
+            raise InputError(
+                f"from_pretrained has no option '{name}': a saved network is built as its config.json says."
+            )
         folder = resolve(pretrained_model_name_or_path)
         place = folder if folder.is_dir() else str(pretrained_model_name_or_path)
         if place is not folder and "/" in place and folder.parent.is_dir():
@@ -94,8 +100,12 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
 
 def _check_input(model: Generator, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
     sar, channels = given[0] if given else named["sar"], model._hub_mixin_config["in_channels"]
-    if sar.ndim != 4 or sar.shape[1] != channels:
+    if sar.ndim != 4 or sar.shape[1] != channels or not all(sar.shape[2:]):
         raise InputError(f"sar has shape {tuple(sar.shape)}: this generator takes (B, {channels}, H, W).")
+    if not sar.is_floating_point():
+        raise InputError(
+            f"sar is {sar.dtype}: a generator takes numbers from -1 to 1, so scale it by the bands' limits."
+        )
     if model.training or torch.compiler.is_compiling() or sar.is_meta:
         return
     if not sar.isfinite().all():

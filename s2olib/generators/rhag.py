@@ -3,12 +3,11 @@
 After "Activating More Pixels in Image Super-Resolution Transformer" (Chen et al., CVPR 2023), whose formulas are kept
 weight for weight, and Swin Transformer (Liu et al., ICCV 2021). Features are (B, H, W, C) throughout, so that linear
 layers and channels-last convolutions follow each other without a copy; attention is PyTorch's fused
-`scaled_dot_product_attention`; shift masks and position indices are made once per size.
+`scaled_dot_product_attention`, but for training on a CPU; shift masks and position indices are made once per size.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial, wraps
 
@@ -185,7 +184,7 @@ class WindowAttention(nn.Module):
         q, k, v = rearrange(linear(self.qkv, y), "n t (s m d) -> s n m t d", s=3, m=self.num_heads)
         if len(bias) > 1:
             bias = bias.repeat(batch, 1, 1, 1)
-        y = join_windows(linear(self.proj, attention(q, k, v, bias)), height, width)
+        y = join_windows(linear(self.proj, attention(q, k, v, bias)), self.window_size, height, width)
         return y.roll(self.shift, 2) if self.shift else y
 
 
@@ -235,7 +234,7 @@ class OCAB(nn.Module):
         q = rearrange(q, "b (h i) (w j) (m d) -> (b h w) m (i j) d", m=heads, i=size, j=size)
         kv = rearrange(kv, "b h w c i j -> (b h w) (i j) c")
         k, v = rearrange(kv, "n t (s m d) -> s n m t d", s=2, m=heads)
-        return join_windows(linear(self.proj, attention(q, k, v, bias)), height, width)
+        return join_windows(linear(self.proj, attention(q, k, v, bias)), size, height, width)
 
 
 PROGRAMS = {kind: torch.compile(kind.forward, dynamic=False) for kind in (HAB, OCAB)}  # one for each size and shift
@@ -301,9 +300,8 @@ def overlapping_windows(x: Tensor, size: int, wide: int) -> Tensor:
     return F.pad(x, (0, 0, border, border, border, border)).unfold(1, wide, size).unfold(2, wide, size)
 
 
-def join_windows(y: Tensor, height: int, width: int) -> Tensor:
+def join_windows(y: Tensor, size: int, height: int, width: int) -> Tensor:
     """Windows (B·windows, size², C) → (B, height, width, C)."""
-    size = math.isqrt(y.shape[1])
     return rearrange(y, "(b h w) (i j) c -> b (h i) (w j) c", h=height // size, w=width // size, i=size)
 
 
@@ -336,7 +334,7 @@ def position_bias(table: Tensor, size: int, wide: int) -> Tensor:
 
 def once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Keep what `make` gives for the same arguments; where a network is compiled, the compiler sees its formula."""
-    kept = lru_cache(maxsize=32)(torch.inference_mode(False)(make))
+    kept = lru_cache(maxsize=8)(torch.inference_mode(False)(make))
 
     @wraps(make)
     def given(*arguments: int | torch.device) -> Tensor:
