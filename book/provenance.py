@@ -67,6 +67,7 @@ def steps_of(results: Path, profile: str) -> dict[str, dict]:
     return json.loads(path.read_text())
 
 
+UNDRAWN = ("epoch", "generator")  # of a record's curves: the axis, and the sum of the others
 PROCESS_MEMORY = ("f9b73599483f8e85", "0fa7f7b275538203")  # code whose records hold the peak of a process, not a run
 
 

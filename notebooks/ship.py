@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import execute
+import pandas as pd
 
 from s2olib import checkpoints, records
 from s2olib.data.triplets import Triplets
@@ -22,21 +23,42 @@ from s2olib.project import InputError, resolve, root, writing
 MOST = 15  # MiB
 
 
-def model_card(record: dict, info: dict, licence: str) -> str:
-    """The card in Markdown: what the weights are, from what, how good, for what and for what not."""
-    data, metrics, evaluation = record["dataset"], record["metrics"], record["evaluation"]
+COPERNICUS = """license_name: copernicus-sentinel-data
+license_link: https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice
+"""  # free, full and open, for data whose terms are no licence that the hub has a name for
 
-    def shown(name: str, digits: int) -> str:
-        return "{mean:.{d}f} [{low:.{d}f}, {high:.{d}f}]".format(**metrics[name], d=digits)
+
+def model_card(record: dict, patches: pd.DataFrame, info: dict, licence: str) -> str:
+    """The card in Markdown: what the weights are, from what, how good, for what and for what not."""
+    data, evaluation, lulc = record["dataset"], record["evaluation"], record["dataset"]["lulc"]
+
+    def row(where: str, frame: pd.DataFrame) -> str:
+        scores = records.summarise(frame)
+        clusters = records.evaluation_conditions(frame, "test")["clusters"]
+        shown = (
+            ("{mean:.{d}f} [{low:.{d}f}, {high:.{d}f}]" if clusters > 1 else "{mean:.{d}f}").format(
+                **scores[name], d=digits
+            )
+            for name, digits in (("psnr", 2), ("ssim", 3), ("skill", 3))
+        )
+        return f"| {where} | {len(frame)} in {clusters} | {' | '.join(shown)} |"
+
+    places = list(patches.groupby("group"))
+    rows = [
+        row("all", patches),
+        *(row(name, frame.reset_index(drop=True)) for name, frame in places if len(places) > 1),
+    ]
+    labels = "learned no categories" if not lulc else f"learned {lulc['kind']} ({', '.join(lulc['categories'])})"
+    judge = f"a discriminator that {labels}" if record["parameters"]["dsd_weight"] else "no discriminator of meaning"
 
     sar, opt = (
         f"{', '.join(data['bands'][name])}, {data['units'][name]}, limits {data['limits'][name]}"
         for name in ("sar", "opt")
     )
-    better = metrics["skill"]["low"] > 0
+    better = record["metrics"]["skill"]["low"] > 0
     return f"""---
 license: {licence}
-library_name: s2olib
+{COPERNICUS if licence == "other" else ""}library_name: s2olib
 tags: [sar, remote-sensing, image-to-image]
 ---
 # {record["generator"]}, trained on {data["name"]}
@@ -49,7 +71,8 @@ Turns radar ({", ".join(data["bands"]["sar"])}) into a picture. **Generated, not
 | output | {opt}, (B, 3, H, W) in [-1, 1] |
 | pixels | {f"{data['pixel_size_m']:g} m" if data["pixel_size_m"] else "of unknown size"} |
 | weights | {record["complexity"]["parameters"]:,} |
-| training | {data["counts"]["train"]} patches, {record["samples_seen"]:,} crops, seed {record["seed"]}, tag `{record["tag"]}` |
+| training | {data["counts"]["train"]} patches, {record["samples_seen"]:,} crops in {len(record["curves"])} epochs (number {record["best_epoch"] + 1} is kept), \
+seed {record["seed"]}; {judge} |
 | data | {info["parameters"]["credit"] or data["source"]}{" (synthetic)" * data["synthetic"]} |
 | data fingerprint | `{data["fingerprint"][:12]}` |
 
@@ -58,12 +81,14 @@ Turns radar ({", ".join(data["bands"]["sar"])}) into a picture. **Generated, not
 {evaluation["patches"]} test patches, none of which it saw in training ({", ".join(evaluation["groups"])});
 {evaluation["interval"]}; {evaluation["data_range"]}.
 
-| PSNR (dB) | SSIM | skill |
-|--:|--:|--:|
-| {shown("psnr", 2)} | {shown("ssim", 3)} | {shown("skill", 3)} |
+| where | patches in clusters | PSNR (dB) | SSIM | skill |
+|:--|:--|:--|:--|:--|
+{chr(10).join(rows)}
+
+From fewer than ten clusters an interval describes these patches and promises nothing of others.
 
 Skill is the share of the error of one constant colour, the mean of the training patches, that the network takes away. Here it
-is {"above 0 by its whole interval" if better else "not above 0 by its interval: **these pictures are not shown to be better than that colour**"}.
+is {"above 0 by its whole interval over all patches" if better else "not above 0 by its interval: **these pictures are not shown to be better than that colour**"}.
 
 ## Intended use
 
@@ -88,7 +113,7 @@ def ship(profile: str, generator: str, licence: str) -> Path:
     with writing(target) as aside:
         aside.mkdir()
         network._save_pretrained(aside)
-        (aside / "README.md").write_text(model_card(record, info, licence))
+        (aside / "README.md").write_text(model_card(record, records.read_patches(run), info, licence))
         size = sum(path.stat().st_size for path in aside.iterdir()) / 2**20
         if size > MOST:
             raise InputError(f"The weights of {run} have {size:.0f} MiB: at most {MOST} are shipped.")
