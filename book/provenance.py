@@ -348,6 +348,7 @@ def write(root: Path) -> None:
         )
         or "No control has been run on real data.",
         "offset.md": offset_table(results / "ombria", profiles["ombria"]),
+        "offset-10m.md": offset_table(results / "ombria-10m", profiles["ombria-10m"]),
         "device.md": device.render(results),
         "grid.md": grid.render(results / "grid"),
         "times.md": times_table(results, executed) + "\n",

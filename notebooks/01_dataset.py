@@ -122,7 +122,7 @@ for name, here, theirs in (
     ("all three", sum(info["counts"].values()), sum(talk.values())),
     ("not used", int(refused["windows"].sum()), 5917 - sum(talk.values())),
 ):
-    rows.append({"split": name, "triplets": here, "the talk's triplets": theirs})
+    rows.append(dict.fromkeys(rows[0]) | {"split": name, "triplets": here, "the talk's triplets": theirs})
 kind = "SYNTHETIC archive" if info["synthetic"] else f"source {source}"
 caption = (
     f"Triplets of {patch_size} x {patch_size} px, {kind}, beside the talk's. Training windows slide by {stride} px."
