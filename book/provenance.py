@@ -332,6 +332,7 @@ def merges_table() -> str:
 
 def write(root: Path) -> None:
     """Write everything that the book takes from records into ``book/_generated``."""
+    figures.use_style()
     results, generated = root / "book" / "results", root / "book" / "_generated"
     profiles = read_results(results)
     shutil.rmtree(generated, ignore_errors=True)
@@ -347,8 +348,7 @@ def write(root: Path) -> None:
             filter(None, (ablation_table(results / name, profiles[name]) for name in real if name != SETS[1]))
         )
         or "No control has been run on real data.",
-        "offset.md": offset_table(results / "ombria", profiles["ombria"]),
-        "offset-10m.md": offset_table(results / "ombria-10m", profiles["ombria-10m"]),
+        **{f"offset-{name}.md": offset_table(results / name, profiles[name]) for name in OMBRIA if name in profiles},
         "device.md": device.render(results),
         "grid.md": grid.render(results / "grid"),
         "times.md": times_table(results, executed) + "\n",
