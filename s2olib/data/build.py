@@ -24,6 +24,7 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
+    ThreadPoolExecutor,
     as_completed,
     wait,
 )
@@ -559,8 +560,7 @@ def _written(
     with _workers(executor, workers or max(1, min(os.cpu_count() or 1, len(todo) // 8))) as pool:
         _have_done(pool, todo)
     try:
-        _join(_indices(folder, list(parts), root, rules, refused), root, rules)
-        return fingerprint(*(root / name for name in SPLITS))
+        return _join(_indices(folder, list(parts), root, rules, refused), root, rules)
     except InputError:
         shutil.rmtree(folder)
         raise
@@ -701,18 +701,28 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
     return places
 
 
-def _join(places: dict[str, list], root: Path, rules: Rules) -> None:
-    """Put each layer of each split together."""
+def _join(places: dict[str, list], root: Path, rules: Rules) -> str:
+    """Put each layer of each split together; returns the fingerprint of the three splits."""
     layers = {}
     for split, parts in places.items():
         for like in sorted(parts[0][0].glob("0_*.npy")) if parts else ():
             path = root / split / like.name.removeprefix("0_")
             if path.name != "lulc.npy" or rules.legend not in PSEUDO or split == "train":
+                path.touch()
                 layers[path] = parts
     total = sum(len(windows) for parts in layers.values() for _, windows in parts)
-    with tqdm(total=total, desc="join", unit="patch") as bar:
-        for path, parts in layers.items():
-            _fill(path, parts, rules.patch_size, bar)
+    with tqdm(total=total, desc="join", unit="patch") as bar, ThreadPoolExecutor(1) as writer:
+        written = {path: writer.submit(_fill, path, parts, rules.patch_size, bar) for path, parts in layers.items()}
+        try:  # one file is read for the fingerprint while the next is written
+            digest = fingerprint(
+                *(root / name for name in SPLITS), ready=lambda file: file in written and written[file].result()
+            )
+            wait(written.values())
+        finally:
+            writer.shutdown(cancel_futures=True)
+    for future in written.values():
+        future.result()
+    return digest
 
 
 def _fill(path: Path, parts: list[tuple[Path, list]], size: int, bar: tqdm) -> None:
