@@ -22,6 +22,7 @@ from s2olib.data.rasters import Grid, Scene, crs_of, metres_of
 from s2olib.project import InputError, resolve
 
 CHUNK = 2**20  # distances at a time
+DRAWS = 8192  # of regions into splits, of which the nearest to the shares is taken
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
 TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
 STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
@@ -168,18 +169,21 @@ def split_by_region(
     for i, windows in enumerate(candidates):
         weights[region[i]] += sum(not w.reason and _on_lattice(w, "test", size, stride) for w in windows)
     shares = np.asarray(shares, float) / np.sum(shares)
-    draws = np.random.default_rng(seed).choice(3, (8192, len(names)), p=shares)
-    draws[:, forced] = 2
-    parts = np.stack([(draws == split) @ weights for split in range(3)], 1) / max(weights.sum(), 1)  # (draws, 3)
-    parts[(parts == 0).any(1)] = np.inf
-    best = np.square(parts - shares).sum(1).argmin()
-    if not np.isfinite(parts[best]).all():
+    random, best, least = np.random.default_rng(seed), None, np.inf
+    for _ in range(DRAWS // 256):  # so many at a time as memory holds whatever the number of regions
+        draws = random.choice(3, (256, len(names)), p=shares)
+        draws[:, forced] = 2
+        parts = np.stack([(draws == split) @ weights for split in range(3)], 1) / max(weights.sum(), 1)  # (256, 3)
+        off = np.where((parts == 0).any(1), np.inf, np.square(parts - shares).sum(1))
+        if off.min() < least:
+            best, least = draws[off.argmin()], off.min()
+    if best is None:
         raise InputError(
             f"{len(names)} separate regions ({int(forced.sum())} of them forced to test) do not fill the three splits: "
             f"{'add scenes, lower buffer_m' if all(geographic) else 'name more groups'}, or give a split_file"
         )
     for i, windows in enumerate(candidates):
-        split = SPLITS[draws[best, region[i]]]
+        split = SPLITS[best[region[i]]]
         for window in windows:
             _assign(window, split, size, stride)
 
