@@ -109,15 +109,14 @@ _RENAMED = (
 def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[str]:
     """Fill `model` with published HAT weights; returns the names in `state_dict` that have no place in it.
 
-    A checkpoint's ``params_ema`` (or ``params``) is taken where there is one. Upsamplers of super-resolution models,
-    and a first or last convolution of other channels, are left out with a warning: those layers keep their values.
-    Anything else that is missing, too much or of another shape raises `InputError`.
+    A checkpoint's ``params_ema``, ``params`` or ``state_dict`` is taken where there is one. Upsamplers of
+    super-resolution models, and a first or last convolution of other channels, are left out with a warning: those
+    layers keep their values. Anything else that is missing, too much or of another shape raises `InputError`.
     """
     weights = state_dict
-    for entry in ("params_ema", "params", "state_dict"):
-        if isinstance(state_dict, Mapping) and entry in state_dict:
-            weights = state_dict[entry]
-            break
+    if isinstance(state_dict, Mapping):
+        entries = (state_dict[name] for name in ("params_ema", "params", "state_dict") if name in state_dict)
+        weights = next(entries, state_dict)
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError("these are no weights: give a state dict, names with tensors, or a checkpoint that holds one.")
     own, found, ignored, partial = model.state_dict(), {}, [], set()
@@ -132,7 +131,7 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
             raise InputError(
                 f"weight {name} has shape {tuple(value.shape)}, this HAT needs {shape}: use its own config."
             )
-        elif key.startswith(("groups.", "norm_in.", "norm_out.", "conv_out.")) and key not in own:
+        elif key.startswith(("groups.", "norm_in.", "norm_out.", "conv_out.")):
             raise InputError(f"weight {name} has no place in this HAT: give it the groups and blocks of those weights.")
         elif not name.startswith("relative_position_index"):
             ignored.append(name)
