@@ -59,7 +59,7 @@ def render(results: Path) -> str:
         if len(both) < len(within):
             raise InputError(f"{run}: the folds do not test every patch that {inside[0].name} tests.")
         clusters = blocks(both)
-        row = {"generator": label, "patches": len(both)}
+        row = {"generator": label}
         for metric in ("psnr", "ssim"):
             row[f"{METRICS[metric]}, left out"] = both[metric].mean()
             row[f"{METRICS[metric]}, blocks"] = both[f"{metric}_within"].mean()
@@ -75,7 +75,7 @@ def render(results: Path) -> str:
         "SEN1-2 with scenes left out (three folds pooled) and with blocks of every scene, seed 0. In brackets a "
         f"{kind}: from {left_out} clusters and from {blocked}."
     )
-    second = f"Both on the patches that both test: means, and the gain with a {kind}, from {shared_by} clusters."
+    second = f"On the {len(both)} patches that both test: means, and the gain with a {kind}, from {shared_by} clusters."
     third = "The runs behind both. Of the epochs that the DSD judged, that of the best validation PSNR is scored."
     return "\n\n".join(
         [
