@@ -2,13 +2,11 @@
 
     python bench/build.py [--copies 4] [--workers 1 2] [--turns 3] [--record FILE.json]
 
-The archive is the synthetic one, put together to a scene as large as SEN12MS's are, under several numbers (hard links,
-so that reading comes from memory and the processor decides). The loop opens each patch, warps land cover onto it,
-judges it and saves it. The build does so for as many windows, scene by scene, reading the same bands, and more that the
-loop does not: it pairs files by every header, checks units, the order of VV and VH and that neighbours agree, places
-land cover exactly, proves the split and takes a hash of what it wrote. Land-cover tiles have a product's full size, one
-degree and 12000 x 12000 pixels, in compressed rows; what lies around the scenes repeats them. Each runs in a process of
-its own, whose peak memory is its own resident set plus the largest worker's, times the workers; Linux's /proc tells.
+The archive is `large_archive`'s. The loop opens each patch, warps land cover onto it, judges it and saves it. The build
+does so for as many windows, scene by scene, reading the same bands, and more that the loop does not: it pairs files by
+every header, checks units, the order of VV and VH and that neighbours agree, places land cover exactly, proves the
+split and takes a hash of what it wrote. Each runs in a process of its own, whose peak memory is its own resident set
+plus the largest worker's, times the workers; Linux's /proc tells.
 They take turns, each with nothing left to write to the disk, and medians are printed. Two builds of one worker at once,
 which share nothing, show how much of a second core this machine gives to such work; no build of two workers gains more.
 Other work on the machine slows everything down: the load is printed, and the processor's time.
@@ -30,85 +28,15 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform_bounds
-from scipy import ndimage
 
-from s2olib.data import archive, embedded
+from s2olib.data import archive
 from s2olib.data.build import build
 from s2olib.data.landcover import merge_codes, merge_table
 from s2olib.project import resolve, write_json
 
 LEGEND = "hrlulc-v21.11"
-SHAPE = (23, 23)  # patches of a scene; SEN12MS has 717 in a scene on average
 AS_ONE = {"patches": sum, "cpu_s": sum}  # of what runs at once; of all else the most
-HEIGHT, WIDTH = (embedded.ROWS + 1) * embedded.STEP, (embedded.COLS + 1) * embedded.STEP  # of a small scene
-
-
-def large_scenes(source: Path, target: Path, copies: int) -> None:
-    """One scene of `SHAPE` patches from Kaga's corner under `copies` numbers, and two small ones to judge by.
-
-    Its pixels are those of the archive's scenes side by side.
-    """
-    folder, (rows, columns) = source / "ROIs1158_spring", SHAPE
-    for kind in ("s1", "s2"):
-        scenes = [_mosaic(source / embedded.FOLDERS[scene.season], kind, scene.number) for scene in embedded.scenes()]
-        scenes = np.stack([scenes[i % len(scenes)] for i in range(36)]).reshape(6, 6, *scenes[0].shape)
-        pixels = np.moveaxis(scenes, 2, 0).swapaxes(2, 3).reshape(scenes.shape[2], 6 * HEIGHT, 6 * WIDTH)
-        with rasterio.open(_patch(folder, kind, 124, 1)) as file:
-            profile, names, tags = file.profile, file.descriptions, file.tags()
-        for number in range(rows * columns):
-            row, column = (place * embedded.STEP for place in divmod(number, columns))
-            path = _patch(target / folder.name, kind, 124, number + 1)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            grid = profile["transform"] @ Affine.translation(column, row)
-            with rasterio.open(path, "w", **profile | {"transform": grid}) as file:
-                file.update_tags(**tags)
-                file.descriptions = names
-                file.write(pixels[:, row : row + 256, column : column + 256])
-            for copy in range(1, copies):
-                link = _patch(target / folder.name, kind, 124 + 1000 * copy, number + 1)
-                link.parent.mkdir(exist_ok=True)
-                os.link(path, link)
-        for number in (17, 83):
-            small = f"{folder.name}/{kind}_{number}"
-            shutil.copytree(source / small, target / small, copy_function=os.link)
-    splits = {17: "validation", 83: "test"} | {124 + 1000 * copy: "train" for copy in range(copies)}
-    lines = ["id,split", *(f"{folder.name}_{number},{split}" for number, split in splits.items())]
-    (target / "split.csv").write_text("\n".join(lines) + "\n")
-
-
-def _patch(folder: Path, kind: str, scene: int, number: int) -> Path:
-    return folder / f"{kind}_{scene}" / f"{folder.name}_{kind}_{scene}_p{number}.tif"
-
-
-def _mosaic(folder: Path, kind: str, scene: int) -> np.ndarray:
-    """A small scene's pixels (C, HEIGHT, WIDTH)."""
-    parts = {}
-    for number in range(embedded.ROWS * embedded.COLS):
-        with rasterio.open(_patch(folder, kind, scene, number + 1)) as file:
-            parts[divmod(number, embedded.COLS)] = file.read()
-    whole = np.empty((len(parts[0, 0]), HEIGHT, WIDTH), parts[0, 0].dtype)
-    for (row, column), part in parts.items():
-        whole[:, row * embedded.STEP :, column * embedded.STEP :][:, :256, :256] = part
-    return whole
-
-
-def full_tiles(source: Path, target: Path) -> None:
-    """The land-cover tiles, each made a whole degree: by the nearest code between scenes, by repetition around them."""
-    target.mkdir()
-    for path in sorted(source.glob("*.tif")):
-        with rasterio.open(path) as file:
-            codes, grid, profile = file.read(1), file.transform, file.profile
-        empty, size = codes == 0, embedded.TILE
-        codes = codes[tuple(ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True))]
-        column, row = round(grid.c % 1 * size), round(-grid.f % 1 * size)
-        times = [-(-2 * size // length) for length in codes.shape]
-        rows, columns = codes.shape[0] - row % codes.shape[0], codes.shape[1] - column % codes.shape[1]
-        whole = np.tile(codes, times)[rows : rows + size, columns : columns + size]
-        profile |= {"width": size, "height": size, "transform": grid @ Affine.translation(-column, -row), "zlevel": 1}
-        with rasterio.open(target / path.name, "w", **profile) as file:
-            file.write(whole, 1)
 
 
 def measured(function, *calls: tuple) -> dict:
@@ -214,17 +142,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
+    from large_archive import SHAPE, write  # long to load, and not for workers
+
     source = resolve("data/embedded")
-    embedded.write_archive(source / "sen12ms", source / "hrlulc")
     root = Path(tempfile.mkdtemp(dir=source, prefix="bench-"))
     try:
-        large_scenes(source / "sen12ms", root / "sen12ms", given.copies)
-        full_tiles(source / "hrlulc", root / "hrlulc")
+        write(source, root, given.copies)
         print(f"{given.copies} scenes of {SHAPE[0]} x {SHAPE[1]} patches, {os.cpu_count()} cores,", end=" ")
         print(f"load {os.getloadavg()[0]:.1f}, medians of {given.turns} turns\n")
         turns: dict[str, list] = {}
         for _ in range(given.turns):
-            for name, (function, *calls) in _cases(root, given.workers, given.copies).items():
+            count = given.copies * SHAPE[0] * SHAPE[1]
+            for name, (function, *calls) in _cases(root, given.workers, count).items():
                 (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
                 turns.setdefault(name, []).append(measured(function, *calls))
                 for made in root.glob("made*"):
@@ -241,11 +170,11 @@ def main() -> None:
         write_json(given.record, turns)
 
 
-def _cases(root: Path, workers: list[int], copies: int) -> dict[str, tuple]:
+def _cases(root: Path, workers: list[int], count: int) -> dict[str, tuple]:
     """What takes turns: a function, and the arguments of each of its calls."""
     cases: dict[str, tuple] = {f"build, workers: {n}": (ours, (root, root / "made", n)) for n in workers}
     cases["two builds at once, workers: 1"] = (ours, *((root, root / f"made-{n}", 1) for n in range(2)))
-    return cases | {"loop": (loop, (root, root / "made", copies * SHAPE[0] * SHAPE[1]))}
+    return cases | {"loop": (loop, (root, root / "made", count))}
 
 
 if __name__ == "__main__":

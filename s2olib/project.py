@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -77,16 +77,12 @@ def writable(name: str, path: str | Path) -> Iterator[None]:
         raise InputError(f"{name} '{path}' cannot be written ({why}): make room, or choose another folder") from error
 
 
-def fingerprint(*paths: Path, ready: Callable[[Path], object] = lambda file: None) -> str:
-    """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order.
-
-    Before it opens a file it calls `ready`, which may wait until that is written.
-    """
+def fingerprint(*paths: Path) -> str:
+    """SHA-256 over the names and bytes of files, folders taken with everything in them, in sorted order."""
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
-            ready(file)
             digest.update(str(file.relative_to(path.parent)).encode())
             with open(file, "rb", buffering=0) as stream:
                 hashlib.file_digest(stream, lambda: digest)

@@ -1,6 +1,7 @@
 """Builds of tiny data sets: what is on disk, the split's geometry, judgement, and that nothing half-made stays."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from s2olib.data.landcover import merge_codes, merge_table
 from s2olib.data.rasters import Grid, Scene
 from s2olib.data.splits import check_separation
 from s2olib.data.triplets import Triplets
-from s2olib.project import InputError, fingerprint
+from s2olib.project import InputError
 
 KAGA, FAR = ORIGIN, 20_000  # metres between the made-up regions
 STEP = 1 / 12000
@@ -111,6 +112,17 @@ def test_regions_stay_whole_and_the_talks_place_is_tested(tmp_path, options):
         assert info["unique_area_km2"][split] == pytest.approx(len(scenes[split]) * 2.56 * 3.84, rel=2e-3)
 
 
+def fingerprint(root):
+    """Of a data set as it lies on disk, as `store` says."""
+    lines = []
+    for path in sorted(path for split in SPLITS for path in (root / split).iterdir()):
+        digest = hashlib.sha256()
+        for patch in [path.read_bytes()] if path.suffix == ".csv" else np.load(path):
+            digest.update(patch if path.suffix == ".csv" else hashlib.sha256(patch.tobytes()).digest())
+        lines.append(f"{digest.hexdigest()}  {path.relative_to(root)}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def test_same_bytes_twice_and_nothing_twice(tmp_path, options, monkeypatch):
     build(tmp_path / "a", **options)
     build(tmp_path / "b", **options)
@@ -118,7 +130,7 @@ def test_same_bytes_twice_and_nothing_twice(tmp_path, options, monkeypatch):
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
     monkeypatch.setattr(module, "_coarser", None)  # reading a scene again would fail
     info = build(tmp_path / "a", **options)
-    assert info["fingerprint"] == fingerprint(*(tmp_path / "a" / split for split in SPLITS))
+    assert info["fingerprint"] == fingerprint(tmp_path / "a")
     with pytest.raises(TypeError):
         build(tmp_path / "a", **options | {"max_nodata": 0.5})
 
@@ -372,18 +384,18 @@ def test_a_second_build_is_not_taken_for_the_first(tmp_path, options):
 
 
 def test_a_damaged_part_is_said_and_made_again(tmp_path, options, monkeypatch):
-    whole, real = build(tmp_path / "whole", **options), module._fill
-    monkeypatch.setattr(module, "_fill", lambda *args: 1 / 0)
+    whole, real = build(tmp_path / "whole", **options), module.store.fill
+    monkeypatch.setattr(module.store, "fill", lambda *args: 1 / 0)
     for name in ("0_opt.npy", "0_sar.npy", "windows.json"):
         with pytest.raises(ZeroDivisionError):
             build(tmp_path / "set", **options)
         os.truncate(next((tmp_path / ".set.parts").glob(f"*/{name}")), 0 if name == "0_sar.npy" else 200)
         with monkeypatch.context() as context:
-            context.setattr(module, "_fill", real)
+            context.setattr(module.store, "fill", real)
             with pytest.raises(InputError, match=r"\.set\.parts' held parts .* damaged, and is removed: build again"):
                 build(tmp_path / "set", **options)
         assert [path.name for path in tmp_path.iterdir()] == ["whole"]
-    monkeypatch.setattr(module, "_fill", real)
+    monkeypatch.setattr(module.store, "fill", real)
     assert build(tmp_path / "set", **options) == whole
 
 
@@ -414,16 +426,16 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
 
 
 def test_a_disk_that_is_full_at_the_end_costs_no_finished_part(tmp_path, options, monkeypatch):
-    whole, real = build(tmp_path / "whole", **options), module._fill
+    whole, real = build(tmp_path / "whole", **options), module.store.fill
 
     def fails(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "_fill", fails)
+    monkeypatch.setattr(module.store, "fill", fails)
     with pytest.raises(InputError, match=r"dataset_root '.*set' cannot be written \(No space left on device\)"):
         build(tmp_path / "set", **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".set.parts", "whole"]
-    monkeypatch.setattr(module, "_fill", real)
+    monkeypatch.setattr(module.store, "fill", real)
     monkeypatch.setattr(module, "_coarser", None)  # reading a scene again would fail
     assert build(tmp_path / "set", **options) == whole
     assert _bytes(tmp_path / "set") == _bytes(tmp_path / "whole")

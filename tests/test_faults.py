@@ -216,7 +216,8 @@ PAIRS = {
     "split without a scene": (text("pairs.csv", "id,split\na,train\nb,test\n"), {}, r"does not list scene 'c'"),
     "split of another set": (text("pairs.csv", "id,split\na,train\nb,test\nc,test\nd,test\n"), {}, r"lists 'd', which"),
     "split without columns": (text("pairs.csv", "a,b\n"), {}, r"pairs.csv' needs the columns id and split"),
-    "split empty": (text("pairs.csv", ""), {}, r"pairs.csv' is no table"),
+    "split of bytes": (lambda root: (root / "pairs.csv").write_bytes(b"\xff\xfe\x00"), {}, r"pairs.csv' is no table"),
+    "split empty": (text("pairs.csv", ""), {}, r"pairs.csv' needs the columns id and split; it has nothing"),
     "nothing to test on": (
         text("pairs.csv", "id,split\na,train\nb,train\nc,validation\n"),
         {},
@@ -273,7 +274,7 @@ def test_a_disk_that_cannot_be_written_to(root, tmp_path, monkeypatch, number):
     def fails(*args):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module._Layers, "write", fails)
+    monkeypatch.setattr(module.store.Layers, "write", fails)
     with pytest.raises(InputError, match=rf"dataset_root '.*set' cannot be written \({os.strerror(number)}\)"):
         build(tmp_path / "set", **options(root, "pairs"))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -24,7 +24,6 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     as_completed,
     wait,
 )
@@ -32,9 +31,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache, reduce
 from itertools import groupby, pairwise
-from operator import attrgetter, itemgetter
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
+from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -42,7 +42,7 @@ import rasterio
 from rasterio.warp import transform
 from tqdm import tqdm
 
-from s2olib.data import SPLITS, archive, landcover, rasters
+from s2olib.data import SPLITS, archive, landcover, rasters, store
 from s2olib.data.landcover import OWN_LAYER, PSEUDO, find_legend, majority, merge_table, place_of
 from s2olib.data.rasters import Scene
 from s2olib.data.splits import (
@@ -56,7 +56,7 @@ from s2olib.data.splits import (
     unique_area,
     with_groups,
 )
-from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, writable, writing
+from s2olib.project import InputError, code_fingerprint, resolve, writable, writing
 
 SOURCES = ("sen12ms", "embedded", "folder")
 SAR_LIMITS = {"VH": [-32.0, -5.0], "HV": [-32.0, -5.0]}  # dB; any other band has VV's
@@ -199,6 +199,8 @@ def build(
         if whole and info.get("parameters") == parameters and info.get("inputs") == inputs:
             return info
 
+    if executor is None and _processes(workers, len(scenes)) > 1:
+        _context()  # loads while the split is made
     if tiles:
         scenes = _covered(scenes, tiles, refused, parameters)
     scenes = with_groups(scenes, buffer_m)
@@ -383,7 +385,7 @@ def _inputs(states: Iterable[str]) -> str:
 
 @cache
 def _code() -> str:
-    names = ("archive", "build", "landcover", "legends", "rasters", "splits")
+    names = ("archive", "build", "landcover", "legends", "rasters", "splits", "store")
     return code_fingerprint(*(f"data/{name}" for name in names))
 
 
@@ -502,21 +504,38 @@ class _Here(Executor):
         return future
 
 
+def _processes(workers: int | None, parts: int) -> int:
+    """How many are worth their start for so many parts, unless it is said."""
+    return workers or max(1, min(os.cpu_count() or 1, parts // 8))
+
+
+@cache
+def _context() -> BaseContext:
+    """Processes are forked from one that has loaded this module, and nothing else: a fork of this one would copy
+    torch's and GDAL's threads half, and loading takes each process as long as half a hundred patches."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    forkserver.ensure_running()  # which does not wait for it
+    return context
+
+
 @contextmanager
 def _workers(executor: Executor | None, number: int) -> Iterator[Executor]:
     """The executor that was given, or so many processes, or this one where that is all."""
     if executor is not None or number == 1:
         yield executor or _Here()
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy torch's and GDAL's threads half
-    with ProcessPoolExecutor(number, context) as pool:
+    with ProcessPoolExecutor(number, _context()) as pool:
         yield pool
 
 
-def _have_done(executor: Executor, calls: Sequence[tuple]) -> None:
-    """Have each (function, *arguments) done, with a progress bar; after an error what has not begun is cancelled."""
+def _have_done(executor: Executor, calls: Sequence[tuple], what: str) -> list:
+    """Have each (function, *arguments) done, with a progress bar; after an error what has not begun is cancelled.
+
+    Returns the results in the calls' order.
+    """
     futures: list[Future] = []
-    with tqdm(total=len(calls), desc="build", unit="part") as bar:
+    with tqdm(total=len(calls), desc=what, unit="part") as bar:
         try:
             for call in calls:
                 futures.append(executor.submit(_call, uuid4().hex, *call))
@@ -527,6 +546,7 @@ def _have_done(executor: Executor, calls: Sequence[tuple]) -> None:
             raise RuntimeError("a worker ended unexpectedly, most likely for lack of memory: use fewer") from error
         finally:
             wait([future for future in futures if not future.cancel()])  # or they would write where the next build does
+    return [future.result() for future in futures]
 
 
 def _call(_name: str, function: Callable, *arguments):
@@ -556,19 +576,18 @@ def _written(
         if path.is_dir() and path.name not in parts:
             shutil.rmtree(path)
     todo = [(_work, job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
-    # starting a process costs a second or two: not worth it for a few parts
-    with _workers(executor, workers or max(1, min(os.cpu_count() or 1, len(todo) // 8))) as pool:
-        _have_done(pool, todo)
-    try:
-        return _join(_indices(folder, list(parts), root, rules, refused), root, rules)
-    except InputError:
-        shutil.rmtree(folder)
-        raise
-    except (ValueError, EOFError) as error:
-        shutil.rmtree(folder)
-        raise InputError(
-            f"'{folder}' held parts of an earlier build that were damaged, and is removed: build again ({error})"
-        ) from error
+    with _workers(executor, _processes(workers, len(todo))) as pool:
+        _have_done(pool, todo, "build")
+        try:
+            return _joined([folder / part for part in parts], rules, root, refused, pool)
+        except InputError:
+            shutil.rmtree(folder)
+            raise
+        except (ValueError, EOFError) as error:
+            shutil.rmtree(folder)
+            raise InputError(
+                f"'{folder}' held parts of an earlier build that were damaged, and is removed: build again ({error})"
+            ) from error
 
 
 def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
@@ -580,45 +599,14 @@ def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> 
     with writing(folder) as aside, rasterio.Env(**rasters.GDAL):
         aside.mkdir()
         for number, (scene, windows) in enumerate(job):
-            with _Layers(aside, number) as layers:
+            with store.Layers(aside, number) as layers:
                 left = min(window.column for window in windows)
                 for window, row, verdict in _judged(scene, windows, rules, layers):
                     found.append((window.split, verdict, (number, window.row, window.column - left), row))
         (aside / "windows.json").write_text(json.dumps(found))
 
 
-class _Layers:
-    """Writes a scene's layers, some rows at a time, as arrays (H, W) or (H, C, W) that can be memory-mapped."""
-
-    def __init__(self, folder: Path, number: int) -> None:
-        self.folder, self.number, self.streams = folder, number, {}
-
-    def write(self, start: int, strip: dict[str, np.ndarray]) -> None:
-        """Rows from `start` of each layer, (H, W) or (C, H, W)."""
-        for name, pixels in strip.items():
-            if name not in self.streams:
-                self.streams[name] = open(self.folder / f"{self.number}_{name}.npy", "wb")  # noqa: SIM115 (in __exit__)
-            rows = np.ascontiguousarray(np.moveaxis(pixels, -2, 0))
-            _header(self.streams[name], rows.dtype, (start + len(rows), *rows.shape[1:]))
-            self.streams[name].seek(start * rows[0].nbytes, os.SEEK_CUR)
-            self.streams[name].write(rows.data)
-
-    def __enter__(self) -> _Layers:
-        return self
-
-    def __exit__(self, *_) -> None:
-        for stream in self.streams.values():
-            stream.close()
-
-
-def _header(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    """A NumPy header at a stream's start; it is as long for every number of rows."""
-    stream.seek(0)
-    described = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(dtype)}
-    np.lib.format.write_array_header_1_0(stream, described)
-
-
-def _judged(scene: Scene, windows: list[Window], rules: Rules, stored: _Layers) -> Iterator[tuple]:
+def _judged(scene: Scene, windows: list[Window], rules: Rules, stored: store.Layers) -> Iterator[tuple]:
     """Each window with its row of the index and why it is refused (None for a good one); pixels go to `stored`.
 
     Windows share pixels with those beside, above and below them: what is done to a pixel is done once, in strips of
@@ -648,7 +636,7 @@ def _judged(scene: Scene, windows: list[Window], rules: Rules, stored: _Layers) 
             yield window, next(rows) + shares, verdict
 
 
-def _strip(layers, start: int, end: int, columns: dict[int, slice], rules: Rules, stored: _Layers) -> dict:
+def _strip(layers, start: int, end: int, columns: dict[int, slice], rules: Rules, stored: store.Layers) -> dict:
     """Store some rows of a scene, and count by column of a window what `_verdict` asks for and each category."""
     sar, opt, codes = (layer if layer is None else layer[..., start:end, :] for layer in layers)
     masks = _masks(sar, opt, codes, rules)
@@ -662,13 +650,12 @@ def _strip(layers, start: int, end: int, columns: dict[int, slice], rules: Rules
     return {c: {n: np.count_nonzero(mask[:, where]) for n, mask in masks.items()} for c, where in columns.items()}
 
 
-def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: list[dict]) -> dict[str, list]:
+def _indices(parts: list[Path], rules: Rules, root: Path, refused: list[dict]) -> dict[str, dict[Path, list]]:
     """Write every split's index in the parts' order, and of what was refused the first of each reason.
 
-    Returns by split the parts that have some of its windows, (part, [(scene's number, row and column in its layers)]).
-    Adds to `refused`.
+    Returns where each split's windows are, {part: [(scene's number, row and column in its layers)]}. Adds to `refused`.
     """
-    kept, places = Counter(), {name: [] for name in (*SPLITS, "refused")}
+    kept, places = Counter(), {name: {} for name in (*SPLITS, "refused")}
     categories = list(merge_table(rules.legend, rules.merge)) if rules.legend else []
     with ExitStack() as stack:
         writers = {}
@@ -678,8 +665,7 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
             writers[name] = csv.writer(lines, lineterminator="\n")
             writers[name].writerow([*COLUMNS, *(f"share_{category}" for category in categories)])
         for part in parts:
-            chosen = {name: [] for name in places}
-            for split, verdict, place, row in json.loads((folder / part / "windows.json").read_text()):
+            for split, verdict, place, row in json.loads((part / "windows.json").read_text()):
                 if verdict:
                     refused.append(_refusal(row[0], *verdict))
                     kept[verdict[0]] += 1
@@ -687,10 +673,7 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
                         continue
                     split = "refused"
                 writers[split].writerow(row)
-                chosen[split].append(place)
-            for name, windows in chosen.items():
-                if windows:
-                    places[name].append((folder / part, windows))
+                places[split].setdefault(part, []).append(place)
     for name in SPLITS:
         if not places[name]:
             reasons = Counter(r["reason"] for r in refused).most_common(3)
@@ -701,42 +684,25 @@ def _indices(folder: Path, parts: list[str], root: Path, rules: Rules, refused: 
     return places
 
 
-def _join(places: dict[str, list], root: Path, rules: Rules) -> str:
-    """Put each layer of each split together; returns the fingerprint of the three splits."""
-    layers = {}
-    for split, parts in places.items():
-        for like in sorted(parts[0][0].glob("0_*.npy")) if parts else ():
-            path = root / split / like.name.removeprefix("0_")
-            if path.name != "lulc.npy" or rules.legend not in PSEUDO or split == "train":
-                path.touch()
-                layers[path] = parts
-    total = sum(len(windows) for parts in layers.values() for _, windows in parts)
-    with tqdm(total=total, desc="join", unit="patch") as bar, ThreadPoolExecutor(1) as writer:
-        written = {path: writer.submit(_fill, path, parts, rules.patch_size, bar) for path, parts in layers.items()}
-        try:  # one file is read for the fingerprint while the next is written
-            digest = fingerprint(
-                *(root / name for name in SPLITS), ready=lambda file: file in written and written[file].result()
-            )
-            wait(written.values())
-        finally:
-            writer.shutdown(cancel_futures=True)
-    for future in written.values():
-        future.result()
-    return digest
-
-
-def _fill(path: Path, parts: list[tuple[Path, list]], size: int, bar: tqdm) -> None:
-    """Write the windows of one layer of parts as an array, in their order."""
-    like, count = np.load(parts[0][0] / f"0_{path.name}", mmap_mode="r"), sum(len(windows) for _, windows in parts)
-    with open(path, "wb") as stream:
-        _header(stream, like.dtype, (count, *like.shape[1:-1], size, size))
-        for part, windows in parts:
-            for number, members in groupby(windows, key=itemgetter(0)):
-                pixels = np.load(part / f"{number}_{path.name}", mmap_mode="r")  # (H, W) or (H, C, W)
-                pixels = np.moveaxis(pixels, 0, -2)  # (H, W) or (C, H, W)
-                for _, row, column in members:
-                    stream.write(pixels[..., row : row + size, column : column + size].tobytes())
-                    bar.update()
+def _joined(parts: list[Path], rules: Rules, root: Path, refused: list[dict], pool: Executor) -> str:
+    """Put the layers of each split together; returns the fingerprint of the three splits. Adds to `refused`."""
+    shares: dict[Path, list[store.Share]] = {part: [] for part in parts}
+    for split, places in _indices(parts, rules, root, refused).items():
+        made = rules.legend in PSEUDO and split != "train"  # from the optical image, which a network is to find
+        count, first = sum(map(len, places.values())), 0
+        arrays = store.reserve(root / split, parts[0], count, rules.patch_size, without="lulc.npy" if made else "")
+        for part, windows in places.items():
+            shares[part] += [store.Share(path, offset, first, windows) for path, offset in arrays.items()]
+            first += len(windows)
+    calls = [(store.fill, part, given, rules.patch_size) for part, given in shares.items() if given]
+    indices = [root / split / "index.csv" for split in SPLITS]
+    hashes = {path: hashlib.sha256(path.read_bytes()) for path in indices}
+    for (_, _, given, _), digests in zip(calls, _have_done(pool, calls, "join"), strict=True):
+        for share, digest in zip(given, digests, strict=True):
+            hashes.setdefault(share.path, hashlib.sha256()).update(digest)
+    files = [path for path in sorted(hashes) if path.parent.name in SPLITS]
+    lines = [f"{hashes[path].hexdigest()}  {path.relative_to(root)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):

@@ -69,21 +69,15 @@ def _assign(window: Window, split: str, size: int, stride: int) -> bool:
 
 def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Path, size: int, stride: int) -> None:
     """The split as a CSV of scenes or patches says, with every entry used."""
-    import pandas as pd  # long to load, and not for workers
-
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-    except ValueError as error:
-        raise InputError(f"split_file '{path}' is no table with a header ({error})") from error
-    if not {"id", "split"} <= set(table):
-        raise InputError(f"split_file '{path}' needs the columns id and split; it has {', '.join(table)}")
-    for row in table[~table["split"].isin([*SPLITS, "guard"])].itertuples():
-        raise InputError(
-            f"split_file '{path}' gives '{row.id}' the unknown split '{row.split}': use {', '.join(SPLITS)} or guard"
-        )
-    for name in table["id"][table["id"].duplicated()]:
-        raise InputError(f"split_file '{path}' lists '{name}' twice")
-    listed = dict(zip(table["id"], table["split"], strict=True))
+    listed: dict[str, str] = {}
+    for name, split in _entries(path):
+        if split not in (*SPLITS, "guard"):
+            raise InputError(
+                f"split_file '{path}' gives '{name}' the unknown split '{split}': use {', '.join(SPLITS)} or guard"
+            )
+        if name in listed:
+            raise InputError(f"split_file '{path}' lists '{name}' twice")
+        listed[name] = split
     used: set[str] = set()
     for scene, windows in zip(scenes, candidates, strict=True):
         names = {scene.id, *(w.id for w in windows)} & set(listed)
@@ -106,6 +100,19 @@ def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Pat
             raise InputError(
                 f"split_file '{path}' lists '{name}', which is no scene and no patch on its split's lattice"
             )
+
+
+def _entries(path: Path) -> list[tuple[str, str]]:
+    """What a split file says: names and their splits."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as lines:
+            table = csv.DictReader(lines, restval="")
+            columns, rows = table.fieldnames or ["nothing"], list(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"split_file '{path}' is no table ({error}): give a CSV with columns id and split") from error
+    if not {"id", "split"} <= set(columns):
+        raise InputError(f"split_file '{path}' needs the columns id and split; it has {', '.join(columns)}")
+    return [(row["id"], row["split"]) for row in rows]
 
 
 def _regions(scenes: list[Scene], buffer_m: float) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""A data set on disk: the layers of scenes that workers leave, and the arrays of patches that become of them.
+
+Both are NumPy's files, to be memory-mapped. The fingerprint of a data set is SHA-256 over a line for each index and
+each array of the three splits, sorted by their paths: hash, two spaces, path. The hash of an index is its SHA-256; of
+an array it is SHA-256 over the SHA-256 of every patch, so that whoever writes a patch can take it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+
+class Layers:
+    """Writes a scene's layers, some rows at a time, as arrays (H, W) or (H, C, W)."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.folder, self.number, self.streams = folder, number, {}
+
+    def write(self, start: int, strip: dict[str, np.ndarray]) -> None:
+        """Rows from `start` of each layer, (H, W) or (C, H, W)."""
+        for name, pixels in strip.items():
+            if name not in self.streams:
+                self.streams[name] = open(self.folder / f"{self.number}_{name}.npy", "wb")  # noqa: SIM115 (in __exit__)
+            rows = np.ascontiguousarray(np.moveaxis(pixels, -2, 0))
+            _header(self.streams[name], rows.dtype, (start + len(rows), *rows.shape[1:]))
+            self.streams[name].seek(start * rows[0].nbytes, os.SEEK_CUR)
+            self.streams[name].write(rows.data)
+
+    def __enter__(self) -> Layers:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for stream in self.streams.values():
+            stream.close()
+
+
+@dataclass(frozen=True)
+class Share:
+    """Windows of a part's layer, (scene's number, row, column), that follow each other in an array from `first` on."""
+
+    path: Path  # of the array
+    offset: int  # of its first member, in bytes
+    first: int
+    windows: list[tuple[int, int, int]]
+
+
+def reserve(folder: Path, part: Path, count: int, size: int, without: str = "") -> dict[Path, int]:
+    """Make empty arrays (N, H, W) or (N, C, H, W) for `count` windows of each layer of a part, but for one file.
+
+    Returns where the first member of each begins, in bytes.
+    """
+    offsets = {}
+    for layer in sorted(part.glob("0_*.npy")) if count else ():
+        if (name := layer.name.removeprefix("0_")) != without:
+            like = np.load(layer, mmap_mode="r")  # (H, W) or (H, C, W)
+            shape = (count, *like.shape[1:-1], size, size)
+            offsets[folder / name] = np.lib.format.open_memmap(folder / name, "w+", like.dtype, shape).offset
+    return offsets
+
+
+def fill(part: Path, shares: Iterable[Share], size: int) -> list[bytes]:
+    """Write windows of a part's layers where they belong; returns for each share its patches' SHA-256, joined."""
+    found = []
+    for share in shares:
+        digests = []
+        with open(share.path, "r+b") as stream:
+            for number, members in groupby(share.windows, key=itemgetter(0)):
+                pixels = np.load(part / f"{number}_{share.path.name}", mmap_mode="r")
+                pixels = np.moveaxis(pixels, 0, -2)  # (H, W) or (C, H, W)
+                for _, row, column in members:
+                    patch = pixels[..., row : row + size, column : column + size].tobytes()
+                    if not digests:
+                        stream.seek(share.offset + share.first * len(patch))
+                    stream.write(patch)
+                    digests.append(hashlib.sha256(patch).digest())
+        found.append(b"".join(digests))
+    return found
+
+
+def _header(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """A NumPy header at a stream's start; it is as long for every number of rows."""
+    stream.seek(0)
+    described = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(dtype)}
+    np.lib.format.write_array_header_1_0(stream, described)
