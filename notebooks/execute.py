@@ -237,13 +237,18 @@ def normalise(path: Path) -> None:
 
 
 def lighten(data: dict[str, str]) -> None:
-    """Keep a large picture as JPEG: satellite images and speckle make PNGs of megabytes."""
-    png = base64.b64decode(data.get("image/png", ""))
+    """Keep a large picture as JPEG, since satellite images and speckle make PNGs of megabytes, and others in 256 colours,
+    which are all that a drawing has."""
+    if "image/png" not in data:
+        return
+    png, stream = base64.b64decode(data.pop("image/png")), io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
     if len(png) > LARGE:
-        stream = io.BytesIO()
-        Image.open(io.BytesIO(png)).convert("RGB").save(stream, "JPEG", quality=85)
-        del data["image/png"]
+        picture.save(stream, "JPEG", quality=85)
         data["image/jpeg"] = base64.b64encode(stream.getvalue()).decode()
+    else:
+        picture.quantize(256).save(stream, "PNG", optimize=True)
+        data["image/png"] = base64.b64encode(min(png, stream.getvalue(), key=len)).decode()
 
 
 def execute(step: Step, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The runner: profiles are checked before anything runs, outputs are normalised, and the paper's own profile trains."""
 
+import base64
 import dataclasses
 import importlib.util
 import io
@@ -9,7 +10,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from s2olib import training
 from s2olib.project import InputError
@@ -161,6 +164,21 @@ def test_what_is_printed_in_pieces_is_kept_in_one(tmp_path):
     execute.normalise(tmp_path / "a.ipynb")
     (found,) = nbformat.read(tmp_path / "a.ipynb", 4).cells
     assert [output.get("text") for output in found.outputs] == ["a\nb\n", None, "c\n"]
+
+
+def test_pictures_become_lighter_and_look_the_same():
+    rng = np.random.default_rng(0)
+    drawing = np.repeat(rng.choice(np.array([[255, 255, 255], [0, 114, 178], [213, 94, 0]], np.uint8), (60, 80)), 4, 0)
+    noise = rng.integers(0, 255, (300, 300, 3), np.uint8)
+    for pixels, kind, error in ((drawing, "png", 0), (noise, "jpeg", 60)):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).convert("RGBA").save(stream, "PNG")
+        data = {"image/png": base64.b64encode(stream.getvalue()).decode(), "text/plain": "a picture"}
+        execute.lighten(data)
+        found = base64.b64decode(data.pop(f"image/{kind}"))
+        assert list(data) == ["text/plain"] and len(found) < len(stream.getvalue())
+        seen = np.asarray(Image.open(io.BytesIO(found)).convert("RGB"), int)
+        assert np.abs(seen - pixels).mean() <= error
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
