@@ -39,9 +39,11 @@ class Candidate:
     """One wiring: `steps[i]` is how often group i's size is halved.
 
     `join`: "linear" (pixel shuffles with linear layers of HAT's small initialisation), "linear-fan-in" (the same,
-    keeping the signal's variance), "convolution" (strided and transposed 2x2 convolutions). `stem`: "statistics" adds
-    local means and deviation to the image, "plain" does not. `head`: "plain", or "residual", which adds the stem's
-    features to the normalised ones as HAT does. `head_dim`: the head's inner channels; None is half of embed_dim.
+    keeping the signal's variance), "convolution" (strided and transposed 2x2 convolutions). `stem`: "plain" sees the
+    image alone; "statistics" adds local means and deviation to it, "log" its logarithm; "context" adds what two linear
+    layers make of the whole image's mean and deviation to every pixel's features. `head`: "plain", or "residual", which
+    adds the stem's features to the normalised ones as HAT does. `head_dim`: the head's inner channels; None is half of
+    embed_dim.
     """
 
     steps: tuple[int, ...]
@@ -62,6 +64,8 @@ CANDIDATES = {
     "wide head": Candidate((1, 2, 1, 0), "linear-fan-in", "plain", "residual", 64),
     "wide head, detail first": Candidate((0, 1, 1, 0), "linear-fan-in", "plain", "residual", 64),
     "wide head, statistics": Candidate((1, 2, 1, 0), "linear-fan-in", "statistics", "residual", 64),
+    "wide head, log": Candidate((1, 2, 1, 0), "linear-fan-in", "log", "residual", 64),
+    "wide head, context": Candidate((1, 2, 1, 0), "linear-fan-in", "context", "residual", 64),
 }
 
 
@@ -82,8 +86,11 @@ class Wired(nn.Module):
         super().__init__()
         self.wiring = wiring
         self.multiple = window_size * 2 ** max(wiring.steps)
-        statistics = wiring.stem == "statistics"
-        self.stem = nn.Conv2d(in_channels * (4 if statistics else 1), embed_dim, 3, padding=1)
+        self.stem = nn.Conv2d(in_channels * {"statistics": 4, "log": 2}.get(wiring.stem, 1), embed_dim, 3, padding=1)
+        if wiring.stem == "context":
+            self.context = nn.Sequential(
+                nn.Linear(2 * in_channels, embed_dim), nn.GELU(), nn.Linear(embed_dim, embed_dim)
+            )
         self.norm_in = nn.LayerNorm(embed_dim) if wiring.head == "residual" else nn.Identity()
         self.groups = nn.ModuleList(
             RHAG(embed_dim, depth, heads, window_size=window_size, drop_path=rates)
@@ -120,9 +127,14 @@ class Wired(nn.Module):
     def forward(self, sar: Tensor) -> Tensor:
         height, width = sar.shape[-2:]
         sar = pad_to_multiple(sar, self.multiple)
+        whole = torch.cat([sar.mean((2, 3)), sar.std((2, 3))], 1)
         if self.wiring.stem == "statistics":
             sar = torch.cat([sar, *speckle_statistics(sar)], 1)
+        elif self.wiring.stem == "log":  # of 8-bit numbers, scaled as these are
+            sar = torch.cat([sar, torch.log1p((sar + 1) * 127.5) / math.log(256) * 2 - 1], 1)
         shallow = self.stem(sar).permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
+        if self.wiring.stem == "context":
+            shallow = shallow + self.context(whole)[:, None, None]
         x, skips, step = self.norm_in(shallow), [], 0
         targets = [*self.wiring.steps, 0]
         for i, (move, target) in enumerate(zip(self.moves, targets, strict=True)):

@@ -50,8 +50,9 @@ def render(folder: Path) -> str:
         "S2OFormer's candidates on validation patches; one value for each seed. Wiring: the size at which each group "
         "works; how scales join (*linear*: pixel shuffles and linear layers with small initial weights; "
         "*linear-fan-in*: the same, with weights that keep the signal's variance; *convolution*: strided and "
-        "transposed); what the stem sees (*plain*: the image; *statistics*: local means and deviations as well); what "
-        "the head reads (*residual*: the stem's features too; *plain*: not), and the channels inside it."
+        "transposed); what the stem sees (*plain*: the image; *statistics*: local means and deviations as well; *log*: "
+        "its logarithm as well; *context*: the whole image's mean and deviation as well); what the head reads "
+        "(*residual*: the stem's features too; *plain*: not), and the channels inside it."
     )
     candidates = figures.metric_table(
         rows, caption, "tab-topology", {"thousand MACs a pixel": ".0f", "thousand weights": ".0f"}
