@@ -237,8 +237,8 @@ def normalise(path: Path) -> None:
 
 
 def lighten(data: dict[str, str]) -> None:
-    """Keep a large picture as JPEG, since satellite images and speckle make PNGs of megabytes, and others in 256 colours,
-    which are all that a drawing has."""
+    """Keep a large picture as JPEG, since satellite images and speckle make PNGs of megabytes, and a drawing in 256
+    colours: it has few, and many shades of their edges."""
     if "image/png" not in data:
         return
     png, stream = base64.b64decode(data.pop("image/png")), io.BytesIO()
@@ -247,7 +247,8 @@ def lighten(data: dict[str, str]) -> None:
         picture.save(stream, "JPEG", quality=85)
         data["image/jpeg"] = base64.b64encode(stream.getvalue()).decode()
     else:
-        picture.quantize(256).save(stream, "PNG", optimize=True)
+        drawing = picture.getcolors(4096) is not None
+        (picture.quantize(256) if drawing else picture).save(stream, "PNG", optimize=True)
         data["image/png"] = base64.b64encode(min(png, stream.getvalue(), key=len)).decode()
 
 

@@ -399,6 +399,46 @@ def test_a_damaged_part_is_said_and_made_again(tmp_path, options, monkeypatch):
     assert build(tmp_path / "set", **options) == whole
 
 
+class Refusing(ThreadPoolExecutor):
+    """Fails when it is asked to join, as a cluster may that is lost."""
+
+    def submit(self, fn, /, *args):
+        if args[1] is module.store.fill:
+            raise ValueError("no scheduler")
+        return super().submit(fn, *args)
+
+
+def test_what_is_not_damage_costs_no_finished_part(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "PART", 1)
+    whole = build(tmp_path / "whole", **options)
+    with Refusing(2) as executor, pytest.raises(ValueError, match="no scheduler"):
+        build(tmp_path / "set", **options, executor=executor)
+    parts = [path for path in (tmp_path / ".set.parts").iterdir() if path.is_dir()]
+    assert len(parts) == 5 and not (tmp_path / "set").exists()
+    monkeypatch.setattr(module, "_coarser", None)  # reading a scene again would fail
+    assert build(tmp_path / "set", **options, workers=2) == whole
+    assert _bytes(tmp_path / "set") == _bytes(tmp_path / "whole")
+
+
+def test_processes_say_of_a_damaged_part_and_of_a_full_disk(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "PART", 1)
+    with Refusing(2) as executor, pytest.raises(ValueError):
+        build(tmp_path / "set", **options, executor=executor)
+    part = next(path for path in (tmp_path / ".set.parts").iterdir() if path.is_dir())
+    os.truncate(part / "0_opt.npy", 200)
+    with pytest.raises(InputError, match=r"\.set\.parts' held parts .* damaged"):
+        build(tmp_path / "set", **options, workers=2)
+    assert not list(tmp_path.iterdir())
+    with Refusing(2) as executor, pytest.raises(ValueError):
+        build(tmp_path / "set", **options, executor=executor)
+    for path in (tmp_path / ".set.parts").glob("*/0_sar.npy"):
+        path.unlink()
+        path.symlink_to("/dev/full/no")  # an error of the disk, in a worker
+    with pytest.raises(InputError, match=r"dataset_root '.*set' cannot be written"):
+        build(tmp_path / "set", **options, workers=2)
+    assert (tmp_path / ".set.parts").is_dir()
+
+
 def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatch):
     monkeypatch.setattr(module, "PART", 1)
     whole = build(tmp_path / "whole", **options)

@@ -217,6 +217,7 @@ PAIRS = {
     "split of another set": (text("pairs.csv", "id,split\na,train\nb,test\nc,test\nd,test\n"), {}, r"lists 'd', which"),
     "split without columns": (text("pairs.csv", "a,b\n"), {}, r"pairs.csv' needs the columns id and split"),
     "split of bytes": (lambda root: (root / "pairs.csv").write_bytes(b"\xff\xfe\x00"), {}, r"pairs.csv' is no table"),
+    "split with an open quote": (text("pairs.csv", 'id,split\na,"train\nb,test\n'), {}, r"pairs.csv' is no table"),
     "split empty": (text("pairs.csv", ""), {}, r"pairs.csv' needs the columns id and split; it has nothing"),
     "nothing to test on": (
         text("pairs.csv", "id,split\na,train\nb,train\nc,validation\n"),

@@ -3,7 +3,8 @@ arrays.
 
 The split (`splits`) is cross-regional, as the talk behind the paper says, and made from file headers alone, before any
 patch is judged. Scenes are then read and judged by the workers of any `concurrent.futures` executor, each part of the
-work into a folder of its own; finished parts are joined in order, so the bytes do not depend on who made them.
+work into a folder of its own; of these they write the arrays, each patch at its place, so the bytes do not depend on
+who wrote them.
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ def build(
         credit: whom to name, and the licence, of folders of your own; the datasheet prints it.
         seed: of the drawing of regions, and of the embedded archive.
         executor: who does the work, such as a Dask cluster's ``Client.get_executor()``; workers must see the same
-            paths. Default: a pool of `workers` processes (default one per core), none where a core has little to do.
+            paths, and write into the same files. Default: a pool of `workers` processes (default one per core), none
+            where a core has little to do.
 
     `dataset_root` also gets a folder `refused` with the first patches that were refused for each reason, to look at.
 
@@ -199,8 +201,6 @@ def build(
         if whole and info.get("parameters") == parameters and info.get("inputs") == inputs:
             return info
 
-    if executor is None and _processes(workers, len(scenes)) > 1:
-        _context()  # loads while the split is made
     if tiles:
         scenes = _covered(scenes, tiles, refused, parameters)
     scenes = with_groups(scenes, buffer_m)
@@ -214,6 +214,8 @@ def build(
             f"no scene holds a patch of {patch_size} pixels, the largest one of {largest}: lower patch_size or "
             "resolution_factor"
         )
+    if executor is None and _processes(workers, min(len(scenes), len(names) // PART)) > 1:
+        _context()  # loads while the split is made
     for scene, windows in zip(scenes, candidates, strict=True):
         if not windows:
             size = f"{scene.grid.width // resolution_factor} x {scene.grid.height // resolution_factor}"
@@ -511,10 +513,11 @@ def _processes(workers: int | None, parts: int) -> int:
 
 @cache
 def _context() -> BaseContext:
-    """Processes are forked from one that has loaded this module, and nothing else: a fork of this one would copy
-    torch's and GDAL's threads half, and loading takes each process as long as half a hundred patches."""
+    """Processes are forked from one that has loaded libraries and nothing else, since that takes as long as half a
+    hundred patches, and a fork of this one would copy torch's and GDAL's threads half. They have the environment of
+    the first build."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["numpy", "rasterio.warp", "tqdm", "yaml"])
     forkserver.ensure_running()  # which does not wait for it
     return context
 
@@ -542,7 +545,7 @@ def _have_done(executor: Executor, calls: Sequence[tuple], what: str) -> list:
                 futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update())
             for future in as_completed(futures):
                 future.result()
-        except BrokenExecutor as error:
+        except (BrokenExecutor, EOFError) as error:  # the latter of the process that would have forked one
             raise RuntimeError("a worker ended unexpectedly, most likely for lack of memory: use fewer") from error
         finally:
             wait([future for future in futures if not future.cancel()])  # or they would write where the next build does
@@ -576,14 +579,14 @@ def _written(
         if path.is_dir() and path.name not in parts:
             shutil.rmtree(path)
     todo = [(_work, job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
-    with _workers(executor, _processes(workers, len(todo))) as pool:
+    with _workers(executor, _processes(workers, len(parts))) as pool:
         _have_done(pool, todo, "build")
         try:
             return _joined([folder / part for part in parts], rules, root, refused, pool)
         except InputError:
             shutil.rmtree(folder)
             raise
-        except (ValueError, EOFError) as error:
+        except store.Damaged as error:
             shutil.rmtree(folder)
             raise InputError(
                 f"'{folder}' held parts of an earlier build that were damaged, and is removed: build again ({error})"
@@ -665,7 +668,7 @@ def _indices(parts: list[Path], rules: Rules, root: Path, refused: list[dict]) -
             writers[name] = csv.writer(lines, lineterminator="\n")
             writers[name].writerow([*COLUMNS, *(f"share_{category}" for category in categories)])
         for part in parts:
-            for split, verdict, place, row in json.loads((part / "windows.json").read_text()):
+            for split, verdict, place, row in _verdicts(part):
                 if verdict:
                     refused.append(_refusal(row[0], *verdict))
                     kept[verdict[0]] += 1
@@ -684,24 +687,32 @@ def _indices(parts: list[Path], rules: Rules, root: Path, refused: list[dict]) -
     return places
 
 
+def _verdicts(part: Path) -> list:
+    """What became of a part's windows, as `_work` says."""
+    try:
+        return json.loads((part / "windows.json").read_text())
+    except ValueError as error:
+        raise store.Damaged(f"'windows.json': {error}") from error
+
+
 def _joined(parts: list[Path], rules: Rules, root: Path, refused: list[dict], pool: Executor) -> str:
     """Put the layers of each split together; returns the fingerprint of the three splits. Adds to `refused`."""
-    shares: dict[Path, list[store.Share]] = {part: [] for part in parts}
+    stretches: dict[Path, list[store.Stretch]] = {part: [] for part in parts}
     for split, places in _indices(parts, rules, root, refused).items():
         made = rules.legend in PSEUDO and split != "train"  # from the optical image, which a network is to find
         count, first = sum(map(len, places.values())), 0
         arrays = store.reserve(root / split, parts[0], count, rules.patch_size, without="lulc.npy" if made else "")
         for part, windows in places.items():
-            shares[part] += [store.Share(path, offset, first, windows) for path, offset in arrays.items()]
+            stretches[part] += [store.Stretch(path, offset, first, windows) for path, offset in arrays.items()]
             first += len(windows)
-    calls = [(store.fill, part, given, rules.patch_size) for part, given in shares.items() if given]
-    indices = [root / split / "index.csv" for split in SPLITS]
-    hashes = {path: hashlib.sha256(path.read_bytes()) for path in indices}
-    for (_, _, given, _), digests in zip(calls, _have_done(pool, calls, "join"), strict=True):
-        for share, digest in zip(given, digests, strict=True):
-            hashes.setdefault(share.path, hashlib.sha256()).update(digest)
-    files = [path for path in sorted(hashes) if path.parent.name in SPLITS]
-    lines = [f"{hashes[path].hexdigest()}  {path.relative_to(root)}\n" for path in files]
+    jobs = [(part, given) for part, given in stretches.items() if given]
+    filled = _have_done(pool, [(store.fill, *job, rules.patch_size) for job in jobs], "join")
+    hashes = {path: hashlib.sha256(path.read_bytes()) for path in (root / split / "index.csv" for split in SPLITS)}
+    for (_, given), digests in zip(jobs, filled, strict=True):
+        for stretch, digest in zip(given, digests, strict=True):
+            if stretch.path.parent.name in SPLITS:
+                hashes.setdefault(stretch.path, hashlib.sha256()).update(digest)
+    lines = [f"{digest.hexdigest()}  {path.relative_to(root)}\n" for path, digest in sorted(hashes.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

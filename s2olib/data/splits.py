@@ -106,7 +106,7 @@ def _entries(path: Path) -> list[tuple[str, str]]:
     """What a split file says: names and their splits."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as lines:
-            table = csv.DictReader(lines, restval="")
+            table = csv.DictReader(filter(str.strip, lines), restval="", strict=True)
             columns, rows = table.fieldnames or ["nothing"], list(table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"split_file '{path}' is no table ({error}): give a CSV with columns id and split") from error

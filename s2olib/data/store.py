@@ -1,8 +1,9 @@
 """A data set on disk: the layers of scenes that workers leave, and the arrays of patches that become of them.
 
-Both are NumPy's files, to be memory-mapped. The fingerprint of a data set is SHA-256 over a line for each index and
-each array of the three splits, sorted by their paths: hash, two spaces, path. The hash of an index is its SHA-256; of
-an array it is SHA-256 over the SHA-256 of every patch, so that whoever writes a patch can take it.
+Both are NumPy's files, to be memory-mapped. Workers write an array together, each the patches of its own parts, and
+hash them. The fingerprint of a data set is SHA-256 over a line for each index and each array of the three splits,
+sorted by their paths: hash, two spaces, path. The hash of an index is its SHA-256; of an array it is SHA-256 over the
+SHA-256 of every patch's pixels, one after another.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+
+class Damaged(Exception):
+    """A part is not as it was written."""
 
 
 class Layers:
@@ -44,7 +49,7 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Share:
+class Stretch:
     """Windows of a part's layer, (scene's number, row, column), that follow each other in an array from `first` on."""
 
     path: Path  # of the array
@@ -61,29 +66,36 @@ def reserve(folder: Path, part: Path, count: int, size: int, without: str = "") 
     offsets = {}
     for layer in sorted(part.glob("0_*.npy")) if count else ():
         if (name := layer.name.removeprefix("0_")) != without:
-            like = np.load(layer, mmap_mode="r")  # (H, W) or (H, C, W)
+            like = _loaded(layer)  # (H, W) or (H, C, W)
             shape = (count, *like.shape[1:-1], size, size)
             offsets[folder / name] = np.lib.format.open_memmap(folder / name, "w+", like.dtype, shape).offset
     return offsets
 
 
-def fill(part: Path, shares: Iterable[Share], size: int) -> list[bytes]:
-    """Write windows of a part's layers where they belong; returns for each share its patches' SHA-256, joined."""
+def fill(part: Path, stretches: Iterable[Stretch], size: int) -> list[bytes]:
+    """Write windows of a part's layers where they belong; returns for each stretch its patches' SHA-256, joined."""
     found = []
-    for share in shares:
+    for stretch in stretches:
         digests = []
-        with open(share.path, "r+b") as stream:
-            for number, members in groupby(share.windows, key=itemgetter(0)):
-                pixels = np.load(part / f"{number}_{share.path.name}", mmap_mode="r")
-                pixels = np.moveaxis(pixels, 0, -2)  # (H, W) or (C, H, W)
+        # for writing alone: a page that is read first, on a disk of several machines, could undo what another wrote
+        with open(os.open(stretch.path, os.O_WRONLY), "wb") as stream:
+            for number, members in groupby(stretch.windows, key=itemgetter(0)):
+                pixels = np.moveaxis(_loaded(part / f"{number}_{stretch.path.name}"), 0, -2)  # (H, W) or (C, H, W)
                 for _, row, column in members:
                     patch = pixels[..., row : row + size, column : column + size].tobytes()
                     if not digests:
-                        stream.seek(share.offset + share.first * len(patch))
+                        stream.seek(stretch.offset + stretch.first * len(patch))
                     stream.write(patch)
                     digests.append(hashlib.sha256(patch).digest())
         found.append(b"".join(digests))
     return found
+
+
+def _loaded(layer: Path) -> np.ndarray:
+    try:
+        return np.load(layer, mmap_mode="r")
+    except (ValueError, EOFError, FileNotFoundError) as error:
+        raise Damaged(f"'{layer.name}': {error}") from error
 
 
 def _header(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
