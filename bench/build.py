@@ -5,8 +5,10 @@
 The archive is `large_archive`'s. The loop opens each patch, warps land cover onto it, judges it and saves it. The build
 does so for as many windows, scene by scene, reading the same bands, and more that the loop does not: it pairs files by
 every header, checks units, the order of VV and VH and that neighbours agree, places land cover exactly, proves the
-split and takes a hash of what it wrote. Each runs in a process of its own, whose peak memory is its own resident set plus the largest worker's, times the
-workers, and the 60 MiB of the process that workers are forked from; Linux's /proc tells. They take turns, each with
+split and takes a hash of what it wrote.
+
+Each runs in a process of its own, whose peak memory is its own resident set plus the largest worker's, times the
+workers, and some 60 MiB of the process that workers are forked from; Linux's /proc tells. They take turns, each with
 nothing left to write to the disk, and medians are printed. Two builds of one worker at once, which share nothing, show
 how much of a second core this machine gives to such work; no build of two workers gains more. Other work on the machine
 slows everything down: the load is printed, and the processor's time.
