@@ -161,7 +161,7 @@ if index["lon"].notna().all():
     places = dict(zip(("Kaga", "Mikuni"), build.TEST_PLACES, strict=True))
     figure = figures.split_map(index, places)
     for name, tested in zip(places, info["tested_places"], strict=True):
-        print(f"{name}: test windows lie there" if tested else f"{name}: NO test window lies there")
+        print(f"{name}: test windows lie there" if tested else f"{name}: no test window lies there")
 else:
     display(index.groupby(["split", "group"]).size().rename("windows").to_frame())
 
