@@ -44,6 +44,7 @@ dsd_width: int = 4  # SNUNet's is 32
 dsd_encoder: str = "snunet"  # or the name of a timm encoder
 dsd_schedule: str = "joint"  # joint | warm-up | frozen | random
 dsd_warmup: int = 1  # epochs
+class_weights: list = []  # of the categories in the DSD's cross-entropy; none: all alike
 label_merge: str = ""  # another merge of the land-cover classes, twelve
 label_size_m: float = 0.0  # metres of a land-cover cell, 500 as in a coarse product
 label_permutation: bool = False  # each patch learns with another patch's land cover
@@ -69,7 +70,7 @@ from s2olib.data.triplets import Triplets
 figures.use_style()
 names = training.Parameters.__dataclass_fields__
 given = {name: value for name, value in globals().items() if name in names} | {"crop_size": crop_size or None}
-for name in ("depths", "num_heads"):
+for name in ("depths", "num_heads", "class_weights"):
     given[name] = tuple(given[name])
 parameters = training.Parameters(**given)
 

@@ -74,7 +74,8 @@ class Parameters:
 
     `dsd_schedule`: in "joint" the DSD learns in every epoch and judges in every epoch; with "warm-up" it judges only
     after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others; "random" never learns.
-    `label_merge`, `label_size_m` and `label_permutation` are those of `LabelledTriplets`.
+    `class_weights` are the categories' in the DSD's cross-entropy, none: all alike. `label_merge`, `label_size_m` and
+    `label_permutation` are those of `LabelledTriplets`.
 
     `initial_weights` begins from a saved generator of the same kind: a folder with ``generator.safetensors``, or a file
     of published HAT weights for HAT.
@@ -110,6 +111,7 @@ class Parameters:
     dsd_encoder: str = "snunet"
     dsd_schedule: str = "joint"
     dsd_warmup: int = 1
+    class_weights: tuple[float, ...] = ()
     label_merge: str = ""
     label_size_m: float = 0.0
     label_permutation: bool = False
@@ -155,6 +157,8 @@ class Parameters:
             raise InputError(f"num_workers is {self.num_workers}: it must be 0 or more.")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas are {self.betas}: each must be at least 0 and less than 1.")
+        if self.class_weights and not (all(0 <= w < math.inf for w in self.class_weights) and any(self.class_weights)):
+            raise InputError(f"class_weights are {self.class_weights}: give numbers of at least 0, one above 0.")
         if not self.tag or "/" in self.tag:
             raise InputError(f"tag is {self.tag!r}: it is a part of the run's folder name, and must be one without /.")
         if self.precision.endswith("-true") and self.precision != "32-true":
@@ -287,6 +291,11 @@ def train(parameters: Parameters) -> Path:
         )
     if parameters.dsd_weight and not data.has_lulc:
         raise InputError(f"{data.folder} has no lulc.npy: the DSD learns from it, so set dsd_weight to 0.")
+    if parameters.class_weights and len(parameters.class_weights) != data.num_classes:
+        raise InputError(
+            f"class_weights has {len(parameters.class_weights)} numbers, {data.folder} {data.num_classes} categories: "
+            f"give one for each of {', '.join(data.categories)}."
+        )
     key = {"parameters": parameters.lasting(), "code": code_fingerprint(*CODE)}
     key |= {"data": data.info["fingerprint"], "limits": data.limits, "pixel_size_m": data.info["pixel_size_m"]}
     if parameters.initial_weights:
@@ -539,6 +548,7 @@ class _Networks:
                     group.compiled = parameters.compiled
             self.modules[name], self.optimizers[name] = fabric.setup(module, optimizer)
         self.bare = self.modules["generator"].module
+        self.class_weights = torch.tensor(parameters.class_weights) if parameters.class_weights else None
         self.feature_loss = FeatureLoss(self.modules["dsd"].module).to(fabric.device) if parameters.dsd_weight else None
         self.best: dict[str, Tensor] = {}
         self.begin_epoch(0)
@@ -566,7 +576,8 @@ class _Networks:
         if "dsd" in self.modules and self.dsd_learns:
             for part in parts:
                 logits, _ = self.modules["dsd"](part["sar"], part["opt"])
-                self._backward("segmentation", segmentation_loss(logits, part["lulc"]))
+                loss = segmentation_loss(logits, part["lulc"], class_weights=self.class_weights)
+                self._backward("segmentation", loss)
             self._update("dsd")
         fakes = []
         for part in parts:

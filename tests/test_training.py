@@ -111,6 +111,17 @@ def test_a_run_begins_from_saved_weights(small, tmp_path, monkeypatch):
         training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / "hat.pth")))
 
 
+def test_categories_are_weighted_in_what_the_dsd_learns(small):
+    count = training.Triplets(small.dataset_root, "train").num_classes
+    small = dataclasses.replace(small, epochs=1)
+    weights = ((), (1.0,) * count, (9.0,) + (1.0,) * (count - 1))
+    runs = [training.train(dataclasses.replace(small, tag=f"w{i}", class_weights=w)) for i, w in enumerate(weights)]
+    none, alike, first = (records.read(run)["curves"][0]["segmentation"] for run in runs)
+    assert none == pytest.approx(alike, rel=1e-5) and abs(first - none) > 1e-3
+    with pytest.raises(InputError, match=rf"class_weights has 1 numbers, .* {count} categories: give one for each of"):
+        training.train(dataclasses.replace(small, class_weights=(1.0,)))
+
+
 @pytest.mark.parametrize("bands", [1, 2, 5])
 def test_pictures_of_a_training_show_three_bands(bands):
     networks = SimpleNamespace(fabric=SimpleNamespace(device="cpu"), bare=torch.nn.Conv2d(2, bands, 1))
@@ -317,6 +328,8 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"epochs": 1.5}, "epochs is 1.5: it must be of type int"),
         ({"learning_rate": "3e-4"}, "write 3.0e-4"),
         ({"betas": (1.5, 0.9)}, "betas"),
+        ({"class_weights": (0.0, 0.0)}, "class_weights are"),
+        ({"class_weights": (1.0, -1.0)}, "class_weights are"),
         ({"num_workers": -1}, "num_workers"),
         ({"tag": "dsd/long"}, "tag"),
         ({"precision": "bf16-true"}, "bf16-mixed"),
