@@ -23,6 +23,9 @@ STEPS = {  # from, to: what was changed
     ("fan-in", "residual"): "the stem's features added again before the head, both normalised, through a convolution",
     ("residual", "residual, plain stem"): "the stem sees the image alone, no local means and deviation",
     ("residual, plain stem", "wide head"): "64 channels inside the head instead of 8",
+    ("wide head", "wide head, statistics"): "the stem sees local means and deviation as well",
+    ("wide head", "wide head, log"): "the stem sees the image's logarithm as well",
+    ("wide head", "wide head, context"): "the stem knows the whole image's mean and deviation",
     ("wide head", "chosen"): "a linear layer before the head instead of the 3 × 3 convolution; LeakyReLU for GELU",
 }
 
