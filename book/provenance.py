@@ -191,8 +191,7 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
                 "train, validation, test": ", ".join(str(dataset["counts"].get(split, "–")) for split in SPLITS),
                 "size (px)": settings["crop_size"] or dataset["patch_size"],
                 "width": ", ".join(widths),
-                "epochs": settings["epochs"],
-                "batch": settings["batch_size"],
+                "epochs, batch": f"{settings['epochs']}, {settings['batch_size']}",
                 "rate": f"{settings['learning_rate']:g}, {settings['schedule']}",
                 "seeds": len({record["seed"] for record in records_of}),
             }

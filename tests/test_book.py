@@ -299,7 +299,7 @@ def test_what_trainings_were_given_stands_in_one_table(tmp_path):
     publish(tmp_path / "ombria", "unet", seed=1)
     publish(tmp_path / "ombria", "hat", seed=2)
     table = provenance.experiments_table(provenance.read_results(tmp_path))
-    expected = ["VV, dB", "red", "20", "400, –, –", "128", "16, 16, –", "30", "8", "0.001, cosine", "2"]
+    expected = ["VV, dB", "red", "20", "400, –, –", "128", "16, 16, –", "30, 8", "0.001, cosine", "2"]
     assert row(table, "ombria (real)") == expected
 
 
