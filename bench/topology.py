@@ -127,14 +127,13 @@ class Wired(nn.Module):
     def forward(self, sar: Tensor) -> Tensor:
         height, width = sar.shape[-2:]
         sar = pad_to_multiple(sar, self.multiple)
-        whole = torch.cat([sar.mean((2, 3)), sar.std((2, 3))], 1)
         if self.wiring.stem == "statistics":
             sar = torch.cat([sar, *speckle_statistics(sar)], 1)
         elif self.wiring.stem == "log":  # of 8-bit numbers, scaled as these are
             sar = torch.cat([sar, torch.log1p((sar + 1) * 127.5) / math.log(256) * 2 - 1], 1)
         shallow = self.stem(sar).permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
         if self.wiring.stem == "context":
-            shallow = shallow + self.context(whole)[:, None, None]
+            shallow = shallow + self.context(torch.cat([sar.mean((2, 3)), sar.std((2, 3))], 1))[:, None, None]
         x, skips, step = self.norm_in(shallow), [], 0
         targets = [*self.wiring.steps, 0]
         for i, (move, target) in enumerate(zip(self.moves, targets, strict=True)):

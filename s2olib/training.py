@@ -157,7 +157,8 @@ class Parameters:
             raise InputError(f"num_workers is {self.num_workers}: it must be 0 or more.")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas are {self.betas}: each must be at least 0 and less than 1.")
-        if self.class_weights and not (all(0 <= w < math.inf for w in self.class_weights) and any(self.class_weights)):
+        numeric = all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in self.class_weights)
+        if not numeric or (self.class_weights and not any(self.class_weights)):
             raise InputError(f"class_weights are {self.class_weights}: give numbers of at least 0, one above 0.")
         if not self.tag or "/" in self.tag:
             raise InputError(f"tag is {self.tag!r}: it is a part of the run's folder name, and must be one without /.")

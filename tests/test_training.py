@@ -330,6 +330,7 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"betas": (1.5, 0.9)}, "betas"),
         ({"class_weights": (0.0, 0.0)}, "class_weights are"),
         ({"class_weights": (1.0, -1.0)}, "class_weights are"),
+        ({"class_weights": ("a", "b")}, "class_weights are"),
         ({"num_workers": -1}, "num_workers"),
         ({"tag": "dsd/long"}, "tag"),
         ({"precision": "bf16-true"}, "bf16-mixed"),

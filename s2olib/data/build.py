@@ -707,13 +707,11 @@ def _joined(parts: list[Path], rules: Rules, root: Path, refused: list[dict], po
             first += len(windows)
     jobs = [(part, given) for part, given in stretches.items() if given]
     filled = _have_done(pool, [(store.fill, *job, rules.patch_size) for job in jobs], "join")
-    hashes = {path: hashlib.sha256(path.read_bytes()) for path in (root / split / "index.csv" for split in SPLITS)}
-    for (_, given), digests in zip(jobs, filled, strict=True):
-        for stretch, digest in zip(given, digests, strict=True):
-            if stretch.path.parent.name in SPLITS:
-                hashes.setdefault(stretch.path, hashlib.sha256()).update(digest)
-    lines = [f"{digest.hexdigest()}  {path.relative_to(root)}\n" for path, digest in sorted(hashes.items())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    digests: dict[Path, bytearray] = {}
+    for (_, given), found in zip(jobs, filled, strict=True):
+        for stretch, digest in zip(given, found, strict=True):
+            digests.setdefault(stretch.path, bytearray()).extend(digest)
+    return store.fingerprint(root, digests)
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):

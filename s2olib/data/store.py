@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from s2olib.data import SPLITS
 
 
 class Damaged(Exception):
@@ -89,6 +91,15 @@ def fill(part: Path, stretches: Iterable[Stretch], size: int) -> list[bytes]:
                     digests.append(hashlib.sha256(patch).digest())
         found.append(b"".join(digests))
     return found
+
+
+def fingerprint(root: Path, digests: Mapping[Path, bytes | bytearray]) -> str:
+    """Of the data set in `root`; `digests` has what `fill` returned for each array, joined in the patches' order."""
+    contents = {root / split / "index.csv": (root / split / "index.csv").read_bytes() for split in SPLITS}
+    contents |= {path: digest for path, digest in digests.items() if path.parent.name in SPLITS}
+    hashes = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    lines = [f"{hashes[path]}  {path.relative_to(root)}\n" for path in sorted(hashes)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _loaded(layer: Path) -> np.ndarray:
