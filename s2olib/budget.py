@@ -62,17 +62,17 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
 def _discriminators(parameters: Parameters, data: LabelledTriplets) -> list[tuple[nn.Module, float]]:
     """Each discriminator of a run, and how many of its forward passes a sample costs on average over the epochs.
 
-    Its own step costs three for each image that it learns from; judging costs the fake image two, forward and back,
-    and in the DSD the real one another.
+    Its own step costs three for each image that it learns from, and one for an image that it only sees; judging costs
+    the fake image two, forward and back, and in the DSD the real one another.
     """
     p, found = parameters, []
     with torch.device("meta"):
         if p.dsd_weight:
             warmup = p.dsd_warmup / p.epochs
-            learns = {"random": 0.0, "frozen": warmup}.get(p.dsd_schedule, 1.0)
-            judges = 1.0 if p.dsd_schedule in ("joint", "random") else 1 - warmup
+            own = {"random": 1, "frozen": 3 * warmup}.get(p.dsd_schedule, 3)
+            judges = 1.0 if p.dsd_schedule == "joint" else 1 - warmup
             dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 1), p.dsd_width, p.dsd_encoder)
-            found.append((dsd, 3 * learns + 3 * judges))
+            found.append((dsd, own + 3 * judges))
         if p.gan_weight:
             found.append((PatchGAN(data.sar_channels, data.opt_channels), 3 + 3 + 2))
     return found

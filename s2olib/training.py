@@ -73,7 +73,8 @@ class Parameters:
     step, over all devices and parts.
 
     `dsd_schedule`: in "joint" the DSD learns in every epoch and judges in every epoch; with "warm-up" it judges only
-    after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others; "random" never learns.
+    after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others. "random" is a control: as
+    "warm-up", but weights stay as they were drawn, and only BatchNorm's running statistics follow the real pairs.
     `class_weights` are the categories' in the DSD's cross-entropy, none: all alike. `label_merge`, `label_size_m` and
     `label_permutation` are those of `LabelledTriplets`.
 
@@ -149,7 +150,7 @@ class Parameters:
                 f"accumulate x devices x num_nodes = {parts} does not divide batch_size {self.batch_size}."
             )
         rest = self.l1_weight + self.gan_weight + self.ssim_weight
-        if rest == 0 and self.dsd_schedule in ("warm-up", "frozen"):
+        if rest == 0 and self.dsd_schedule != "joint":
             raise InputError(f"dsd_schedule {self.dsd_schedule!r} needs another loss than the DSD's until that judges.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: it must be within 0 and 2³² − 1.")
@@ -174,7 +175,7 @@ class Parameters:
             raise InputError(f"upsampling {self.upsampling!r} is S2OFormer's alone: leave it out for {self.generator}.")
         if self.dsd_schedule not in DSD_SCHEDULES:
             raise InputError(f"dsd_schedule is {self.dsd_schedule!r}: it must be one of {', '.join(DSD_SCHEDULES)}.")
-        if self.dsd_weight and self.dsd_schedule in ("warm-up", "frozen") and not 0 < self.dsd_warmup < self.epochs:
+        if self.dsd_weight and self.dsd_schedule != "joint" and not 0 < self.dsd_warmup < self.epochs:
             raise InputError(f"dsd_warmup is {self.dsd_warmup}: it must be at least 1 and less than epochs.")
 
     @property
@@ -555,15 +556,16 @@ class _Networks:
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
-        """The learning rate (constant, or a half cosine to 0), and whether the DSD learns and judges."""
+        """The learning rate (constant, or a half cosine to 0), and whether the DSD sees real pairs, learns and judges."""
         p = self.parameters
         factor = 0.5 * (1 + math.cos(math.pi * epoch / p.epochs)) if p.schedule == "cosine" else 1.0
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = p.learning_rate * factor
         warming = epoch < p.dsd_warmup
-        self.dsd_learns = p.dsd_schedule in ("joint", "warm-up") or (p.dsd_schedule == "frozen" and warming)
-        self.dsd_judges = p.dsd_schedule in ("joint", "random") or not (warming and p.dsd_weight)
+        self.dsd_sees = warming or p.dsd_schedule != "frozen"
+        self.dsd_learns = self.dsd_sees and p.dsd_schedule != "random"
+        self.dsd_judges = p.dsd_schedule == "joint" or not (warming and p.dsd_weight)
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One optimizer step of each network on this process's part of a batch; the losses' values."""
@@ -574,12 +576,15 @@ class _Networks:
         self.totals: dict[str, Tensor] = {}
         for module in self.modules.values():
             module.train()
-        if "dsd" in self.modules and self.dsd_learns:
+        if "dsd" in self.modules and self.dsd_sees:
             for part in parts:
-                logits, _ = self.modules["dsd"](part["sar"], part["opt"])
-                loss = segmentation_loss(logits, part["lulc"], class_weights=self.class_weights)
-                self._backward("segmentation", loss)
-            self._update("dsd")
+                with torch.set_grad_enabled(self.dsd_learns):
+                    logits, _ = self.modules["dsd"](part["sar"], part["opt"])
+                if self.dsd_learns:
+                    loss = segmentation_loss(logits, part["lulc"], class_weights=self.class_weights)
+                    self._backward("segmentation", loss)
+            if self.dsd_learns:
+                self._update("dsd")
         fakes = []
         for part in parts:
             fakes.append(self.modules["generator"](part["sar"]))

@@ -281,7 +281,7 @@ def test_the_estimate_counts_what_will_be_done(small):
         ({"dsd_schedule": "joint"}, 6),
         ({"dsd_schedule": "warm-up", "dsd_warmup": 1}, 3 + 3 / 2),  # of two epochs
         ({"dsd_schedule": "frozen", "dsd_warmup": 1}, 3),
-        ({"dsd_schedule": "random"}, 3),
+        ({"dsd_schedule": "random", "dsd_warmup": 1}, 1 + 3 / 2),
     ):
         more = budget.estimate(dataclasses.replace(small, **changed))["petaflop"] - cost["petaflop"]
         assert more * 1e15 == pytest.approx(samples * 2 * passes * dsd)
@@ -385,25 +385,27 @@ def test_the_learning_rate_follows_half_a_cosine(small):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "learns", "judges"),
+    ("schedule", "sees", "learns", "judges"),
     [
-        ("joint", [True, True, True], [True, True, True]),
-        ("warm-up", [True, True, True], [False, True, True]),
-        ("frozen", [True, False, False], [False, True, True]),
-        ("random", [False, False, False], [True, True, True]),
+        ("joint", [True, True, True], [True, True, True], [True, True, True]),
+        ("warm-up", [True, True, True], [True, True, True], [False, True, True]),
+        ("frozen", [True, False, False], [True, False, False], [False, True, True]),
+        ("random", [True, True, True], [False, False, False], [False, True, True]),
     ],
 )
-def test_a_dsd_learns_and_judges_as_scheduled(small, schedule, learns, judges):
+def test_a_dsd_sees_learns_and_judges_as_scheduled(small, schedule, sees, learns, judges):
     chosen = dataclasses.replace(small, epochs=3, dsd_schedule=schedule)
     data = chosen.training_data()
     batch = torch.utils.data.default_collate([data[i] for i in range(4)])
     networks = training._Networks(chosen, data, training.fabric_.Fabric(accelerator="cpu", devices=1))
-    for epoch, (learns_now, judges_now) in enumerate(zip(learns, judges, strict=True)):
+    dsd = networks.modules["dsd"]
+    for epoch, (sees_now, learns_now, judges_now) in enumerate(zip(sees, learns, judges, strict=True)):
         networks.begin_epoch(epoch)
-        before = [value.clone() for value in networks.modules["dsd"].parameters()]
+        before = [[value.clone() for value in values()] for values in (dsd.buffers, dsd.parameters)]
         losses = networks.step(batch)
-        moved = any((a != b).any() for a, b in zip(before, networks.modules["dsd"].parameters(), strict=True))
-        assert moved == learns_now and ("feature" in losses) == judges_now
+        after = (dsd.buffers(), dsd.parameters())
+        moved = [any((a != b).any() for a, b in zip(*pair, strict=True)) for pair in zip(before, after, strict=True)]
+        assert moved == [sees_now, learns_now] and ("feature" in losses) == judges_now
 
 
 def test_the_best_epoch_is_one_that_the_dsd_has_judged(small, monkeypatch):
@@ -464,12 +466,14 @@ def test_batches_are_the_same_however_they_are_fed(small, change):
 
 
 def test_two_processes_learn_what_one_does(small, tmp_path, monkeypatch):
-    """A transformer without BatchNorm or stochastic depth and a DSD whose BatchNorm is frozen: nothing is left that a
+    """A transformer without BatchNorm or stochastic depth and a DSD whose BatchNorm stands still: nothing is left that a
     process's part decides. Stochastic depth is drawn by each process for itself: with it, weights differ by steps.
     """
     config = training.Parameters.generator_config
     monkeypatch.setattr(training.Parameters, "generator_config", lambda *of: config(*of) | {"drop_path_rate": 0.0})
-    chosen = dataclasses.replace(small, generator="hat", epochs=1, embed_dim=8, ssim_weight=0.5, dsd_schedule="random")
+    forward = torch.nn.BatchNorm2d.forward
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", lambda self, x: forward(self.eval(), x))
+    chosen = dataclasses.replace(small, generator="hat", embed_dim=8, ssim_weight=0.5, dsd_schedule="random")
     one = training.train(dataclasses.replace(chosen, run_root=str(tmp_path / "one")))
     monkeypatch.setattr("sys.ps1", ">>> ", raising=False)  # as in a notebook: forked, which is faster than spawned
     two = training.train(dataclasses.replace(chosen, run_root=str(tmp_path / "two"), devices=2))
