@@ -75,7 +75,7 @@ PROCESS_MEMORY = ("f9b73599483f8e85", "0fa7f7b275538203")  # code whose records 
 def run_page(profile: str, run: str, record: dict) -> str:
     """A run's page: what was measured, on what, with which settings, by which code, where and how long."""
     dataset, evaluation, cost = record["dataset"], record["evaluation"], record["cost"]
-    lulc = dataset["lulc"]
+    lulc, regions = dataset["lulc"], len(evaluation["groups"])
     seconds, memory = cost["expected_seconds"], f"{cost['peak_memory_gib']:.2f} GiB"
     expected = f" ({seconds / 60:.1f} expected for its steps, from two of them)" if seconds else ""
     whole = record["code_version"].startswith(PROCESS_MEMORY)
@@ -93,7 +93,7 @@ def run_page(profile: str, run: str, record: dict) -> str:
         "optical": _bands(dataset, "opt"),
         "categories": f"{lulc['kind']}: {', '.join(lulc['categories'])}" if lulc else "none",
         "scored on": f"{evaluation['patches']} {evaluation['split']} patches in "
-        f"{len(evaluation['groups'])} regions; {evaluation['interval']}",
+        f"{'one region' if regions == 1 else f'{regions} regions'}; {evaluation['interval']}",
         "data range": evaluation["data_range"],
         "SSIM": evaluation["ssim"],
         "scored epoch": f"{record['best_epoch'] + 1} of {len(record['curves'])}, the best on validation patches",

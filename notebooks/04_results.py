@@ -82,9 +82,10 @@ for name, summary in summaries.items():
 first = next(iter(runs.values()))
 evaluation_of = first["evaluation"]
 what = "SYNTHETIC archive" if train.info["synthetic"] else first["dataset"]["name"]
+regions = "one region" if len(evaluation_of["groups"]) == 1 else f"{len(evaluation_of['groups'])} regions"
 where = (
-    f"{evaluation_of['patches']} test patches, {evaluation_of['clusters']} clusters in {len(evaluation_of['groups'])} "
-    f"regions; {evaluation_of['interval']}. Data: {what}."
+    f"{evaluation_of['patches']} test patches, {evaluation_of['clusters']} clusters in {regions}; "
+    f"{evaluation_of['interval']}. Data: {what}."
 )
 caption = (
     f"Means with their intervals over {where} {evaluation_of['data_range']}; SSIM: {evaluation_of['ssim']}. "
@@ -189,9 +190,9 @@ Markdown(differences(pairs, "Paired differences from one colour", "tab-colour"))
 #
 # Variants of one generator that differ in one thing, each less the one with the DSD as it is (`dsd`), on the seeds that
 # both have. `l1` has no discriminator, `pix2pix` PatchGAN in the DSD's place, `dsd-ssim` a term more. The DSD of
-# `dsd-random` never learns, that of `dsd-frozen` no longer once it judges; that of `dsd-permuted` learns with another
-# patch's categories, that of `dsd-twelve` with unmerged classes, that of `dsd-500m` with coarse cells. The generator of
-# `dsd-bilinear` steps up between scales by interpolation instead of pixel shuffles.
+# `dsd-random` sees the real pairs and never learns, that of `dsd-frozen` no longer once it judges; that of
+# `dsd-permuted` learns with another patch's categories, that of `dsd-twelve` with unmerged classes, that of `dsd-500m`
+# with coarse cells. The generator of `dsd-bilinear` steps up between scales by interpolation instead of pixel shuffles.
 
 # %% tags=["hide-input"]
 whole = {record_of[name]["generator"]: name for name in variants if record_of[name]["tag"] == "dsd"}

@@ -73,8 +73,8 @@ class Parameters:
     step, over all devices and parts.
 
     `dsd_schedule`: in "joint" the DSD learns in every epoch and judges in every epoch; with "warm-up" it judges only
-    after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others. "random" is a control: as
-    "warm-up", but weights stay as they were drawn, and only BatchNorm's running statistics follow the real pairs.
+    after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others. "random", a control, is
+    "warm-up" with weights that stay as they were drawn: only BatchNorm's running statistics follow the real pairs.
     `class_weights` are the categories' in the DSD's cross-entropy, none: all alike. `label_merge`, `label_size_m` and
     `label_permutation` are those of `LabelledTriplets`.
 
@@ -556,7 +556,7 @@ class _Networks:
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
-        """The learning rate (constant, or a half cosine to 0), and whether the DSD sees real pairs, learns and judges."""
+        """The learning rate (constant, or a half cosine to 0), and whether the DSD sees pairs, learns and judges."""
         p = self.parameters
         factor = 0.5 * (1 + math.cos(math.pi * epoch / p.epochs)) if p.schedule == "cosine" else 1.0
         for optimizer in self.optimizers.values():

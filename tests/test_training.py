@@ -466,8 +466,8 @@ def test_batches_are_the_same_however_they_are_fed(small, change):
 
 
 def test_two_processes_learn_what_one_does(small, tmp_path, monkeypatch):
-    """A transformer without BatchNorm or stochastic depth and a DSD whose BatchNorm stands still: nothing is left that a
-    process's part decides. Stochastic depth is drawn by each process for itself: with it, weights differ by steps.
+    """A transformer without BatchNorm or stochastic depth and a DSD whose BatchNorm stands still: nothing is left that
+    a process's part decides. Stochastic depth is drawn by each process for itself: with it, weights differ by steps.
     """
     config = training.Parameters.generator_config
     monkeypatch.setattr(training.Parameters, "generator_config", lambda *of: config(*of) | {"drop_path_rate": 0.0})
