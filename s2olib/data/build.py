@@ -192,7 +192,7 @@ def build(
         reading["legend"] = str(extra[-1])  # workers may start in another folder
     _check_root(root, [*filter(None, paths.values()), *extra])
     if executor is None and (workers or 1) > 1:
-        _context()  # loads while headers are read
+        _context()  # loads while headers are read; where no number is given, as soon as there is one
     tiles, scenes, refused = _found(reading, paths)
     extra += tiles.files if tiles else []
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
