@@ -515,11 +515,11 @@ def _processes(workers: int | None, parts: int) -> int:
 
 @cache
 def _context() -> BaseContext:
-    """Processes are forked from one that has loaded libraries and nothing else, since that takes as long as half a
+    """Processes are forked from one that has loaded this module and nothing else, since that takes as long as half a
     hundred patches, and a fork of this one would copy torch's and GDAL's threads half. They have the environment of
     the first build."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["numpy", "rasterio.warp", "tqdm", "yaml"])
+    context.set_forkserver_preload([__name__])
     forkserver.ensure_running()  # which does not wait for it
     return context
 

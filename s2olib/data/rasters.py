@@ -247,11 +247,13 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     for path in todo:
         folders.setdefault(path.parent, []).append(path)
     found = tqdm(_scanned(list(folders.values())), total=len(folders), desc="headers", unit="folder", leave=False)
-    remembered = time.monotonic()
+    remembered, crs, text = time.monotonic(), None, None
     try:
         for path, head in zip(chain(*folders.values()), chain.from_iterable(found), strict=True):
             grid, place = head.grid, head.grid.transform
-            known[names[path]] = [*states[path], grid.crs and grid.crs.to_string(), place.a, place.c, place.e, place.f]
+            if grid.crs is not crs:  # files that are alike share one, and naming it takes longer than all else here
+                crs, text = grid.crs, grid.crs and grid.crs.to_string()
+            known[names[path]] = [*states[path], text, place.a, place.c, place.e, place.f]
             known[names[path]] += [grid.height, grid.width, head.count, head.dtype, head.names, head.start]
             if time.monotonic() - remembered > REMEMBER:  # for a process that is killed
                 _remember(known, cache)
