@@ -1,4 +1,5 @@
-"""How each network does in each place apart, and on one set of places or another; made from the runs' patches."""
+"""How networks do in each place apart, on one set of places or another, and with a DSD that knows nothing; made from the
+runs' patches."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import results_table
 
-from s2olib import figures, records
+from s2olib import figures, records, statistics
 
 METRICS = {"skill": "skill", "psnr": "PSNR (dB)", "ssim": "SSIM"}
 FORMATS = {"skill": ".3f", "SSIM": ".3f", "one colour (dB)": ".2f"}
@@ -65,3 +66,30 @@ def render_sets(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> st
         "brackets a 95 % cluster bootstrap with seeds nested, descriptive. Skill above 0 is better than one colour."
     )
     return figures.metric_table(rows, caption, "tab-sets", FORMATS) + "\n"
+
+
+def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
+    """One table as MyST markdown: S2OFormer with a DSD of random weights less it without a DSD and with one that learned."""
+    rows = []
+    for name, runs in profiles.items():
+        patches: dict[str, dict] = {}
+        for run, record in runs.items():
+            if record["generator"] == "s2oformer" and record["tag"] in ("dsd-random", "l1", "dsd"):
+                patches.setdefault(record["tag"], {})[record["seed"]] = records.read_patches(results / name / run)
+        pairs = [("dsd-random", tag) for tag in ("l1", "dsd") if {"dsd-random", tag} <= set(patches)]
+        found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
+        for psnr, ssim in zip(*found, strict=True):
+            row = {"profile": name, "less": psnr["second"], "seeds": psnr["seeds"]}
+            for label, difference in (("PSNR (dB)", psnr), ("SSIM", ssim)):
+                row |= {label: difference["difference"], f"{label}, over seeds": difference["over_seeds"]}
+                row[f"{label}, p"] = difference["p"]
+            rows.append(row)
+    if not rows:
+        return f"{results_table.NOT_RUN}\n"
+    caption = (
+        "S2OFormer with a DSD of random weights (*dsd-random*), less S2OFormer without a DSD (*l1*) and with one that "
+        "learned (*dsd*): the same unseen patches and seeds; in brackets a 95 % cluster bootstrap with seeds nested, "
+        "descriptive. *p* is corrected for the two of each set (Holm)."
+    )
+    formats = FORMATS | {"PSNR (dB), p": ".3f", "SSIM, p": ".3f"}
+    return figures.metric_table(rows, caption, "tab-random", formats) + "\n"

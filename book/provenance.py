@@ -367,6 +367,7 @@ def write(root: Path) -> None:
         "first_picture.md": first_picture(results, profiles),
         "places.md": place_table.render(results / "socal"),
         "sets.md": place_table.render_sets(results, {name: profiles.get(name, {}) for name in SETS}),
+        "random.md": place_table.render_random(results, {name: profiles.get(name, {}) for name in SETS}),
         "split.md": split_table.render(results),
         "merges.md": merges_table() + "\n",
     }
