@@ -4,6 +4,7 @@
 - ``{kind}`synthetic` `` (or ``real``, ``talk``) is the one badge that tells what a number or a picture is made from.
 - An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source, and with
   its data's credit if it does not print that; in its tables each variant leads to its runs' pages.
+- Beside a run's page stands a link to all runs, in the place of the table of contents.
 - Everything in ``book/_generated`` is written anew before pages are read.
 
 A record, run or field that does not exist is a warning with the page's name, which ``-W`` turns into a failed build.
@@ -34,6 +35,7 @@ import execute
 
 EXECUTED = re.compile(r"notebooks/executed/(?P<profile>[^/]+)/(?P<name>(?P<source>\d\d_[a-z]+)[^/]*)")
 LABEL = re.compile(r'(:name: |"name": "|numref\}`)(tab|fig)-[\w-]+')  # of a notebook's tables and figures
+RUNS = "book/runs"  # the page that lists them
 LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 
 
@@ -134,6 +136,14 @@ def leave_out_scripts(app: Sphinx, page: str, template: str, context: dict, doct
     ]
 
 
+def shorten_contents(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Beside a run's page stands a link to all runs; the contents beside each would weigh a fifteenth of the book."""
+    if page.startswith("book/_generated/runs/"):
+        link = f'<a class="reference internal" href="{context["pathto"](RUNS)}">{app.env.titles[RUNS].astext()}</a>'
+        contents = f'<ul class="nav bd-sidenav"><li class="toctree-l1">{link}</li></ul>'
+        context["generate_toctree_html"] = lambda *_, **__: contents
+
+
 def leave_out_files(app: Sphinx, error: Exception | None) -> None:
     """Drop what no page loads: source maps, and the icons' script and old fonts."""
     if error is None and app.builder.format == "html":
@@ -160,4 +170,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", open_notebook)
     app.connect("build-finished", leave_out_files)
     app.connect("html-page-context", leave_out_scripts, priority=900)
+    app.connect("html-page-context", shorten_contents, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,5 +1,4 @@
-"""How networks do in each place apart, on one set of places or another, and with a DSD that knows nothing; made from the
-runs' patches."""
+"""How networks do in each place apart, on two sets of places, and with a DSD that never learned; from runs' patches."""
 
 from __future__ import annotations
 
@@ -69,7 +68,7 @@ def render_sets(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> st
 
 
 def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
-    """One table as MyST markdown: S2OFormer with a DSD of random weights less it without a DSD and with one that learned."""
+    """One table as MyST markdown: S2OFormer with a DSD of random weights, less S2OFormer without and with a learned one."""
     rows = []
     for name, runs in profiles.items():
         patches: dict[str, dict] = {}
