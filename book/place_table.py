@@ -68,7 +68,7 @@ def render_sets(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> st
 
 
 def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
-    """A table as MyST markdown: S2OFormer with a DSD of random weights, less it without a DSD and with a real one."""
+    """A table as MyST markdown: S2OFormer with a DSD of random weights, less it without one and with a learned one."""
     rows = []
     for name, runs in profiles.items():
         patches: dict[str, dict] = {}
