@@ -152,7 +152,7 @@ def scan(
         )
     kinds = ("s1", "s2", "lc") if own_layer else ("s1", "s2")
     patches: dict[tuple[str, int, int], dict[str, Path]] = {}
-    for path in sorted(files, key=str):
+    for path in sorted(files, key=str):  # paths compare more slowly
         match = NAME.fullmatch(path.name)
         if match is None or path.parent.name != f"{match[3]}_{match[4]}" or path.parent.parent.name != match[1]:
             raise InputError(
