@@ -87,7 +87,7 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
     if not rows:
         return f"{results_table.NOT_RUN}\n"
     caption = (
-        "S2OFormer with a DSD of random weights (*dsd-random*), less S2OFormer without a DSD (*l1*), on the same patches; "
-        "in brackets a 95 % cluster bootstrap with seeds nested, descriptive."
+        "S2OFormer with a DSD of random weights (*dsd-random*), less S2OFormer without a DSD (*l1*), on the same "
+        "patches; in brackets a 95 % cluster bootstrap with seeds nested, descriptive."
     )
     return figures.metric_table(rows, caption, "tab-random", FORMATS) + "\n"
