@@ -699,20 +699,19 @@ def _verdicts(part: Path) -> list:
 
 def _joined(parts: list[Path], rules: Rules, root: Path, refused: list[dict], pool: Executor) -> str:
     """Put the layers of each split together; returns the fingerprint of the three splits. Adds to `refused`."""
-    stretches: dict[Path, list[store.Stretch]] = {part: [] for part in parts}
+    jobs: list[tuple[Path, store.Stretch]] = []
     for split, places in _indices(parts, rules, root, refused).items():
         made = rules.legend in PSEUDO and split != "train"  # from the optical image, which a network is to find
         count, first = sum(map(len, places.values())), 0
         arrays = store.reserve(root / split, parts[0], count, rules.patch_size, without="lulc.npy" if made else "")
         for part, windows in places.items():
-            stretches[part] += [store.Stretch(path, offset, first, windows) for path, offset in arrays.items()]
+            # one array after the other: two workers that write into the same file wait for each other
+            jobs += [(part, store.Stretch(path, offset, first, windows)) for path, offset in arrays.items()]
             first += len(windows)
-    jobs = [(part, given) for part, given in stretches.items() if given]
     filled = _have_done(pool, [(store.fill, *job, rules.patch_size) for job in jobs], "join")
     digests: dict[Path, bytearray] = {}
-    for (_, given), found in zip(jobs, filled, strict=True):
-        for stretch, digest in zip(given, found, strict=True):
-            digests.setdefault(stretch.path, bytearray()).extend(digest)
+    for (_, stretch), digest in zip(jobs, filled, strict=True):
+        digests.setdefault(stretch.path, bytearray()).extend(digest)
     return store.fingerprint(root, digests)
 
 

@@ -74,23 +74,20 @@ def reserve(folder: Path, part: Path, count: int, size: int, without: str = "") 
     return offsets
 
 
-def fill(part: Path, stretches: Iterable[Stretch], size: int) -> list[bytes]:
-    """Write windows of a part's layers where they belong; returns for each stretch its patches' SHA-256, joined."""
-    found = []
-    for stretch in stretches:
-        digests = []
-        # for writing alone: a page that is read first, on a disk of several machines, could undo what another wrote
-        with open(os.open(stretch.path, os.O_WRONLY), "wb") as stream:
-            for number, members in groupby(stretch.windows, key=itemgetter(0)):
-                pixels = np.moveaxis(_loaded(part / f"{number}_{stretch.path.name}"), 0, -2)  # (H, W) or (C, H, W)
-                for _, row, column in members:
-                    patch = pixels[..., row : row + size, column : column + size].tobytes()
-                    if not digests:
-                        stream.seek(stretch.offset + stretch.first * len(patch))
-                    stream.write(patch)
-                    digests.append(hashlib.sha256(patch).digest())
-        found.append(b"".join(digests))
-    return found
+def fill(part: Path, stretch: Stretch, size: int) -> bytes:
+    """Write windows of a part's layer where they belong; returns their patches' SHA-256, joined."""
+    digests = []
+    # for writing alone: a page that is read first, on a disk of several machines, could undo what another wrote
+    with open(os.open(stretch.path, os.O_WRONLY), "wb") as stream:
+        for number, members in groupby(stretch.windows, key=itemgetter(0)):
+            pixels = np.moveaxis(_loaded(part / f"{number}_{stretch.path.name}"), 0, -2)  # (H, W) or (C, H, W)
+            for _, row, column in members:
+                patch = pixels[..., row : row + size, column : column + size].tobytes()
+                if not digests:
+                    stream.seek(stretch.offset + stretch.first * len(patch))
+                stream.write(patch)
+                digests.append(hashlib.sha256(patch).digest())
+    return b"".join(digests)
 
 
 def fingerprint(root: Path, digests: Mapping[Path, bytes | bytearray]) -> str:
