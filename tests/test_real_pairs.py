@@ -1,0 +1,111 @@
+"""The book's real pairs, laid out from folders like those that their authors publish."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import yaml
+from PIL import Image
+
+from s2olib.data.build import build
+from s2olib.project import InputError
+
+ROOT = Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("real_pairs", ROOT / "notebooks" / "real_pairs.py")
+real_pairs = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(real_pairs)
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """An empty source, and a project beside it that has the book's profiles and no data."""
+    project, source = tmp_path / "project", tmp_path / "source"
+    (project / "notebooks").mkdir(parents=True)
+    (project / "notebooks/profiles").symlink_to(ROOT / "notebooks/profiles")
+    (project / "pyproject.toml").touch()
+    monkeypatch.chdir(project)
+    source.mkdir()
+    return source
+
+
+def image(path: Path, value: int, size: int = 2) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((size, size, 3), value, np.uint8)
+    pixels[0] = value // 2  # there is an upper side
+    Image.fromarray(pixels).save(path)
+
+
+def ids(profile: str) -> list[str]:
+    return list(pd.read_csv(ROOT / f"notebooks/profiles/{profile}.split.csv", dtype=str)["id"])
+
+
+def value_of(path: Path) -> int:
+    return np.asarray(Image.open(path)).max()
+
+
+def test_floods(source):
+    for name in ids("ombria"):
+        place, _, number = name.rpartition("_")
+        for kind in (1, 2):
+            older = f"OmbriaS{kind}/train/BEFORE/S{kind}_before_{number}.png"
+            newer = f"2021/{place.upper()}/Sentinel{kind}/BEFORE/imbefore_{int(number)}.png"
+            image(source / (newer if place else older), 10 * kind if place else 100 * kind + int(number) % 50)
+    folder = real_pairs.lay_out("ombria", source)
+    table = pd.read_csv(folder / "pairs.csv", dtype=str, keep_default_na=False)
+    assert folder == Path.cwd() / "data/ombria" and sorted(table["id"]) == sorted(ids("ombria"))
+    assert dict(table["event"].value_counts()) == {"": 624, "france": 88, "albania": 22}
+    assert [value_of(folder / name) for name in ("s1/0007.png", "s2/0007.png", "s2/france_007.png")] == [107, 207, 20]
+    assert len([*folder.glob("s?/*.png")]) == 2 * 734
+    with pytest.raises(InputError, match=r"data/ombria' is there already: remove it"):
+        real_pairs.lay_out("ombria", source)
+
+
+def test_scenes_of_the_benchmark(source):
+    for name in ids("sen12"):
+        season, scene, patch = name.rsplit("_", 2)
+        for kind, value in (("s1", 50), ("s2", 90)):
+            image(source / season / f"{kind}_{scene}" / f"{season}_{kind}_{scene}_{patch}.png", value)
+    folder = real_pairs.lay_out("sen12", source)
+    row = pd.read_csv(folder / "pairs.csv").iloc[0]
+    assert value_of(folder / "s1" / row["s1"]) == 50 and value_of(folder / "s2" / row["s2"]) == 90
+    assert row["scene"] == row["id"].rpartition("_")[0]
+
+
+def test_towns_lie_where_their_corners_say(source):
+    (source / "dataset").mkdir()
+    tiles = []
+    for number, name in enumerate(ids("socal")):
+        west, north = (-13_000_000 if number < 8 else -11_000_000) + 10_240 * number, 4_000_000
+        corners = [[west, north], [west + 10_240, north], [west + 10_240, north - 10_240], [west, north - 10_240]]
+        tiles.append(
+            {
+                "fragment_filename": f"{name}.png",
+                "opt_tile_name": f"S2A_{'T11SLT' if number < 8 else 'T14RNT'}_X.SAFE",
+                "opt_tile_sensing_date": "04.11.2020",
+                "sar_tile_sensing_date": "07.11.2020",
+                "corners_EPSG:3395": corners,
+            }
+        )
+        image(source / f"dataset/sar/{name}.png", 70, 1024)
+        image(source / f"dataset/opt/{name}.png", 140, 1024)
+    (source / "dataset/metadata.json").write_text(json.dumps(tiles))
+    folder = real_pairs.lay_out("socal", source)
+    with rasterio.open(folder / "s1" / f"{ids('socal')[1]}.tif") as file:
+        assert file.bounds == (-13_000_000 + 10_240, 4_000_000 - 10_240, -13_000_000 + 2 * 10_240, 4_000_000)
+        assert file.crs.to_epsg() == 3395 and file.descriptions == ("VH",)
+        assert (file.read(1)[:2, 5] == [35, 70]).all()
+    profile = yaml.safe_load((ROOT / "notebooks/profiles/socal.yml").read_text())
+    names = {"source", "sar_dir", "opt_dir", "pairs_csv", "group_column", "split_file", "sar_units", "opt_units"}
+    info = build("built", **{k: profile[k] for k in names}, patch_size=1024, stride=1024, max_cloud=1, buffer_m=100)
+    assert info["dates"] == ["2020-11-04", "2020-11-07"] and info["pixel_size_m"] == 10
+
+
+@pytest.mark.parametrize("profile", real_pairs.SETS)
+def test_what_is_not_there_is_named_and_nothing_written(source, profile):
+    with pytest.raises(InputError, match=rf"(not there, such as '{source}|'{source}.* does not exist)"):
+        real_pairs.lay_out(profile, source)
+    assert not Path("data").exists()
