@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
 from test_archive import ORIGIN, tif, write_scene
 
-from s2olib.data import SPLITS, archive, splits
+from s2olib.data import SPLITS, archive, landcover, splits
 from s2olib.data import build as module
 from s2olib.data.build import build
 from s2olib.data.datasheet import datasheet
@@ -730,3 +731,44 @@ def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
     lon, lat = lonlat(*KAGA)
     west, south, east, north = map(float, text.split("| test | ")[1].split(" | ")[:4])
     assert west - 0.02 < lon < east + 0.02 and south - 0.05 < lat < north + 0.05
+
+
+def test_the_antimeridian_parts_no_neighbours(tmp_path, pairs):
+    """a and b show the same ground, one as of zone 1 and one as of zone 60; c is elsewhere."""
+    rng = np.random.default_rng(2)
+    for name, crs, lon in (("a", "EPSG:32701", -179.999), ("b", "EPSG:32760", 179.999), ("c", "EPSG:32654", 141.0)):
+        (x,), (y,) = transform("EPSG:4326", crs, [lon], [-17.0 if name != "c" else 36.0])
+        sar = rng.normal([[[-12]], [[-19]]], 3, (2, 32, 32)).clip(-30, -1)
+        place = {"corner": (x - 160, y + 160), "crs": crs}
+        tif(tmp_path / f"s1/{name}.tif", sar.astype(np.float32), **place)
+        tif(tmp_path / f"s2/{name}.tif", rng.integers(300, 2500, (3, 32, 32), np.uint16), **place)
+    given = {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
+    (tmp_path / "split.csv").write_text("id,split\na,train\nb,test\nc,validation\n")
+    with pytest.raises(InputError, match=r"no patch is left for train: 1 were refused, most for .*guard gap"):
+        build(tmp_path / "set", **given, split_file=tmp_path / "split.csv", buffer_m=0)
+    for seed in range(4):
+        with pytest.raises(InputError, match="2 separate regions"):
+            build(tmp_path / "set", **given, test_places=None, seed=seed)
+
+
+def test_a_map_on_both_sides_of_the_antimeridian(tmp_path):
+    place = {"crs": "EPSG:4326", "pixel": 0.001}
+    tif(tmp_path / "east.tif", np.full((1, 100, 100), 1, np.uint8), (179.9, -16.95), **place)
+    tif(tmp_path / "west.tif", np.full((1, 100, 100), 3, np.uint8), (-180, -16.95), **place)
+    (x,), (y,) = transform("EPSG:4326", "EPSG:32701", [180.0], [-17.0])
+    grid = Grid(CRS.from_epsg(32701), Affine(10, 0, x - 320, 0, -10, y + 320), 64, 64)
+    tiles = landcover.Tiles(tmp_path, "hrlulc-v21.11")
+    assert len(tiles.covering(grid)) == 2 and not tiles.covering(grid, whole=True)
+    codes = tiles.read(grid)
+    assert (codes[:, :31] == 1).all() and (codes[:, 33:] == 3).all()
+
+
+def test_a_list_may_name_scenes_that_lie_outside_the_map(tmp_path, pairs):
+    given = pairs({"a": 0, "b": 5000, "c": 10_000, "d": 300_000})
+    codes = np.random.default_rng(0).integers(1, 9, (1, 400, 1400)).astype(np.uint8)
+    tif(tmp_path / "map/LC.tif", codes, (ORIGIN[0] - 1000, ORIGIN[1] + 1000))
+    (tmp_path / "split.csv").write_text("id,split\na,train\nb,validation\nc,test\nd_0000_0000,train\n")
+    map_ = {"lulc_root": tmp_path / "map", "legend": "hrlulc-v21.11"}
+    info = build(tmp_path / "set", **given, **map_, split_file=tmp_path / "split.csv", buffer_m=0)
+    assert info["counts"] == {"train": 1, "validation": 1, "test": 1}
+    assert [(r["id"], r["reason"]) for r in info["refused"]] == [("d", "outside the map")]

@@ -95,6 +95,14 @@ def turned(name, place):
     return change
 
 
+def scaled(name, scale, offset):
+    def change(root):
+        with rasterio.open(root / name, "r+") as file:
+            file.scales, file.offsets = [scale] * file.count, [offset] * file.count
+
+    return change
+
+
 def move(old, new):
     def change(root):
         (root / new).parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +194,15 @@ PAIRS = {
     "pair incomplete": (remove("pairs/s1/b.tif"), {}, r"pair 'b' has no 'b' in sar_dir"),
     "map incomplete": (remove("pairs/lulc/b.tif"), {}, r"pair 'b' has no 'b' in lulc_dir"),
     "list of nothing": (text("list.csv", "id,s1,s2\n"), {}, r"list.csv' lists no pair"),
+    "other ground": (rewrite("pairs/s1/b.tif", SAR[SMALL], (X + 9e5, Y)), {}, r"s2/b.tif' do not show the same ground"),
+    "scale declared": (scaled("pairs/s1/a.tif", 0.01, 0), {}, r"s1/a.tif' declares values to be scaled by 0.01"),
+    "offset declared": (scaled("pairs/s2/a.tif", 1e-4, -0.1), {}, r"s2/a.tif' declares .* moved by -0.1"),
+    "CRS of no place": (
+        rewrite("pairs/s1/a.tif", SAR[SMALL], crs='LOCAL_CS["mine",UNIT["metre",1]]'),
+        {},
+        r"s1/a.tif' has a coordinate reference system of no place",
+    ),
+    "offset that is no number": (text("list.csv", "id, opt_offset\na,nan\n"), {}, r"opt_offset of 'a' must be a"),
     "offset in words": (text("list.csv", "id,opt_offset\na,n/a\n"), {}, r"opt_offset of 'a' must be a number"),
     "complex": (rewrite("pairs/s1/a.tif", SAR[SMALL].astype(np.complex64)), {}, r"s1/a.tif' holds complex numbers"),
     "no list and no partner": (remove("pairs/s2/b.tif"), {"pairs_csv": None}, r"s1/b.tif' has no partner in opt_dir"),
@@ -225,7 +242,7 @@ PAIRS = {
         r"no patch is left for test",
     ),
     "splits overlap": (
-        rewrite("pairs/s2/b.tif", OPT[:3, :64, :64], (X + 320, Y)),
+        both(*(rewrite(f"pairs/{k}/b.tif", of[SMALL], (X + 320, Y)) for k, of in (("s1", SAR), ("s2", OPT[:3])))),
         {},
         r"patch '.' overlaps .*patch '.'",
     ),
@@ -295,6 +312,26 @@ def test_two_builds_into_one_folder(root, tmp_path):
         with pytest.raises(InputError, match=r"set' is being written by another build"):
             build(tmp_path / "set", **options(root, "pairs"))
     assert build(tmp_path / "set", **options(root, "pairs"))["counts"]["test"] == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_disk_that_knows_no_locks(root, tmp_path, monkeypatch, number):
+    def fails(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module.fcntl, "flock", fails)
+    assert build(tmp_path / "set", **options(root, "pairs"))["counts"]["test"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "set"]
+
+
+def test_targets_behind_a_link_and_on_a_disk_of_their_own(root, tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "set").symlink_to(tmp_path / "scratch")
+    build(tmp_path / "set", **options(root, "pairs"))
+    assert (tmp_path / "scratch/dataset.json").is_file() and (tmp_path / "set").is_symlink()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "disk")
+    with pytest.raises(InputError, match=r"dataset_root '.*disk' is a mount point, .*: give a folder inside it"):
+        build(tmp_path / "disk", **options(root, "pairs"))
 
 
 def test_broken_tar_archives_are_named(root, tmp_path):

@@ -8,8 +8,10 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.enums import ColorInterp
+from scipy import ndimage
 from test_archive import ORIGIN, tif
 
+from s2olib.data import rasters
 from s2olib.data.rasters import Header, area_mean, folder_scenes, header, optical_bands, sar_bands
 from s2olib.project import InputError
 
@@ -243,6 +245,50 @@ def test_no_power_in_one_band_is_as_dark_as_can_be(tmp_path):
     power[1, 3, 4] = 0
     (scene,) = folder_scenes(*pair(tmp_path, sar=power), sar_units="linear")
     assert scene.read()[0][:, 3, 4] == pytest.approx([SAR[0, 3, 4], -60], abs=1e-4)
+    with np.errstate(divide="ignore"):
+        decibels = 10 * np.log10(power)
+    decibels[:, 5, 6] = -np.inf
+    (scene,) = folder_scenes(*pair(tmp_path, sar=decibels))
+    assert scene.read()[0][:, 3, 4] == pytest.approx([SAR[0, 3, 4], -60], abs=1e-4)
+    assert np.isnan(scene.read()[0][:, 5, 6]).all()
+
+
+def test_values_far_below_zero_are_no_reflectance(tmp_path):
+    opt = OPT.astype(np.int16)
+    opt[:, :, :20], opt[0, 3, 40] = -9999, -30
+    (scene,) = folder_scenes(*pair(tmp_path, opt=opt))
+    read = scene.read()[1]
+    assert np.isnan(read[..., :20]).all() and np.isfinite(read[..., 20:]).all() and read[0, 3, 40] == 0
+
+
+@pytest.mark.parametrize(("pixel", "crs"), [(10, "EPSG:32653"), (40, "EPSG:32653"), (3, "EPSG:32652")])
+def test_of_a_large_image_only_what_lies_below_the_other_is_read(tmp_path, monkeypatch, pixel, crs):
+    """And what comes out is what GDAL makes of all of it."""
+    from rasterio.warp import Resampling, reproject, transform
+
+    rng = np.random.default_rng(4)
+    (x,), (y,) = transform("EPSG:32653", crs, [ORIGIN[0]], [ORIGIN[1]])
+    smooth = ndimage.gaussian_filter(rng.normal(-12, 30, (700, 800)), 3)[None].astype(np.float32)
+    large = tif(tmp_path / "s1/a.tif", smooth.clip(-30, -1), (x - 400 * pixel, y + 300 * pixel), crs=crs, pixel=pixel)
+    tif(tmp_path / "s2/a.tif", OPT, ORIGIN, pixel=10)
+    (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2")
+    read = []
+    monkeypatch.setattr(rasters, "to_linear", lambda db, real=rasters.to_linear: (read.append(db.shape), real(db))[1])
+    found, whole = scene.read()[0], np.full((1, 40, 50), np.nan, np.float32)
+    with rasterio.open(large) as file:
+        how = {"src_transform": file.transform, "src_crs": crs, "dst_crs": scene.grid.crs, "src_nodata": np.nan}
+        how |= {"dst_transform": scene.grid.transform, "resampling": Resampling.bilinear}
+        reproject(10 ** (file.read() / 10), whole, **how)
+    np.testing.assert_allclose(found, 10 * np.log10(whole), atol=0.02)
+    assert read[0][1] < 300 and read[0][2] < 300
+
+
+def test_names_of_columns_with_blanks(tmp_path):
+    folders, table = pair(tmp_path), tmp_path / "pairs.csv"
+    pair(tmp_path, "b", opt=OPT + np.uint16(1000))
+    table.write_text("id , s1, opt_offset\na, b.tif,\nb, a.tif, 1000\n")
+    first, second = folder_scenes(*folders, pairs_csv=table)
+    assert first.files[0].name == "b.tif" and second.read()[1].max() == OPT.max()
 
 
 @pytest.mark.filterwarnings("ignore:Length of header")

@@ -135,7 +135,7 @@ def scan(
 ) -> list[Scene]:
     """Every scene of the four seasons, from file headers alone (`rasters.headers`); pixels are read when a scene is.
 
-    With `own_layer` a scene has SEN12MS's own labels, in the legend "igbp". `opt_offset` is for Level-2A of processing
+    With `own_layer` a scene has SEN12MS's own labels, in the legend "igbp". `opt_offset` is for files of processing
     baseline 04.00 and later. Raises InputError, naming the file, for a missing or empty archive, a name that does not
     fit its folder, a patch without its partner or twice there, a wrong number of bands, size or type, and grids that
     contradict each other.

@@ -10,6 +10,7 @@ who wrote them.
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import glob
 import hashlib
@@ -64,6 +65,7 @@ SAR_LIMITS = {"VH": [-32.0, -5.0], "HV": [-32.0, -5.0]}  # dB; any other band ha
 TEST_PLACES = ((136.30, 36.30), (136.15, 36.20))  # Kaga and Mikuni, which the talk compares by eye
 COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "row", "col", "date")
 EXAMPLES = 4  # refused patches that are kept to be looked at, for each reason
+LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 PART = 64  # windows in a part of the work, unless one scene has more
 
 
@@ -141,7 +143,8 @@ def build(
             (`sar_dir`, `opt_dir`, optional `lulc_dir`, `pairs_csv`, `grid`: see `rasters.folder_scenes`).
         lulc_root: folder of land-cover tiles of any CRS; windows that no tile covers are left out unread, and listed.
         sar_units: "dB", "linear" (written as dB) or "8-bit". opt_units: "reflectance x 10000" or "8-bit".
-        opt_offset: taken from stored reflectance: 1000 for Level-2A of processing baseline 04.00 and later.
+        opt_offset: taken from stored reflectance: 1000 for Sentinel-2 (Level-1C and -2A) of processing baseline 04.00
+            and later.
         sar_bands: which polarisations (default: all there are); opt_bands: which three bands. Files that name their
             bands are read by name. Nameless ones have VV before VH, or two others that are said here; red, green and
             blue, or three others that are said here, or Sentinel-2's 13 or 12.
@@ -182,7 +185,7 @@ def build(
         given.pop(name)
     parameters = json.loads(json.dumps(given, default=str))
     _check(parameters)
-    root, stride = resolve(dataset_root), stride or patch_size
+    root, stride = resolve(dataset_root).resolve(), stride or patch_size  # through links, whose target is replaced
     ends = ("_root", "_dir", "_csv", "_file")
     paths = {k: parameters[k] and resolve(parameters[k]) for k in parameters if k.endswith(ends)}
     extra = [paths[name] for name in ("pairs_csv", "split_file") if paths[name]]
@@ -227,7 +230,8 @@ def build(
             if not tiles.covering(window.grid):
                 window.reason, window.value = "outside the map", "no tile"
     if paths["split_file"]:
-        split_by_file(scenes, candidates, paths["split_file"], patch_size, stride)
+        left_out = {refusal["id"] for refusal in refused}
+        split_by_file(scenes, candidates, paths["split_file"], patch_size, stride, left_out)
     else:
         split_by_region(scenes, candidates, test_places or (), buffer_m, shares, patch_size, stride, seed)
     guard(candidates, buffer_m)
@@ -340,6 +344,8 @@ def _check_root(root: Path, inputs: list[Path]) -> None:
     names = {path.name for path in root.iterdir()} if root.is_dir() else set()
     if root.is_file() or not names <= {"dataset.json", "refused", *SPLITS} or (names and "dataset.json" not in names):
         raise InputError(f"dataset_root '{root}' is there and is no data set: give a new folder, or an empty one")
+    if root.is_mount():
+        raise InputError(f"dataset_root '{root}' is a mount point, which cannot be replaced: give a folder inside it")
     for path in inputs:
         if path.resolve().is_relative_to(root.resolve()):
             raise InputError(f"'{path}' lies in dataset_root '{root}', which is written anew: choose another folder")
@@ -489,6 +495,9 @@ def _space_for(root: Path) -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
             except BlockingIOError:
                 raise InputError(f"dataset_root '{root}' is being written by another build: wait for it") from None
+            except OSError as error:
+                if error.errno not in LOCKLESS:
+                    raise
             for left in root.parent.glob(glob.escape(f".{root.stem}.") + f"[0-9]*.part{glob.escape(root.suffix)}"):
                 shutil.rmtree(left)
             try:
@@ -548,7 +557,10 @@ def _have_done(executor: Executor, calls: Sequence[tuple], what: str) -> list:
             for future in as_completed(futures):
                 future.result()
         except (BrokenExecutor, EOFError) as error:  # the latter of the process that would have forked one
-            raise RuntimeError("a worker ended unexpectedly, most likely for lack of memory: use fewer") from error
+            raise RuntimeError(
+                "a worker ended unexpectedly, most likely for lack of memory: use fewer workers; or the script that "
+                "builds does so outside `if __name__ == '__main__':`, where workers run it again"
+            ) from error
         finally:
             wait([future for future in futures if not future.cancel()])  # or they would write where the next build does
     return [future.result() for future in futures]

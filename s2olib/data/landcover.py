@@ -214,16 +214,18 @@ class Tiles:
         """The tiles whose box meets the grid's, or has all of it, in order of name."""
         from rasterio.warp import transform_bounds
 
-        boxes = {
-            crs: transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=21)
-            for crs in {crs for crs, _ in self._boxes.values()}
-        }
+        boxes = {}
+        for crs in {crs for crs, _ in self._boxes.values()}:
+            left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=21)
+            turns = (0,)
+            if crs.is_geographic:  # a tile may lie beyond the antimeridian
+                right, turns = right + 360 * (right < left), (-360, 0, 360)
+            boxes[crs] = (turns, *((right, top, left, bottom) if whole else (left, bottom, right, top)))
         found = []
         for path, (crs, (west, south, east, north)) in self._boxes.items():
-            left, bottom, right, top = boxes[crs]
-            if whole:
-                left, bottom, right, top = right, top, left, bottom
-            if left < east and right > west and bottom < north and top > south:
+            turns, left, bottom, right, top = boxes[crs]
+            beside = any(left < east + turn and right > west + turn for turn in turns)
+            if beside and bottom < north and top > south:
                 found.append(path)
         return found
 

@@ -45,8 +45,9 @@ SAR_UNITS = ("dB", "linear", "8-bit")
 OPT_UNITS = ("reflectance x 10000", "8-bit")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 WEDGE = 33  # pixels
+FILL = -2000  # stored reflectance; an offset that was taken off twice gives no less
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
-FORM = 3  # of what is remembered of headers
+FORM = 4  # of what is remembered of headers
 REMEMBER = 60  # seconds between two times that this is written down
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
@@ -82,8 +83,9 @@ class Grid:
 
     @property
     def lonlat_bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north in degrees."""
-        return transform_bounds(self.crs, "EPSG:4326", *self.bounds, densify_pts=21)
+        """West, south, east, north in degrees; east is beyond 180 where the grid crosses the antimeridian."""
+        west, south, east, north = transform_bounds(self.crs, "EPSG:4326", *self.bounds, densify_pts=21)
+        return west, south, east + 360 * (east < west), north
 
     def lonlat(self, column: float, row: float) -> tuple[float, float]:
         """Longitude and latitude of a pixel position (0, 0 is the upper left corner of the upper left pixel)."""
@@ -162,6 +164,13 @@ def header(path: Path) -> Header:
         grid = Grid(file.crs, place, file.height, file.width)
         if "complex" in file.dtypes[0]:
             raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first")
+        if file.crs and not (file.crs.is_projected or file.crs.is_geographic):
+            raise InputError(f"'{path}' has a coordinate reference system of no place on Earth: warp it to one that is")
+        if any(file.offsets) or not {*file.scales} <= {1.0, 1e-4}:  # the latter is Sentinel-2's own
+            raise InputError(
+                f"'{path}' declares values to be scaled by {file.scales[0]:g} and moved by {file.offsets[0]:g}: write "
+                "them so (gdal_translate -unscale -ot Float32), for they are taken as they are stored"
+            )
         count = file.count - (file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1])
         found = Header(grid, count, file.dtypes[0], _names(file)[:count])
         found = replace(found, start=_start(path, file, found))
@@ -369,16 +378,16 @@ def _check_palette(path: Path, found: Header) -> None:
         raise InputError(f"'{path}' holds numbers of a palette's colours: save it as grey or RGB")
 
 
-def read_bands(path: Path, bands: tuple[int, ...], head: Header) -> np.ndarray:
-    """Bands as float32 (C, H, W), NaN where the file declares no data; `head` is the file's `header`."""
-    if head.start is not None:
+def read_bands(path: Path, bands: tuple[int, ...], head: Header, part: Window | None = None) -> np.ndarray:
+    """Bands as float32 (C, H, W), or a part of them, NaN where the file declares no data; `head` is its `header`."""
+    if head.start is not None and part is None:
         with suppress(OSError):  # GDAL says what is wrong
             pixels = np.fromfile(path, np.dtype(head.dtype).newbyteorder("<"), offset=head.start)
             if pixels.nbytes == head.nbytes:
                 pixels = pixels.reshape(head.grid.height, head.grid.width, head.count)
                 return np.stack([pixels[..., band - 1] for band in bands], dtype=np.float32, casting="unsafe")
     with _opened(path) as file:
-        return file.read(bands, masked=True, out_dtype=np.float32).filled(np.nan)
+        return file.read(bands, window=part, masked=True, out_dtype=np.float32).filled(np.nan)
 
 
 def to_linear(db: np.ndarray) -> np.ndarray:
@@ -426,7 +435,10 @@ def positions(target: Grid, crs: CRS, place: Affine, top: int, rows: int) -> np.
 
     row, column = np.meshgrid(top + (nodes + 1) / 2 * rows, (nodes + 1) / 2 * target.width, indexing="ij")
     found = transform(target.crs, crs, *(v.ravel() for v in target.transform @ (column, row)))
-    found = ~place @ (np.reshape(found[0], (9, 9)), np.reshape(found[1], (9, 9)))
+    x, y = (np.reshape(values, (9, 9)) for values in found)
+    if crs.is_geographic:  # on both sides of the antimeridian, on one scale
+        x -= 360 * np.round((x - x[0, 0]) / 360)
+    found = ~place @ (x, y)
     # not with @, for which BLAS starts threads that workers beside each other would fight over
     return np.einsum("crj,jw->crw", basis(rows) @ np.stack(found), basis(target.width).T.copy())
 
@@ -446,6 +458,9 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
         for start in range(0, target.height, 128):  # a band of rows at a time, which stays in the processor's cache
             part = out[start : start + 128]
             where = positions(target, file.crs, file.transform, start, len(part))
+            if file.crs.is_geographic:
+                turn = 360 / file.transform.a
+                where[0] -= turn * np.round((where[0].mean() - file.width / 2) / turn)
             where += 1e-8  # so that a centre on an edge goes one way, whatever the last digits say
             columns, rows = np.floor(where, out=where).astype(np.int32)
             inside = ...
@@ -513,12 +528,13 @@ def check_units(values: np.ndarray, units: str, path: Path, dtype: str = "") -> 
 
 
 def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
-    """Set pixels that hold nothing to NaN: zero in all bands; in 8-bit images solid white wedges as well.
+    """Set pixels that hold nothing to NaN: zero, or of reflectance far below it (as -9999 is), in all bands; in 8-bit
+    images solid white wedges as well.
 
     Archives of 8-bit images fill what a satellite did not see with black or white. White is also where a stretched
     image saturates (roofs of 200 m in Los Angeles), so it counts only in solid squares of `WEDGE`.
     """
-    empty = (opt == 0).all(0)
+    empty = (opt == 0).all(0) if units == "8-bit" else ((opt == 0) | (opt < FILL)).all(0)
     if units == "8-bit" and (white := (opt == 255).all(0)).any():
         from scipy import ndimage  # long to load, and seldom needed
 
@@ -529,8 +545,11 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
 def sar_no_data(sar: np.ndarray) -> np.ndarray:
     """Set pixels of dB or power that hold nothing to NaN: infinite ones, and what is exactly zero in all bands.
 
-    In 8-bit images zero is a value: calm water.
+    Minus infinity in one band alone is the decibels of no power, as noise correction leaves it: dark, and valid. In
+    8-bit images zero is a value: calm water.
     """
+    if (silent := np.isneginf(sar)).any():
+        sar = np.where(silent & ~silent.all(0), to_db(DARKEST), sar)
     good = np.isfinite(sar).all(0) & (sar != 0).any(0)
     return sar if good.all() else np.where(good, sar, np.float32(np.nan))
 
@@ -546,7 +565,7 @@ def check_order(sar: np.ndarray, bands: Sequence[str], path: Path) -> None:
 
 
 def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
-    """Reflectance without the offset that Level-2A has stored since processing baseline 04.00; below zero is zero.
+    """Reflectance without the offset that Sentinel-2 stores since processing baseline 04.00; below zero is zero.
 
     Raises InputError where the median is not even half the offset: then the file has none.
     """
@@ -556,10 +575,11 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
 
 
 def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str, opt_offset, legend: str, boxes=None):
-    path, source, (polarisations, colours) = paths["s1"], heads["s1"].grid, bands
-    sar = read_bands(path, tuple(polarisations.values()), heads["s1"])
+    path, (polarisations, colours) = paths["s1"], bands
+    part, source = _part(heads["s1"].grid, target)
+    sar = read_bands(path, tuple(polarisations.values()), heads["s1"], part)
     if heads["s1"].count == 3 and not any(heads["s1"].names):
-        others = read_bands(path, (2, 3), heads["s1"])
+        others = read_bands(path, (2, 3), heads["s1"], part)
         if not np.array_equal(others, np.concatenate([sar, sar]), equal_nan=True):
             raise InputError(
                 f"'{path}' is a coloured image: save its polarisations as bands with names, or one as grey"
@@ -573,11 +593,37 @@ def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str
             sar = _warped_db(sar if sar_units == "linear" else to_linear(sar), source, target)
         check_order(sar, list(polarisations), path)
     path = paths["s2"]
-    opt = optical_no_data(read_bands(path, colours, heads["s2"]), opt_units)
+    part, source = _part(heads["s2"].grid, target)
+    opt = optical_no_data(read_bands(path, colours, heads["s2"], part), opt_units)
     check_units(opt, opt_units, path, heads["s2"].dtype)
     opt = remove_offset(opt, opt_offset, path)
     codes = codes_on(paths["lulc"], target, legend) if "lulc" in paths else None
-    return sar, warp(opt, heads["s2"].grid, target), codes
+    return sar, warp(opt, source, target), codes
+
+
+def _part(source: Grid, target: Grid) -> tuple[Window | None, Grid]:
+    """What of a raster is needed for another grid, with its neighbours; None for all. And the grid of that."""
+    if source == target or source.crs is None:
+        return None, source
+    west, south, east, north = transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=21)
+    (left, top), (right, bottom) = ~source.transform @ (west, north), ~source.transform @ (east, south)
+    if not (np.isfinite((left, top, right, bottom)).all() and left < right):  # across the antimeridian
+        return None, source
+    margin = 4 + 2 * max((right - left) / target.width, (bottom - top) / target.height)
+    left, top = (max(0, math.floor(edge - margin)) for edge in (left, top))
+    width = min(source.width, math.ceil(right + margin)) - left
+    height = min(source.height, math.ceil(bottom + margin)) - top
+    if width <= 0 or height <= 0 or (height, width) == (source.height, source.width):
+        return None, source
+    place = source.transform @ Affine.translation(left, top)
+    return Window(left, top, width, height), Grid(source.crs, place, height, width)
+
+
+def _meet(a: Grid, b: Grid) -> bool:
+    """Do two boxes of longitude and latitude share ground?"""
+    (west, south, east, north), (left, bottom, right, top) = a.lonlat_bounds, b.lonlat_bounds
+    turns = (west < right + turn and east > left + turn for turn in (-360, 0, 360))
+    return south < top and north > bottom and any(turns)
 
 
 def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
@@ -615,6 +661,7 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
             table = pd.read_csv(pairs_csv, dtype=str, keep_default_na=False, index_col=False)
         except ValueError as error:
             raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
+    table = table.rename(columns=str.strip)
     if table.empty:
         raise InputError(f"pairs_csv '{pairs_csv}' lists no pair: give a row for each, or leave pairs_csv out")
     if group_column and group_column not in table:
@@ -652,7 +699,7 @@ def folder_scenes(
     Files pair by their name without suffix. `pairs_csv` chooses and names pairs: column `id` (or the first), optional
     `s1`, `s2`, `lulc` (file names in their folders; default the id), `date` or `s1_date` and `s2_date`, `season`,
     `opt_offset` and a group. Which bands are taken say `sar_bands` and `optical_bands`. `opt_offset` is taken from
-    stored reflectance (1000 for Level-2A of processing baseline 04.00 and later). Without geography both images of a
+    stored reflectance (1000 for Sentinel-2 of processing baseline 04.00 and later). Without geography both images of a
     pair must have the same size. Raises InputError for anything missing, doubled or contradictory, naming the file.
     """
     if grid not in ("optical", "sar"):
@@ -689,10 +736,17 @@ def folder_scenes(
             raise InputError(
                 f"'{paths['s1']}' has the SAR bands {', '.join(sar)} where others have {', '.join(scenes[0].sar_bands)}"
             )
+        if heads["s1"].grid != heads["s2"].grid and target.crs and not _meet(heads["s1"].grid, heads["s2"].grid):
+            raise InputError(
+                f"'{paths['s1']}' and '{paths['s2']}' do not show the same ground: pair them otherwise, or leave "
+                f"'{row['id']}' out of pairs_csv"
+            )
         try:
             offset = float(row.get("opt_offset") or opt_offset)
-        except ValueError as error:
-            raise InputError(f"pairs_csv '{pairs_csv}': opt_offset of '{row['id']}' must be a number") from error
+        except ValueError:
+            offset = math.nan
+        if not math.isfinite(offset):
+            raise InputError(f"pairs_csv '{pairs_csv}': opt_offset of '{row['id']}' must be a number")
         read = partial(_read_pair, paths, heads, bands, target, sar_units, opt_units, offset, legend)
         days = (row.get("date") or row.get(name, "") for name in ("s1_date", "s2_date"))
         sar_date, date = (_iso(day, row["id"], pairs_csv) for day in days)

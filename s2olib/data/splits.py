@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 
@@ -67,8 +69,10 @@ def _assign(window: Window, split: str, size: int, stride: int) -> bool:
     return on_lattice
 
 
-def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Path, size: int, stride: int) -> None:
-    """The split as a CSV of scenes or patches says, with every entry used."""
+def split_by_file(
+    scenes: list[Scene], candidates: list[list[Window]], path: Path, size: int, stride: int, left_out: AbstractSet[str]
+) -> None:
+    """The split as a CSV of scenes or patches says, with every entry used but those of scenes that are left out."""
     listed: dict[str, str] = {}
     for name, split in _entries(path):
         if split not in (*SPLITS, "guard"):
@@ -96,7 +100,8 @@ def split_by_file(scenes: list[Scene], candidates: list[list[Window]], path: Pat
             elif _assign(window, split, size, stride):
                 used |= {name}
     for name in listed:
-        if name not in used:
+        parts = name.split("_")
+        if name not in used and left_out.isdisjoint("_".join(parts[: i + 1]) for i in range(len(parts))):
             raise InputError(
                 f"split_file '{path}' lists '{name}', which is no scene and no patch on its split's lattice"
             )
@@ -204,7 +209,8 @@ def tested(candidates: list[list[Window]], places: Sequence[tuple[float, float]]
 def _metres_to(grid: Grid, place: Sequence[float]) -> float:
     """Distance from a place (lon, lat) to a grid's box, zero inside."""
     west, south, east, north = grid.lonlat_bounds
-    dx = max(west - place[0], place[0] - east, 0) * np.cos(np.radians(place[1]))
+    dx = min(max(west - x, x - east, 0) for x in (place[0] - 360, place[0], place[0] + 360))
+    dx *= np.cos(np.radians(place[1]))
     return float(np.hypot(dx, max(south - place[1], place[1] - north, 0)) * METRES_PER_DEGREE)
 
 
@@ -241,7 +247,9 @@ def _boxes(grids: list[Grid], flat: bool) -> np.ndarray:
 def _gaps(boxes: np.ndarray, others: np.ndarray, unit: float | None) -> np.ndarray:
     """Metres between boxes (A, 4) and others (B, 4): (A, B); the `unit` of a plane in metres, None for degrees."""
     (west, south, east, north), (west_b, south_b, east_b, north_b) = boxes.T[:, :, None], others.T[:, None, :]
-    dx = np.maximum(west, west_b) - np.minimum(east, east_b)  # (A, B): the gap, negative where they share columns
+    turns = (0,) if unit else (-360, 0, 360)  # over the antimeridian is a way, too
+    dx = reduce(np.minimum, (np.maximum(west, west_b + t) - np.minimum(east, east_b + t) for t in turns))
+    # (A, B): the gap, negative where they share columns
     dy = np.maximum(south, south_b) - np.minimum(north, north_b)
     if unit is None:
         dx, dy = dx * np.cos(np.radians((south + north_b) / 2)) * METRES_PER_DEGREE, dy * METRES_PER_DEGREE
