@@ -110,6 +110,7 @@ for name, config in settings.items():
 
 # %%
 data = Triplets(dataset_root, "validation")
+data = data if len(data) > 1 else Triplets(dataset_root, "train")  # an image is compared with another one
 items = [data[i] for i in range(0, len(data), max(1, len(data) // 4))][:4]
 sar, opt = torch.stack([item["sar"] for item in items]), torch.stack([item["opt"] for item in items])
 dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 2), width=8)  # batch statistics: it is untrained
@@ -154,9 +155,8 @@ optimizer = torch.optim.Adam(dsd.parameters(), 2e-3)
 bar, losses = tqdm(total=steps, unit="step"), []
 while len(losses) < steps:
     train.set_epoch(len(losses))
-    for batch in DataLoader(
-        train, 4, shuffle=True, generator=torch.Generator().manual_seed(len(losses)), drop_last=True
-    ):
+    random = torch.Generator().manual_seed(len(losses))
+    for batch in DataLoader(train, min(4, len(train)), shuffle=True, generator=random, drop_last=True):
         losses.append(segmentation_loss(dsd(batch["sar"], batch["opt"])[0], batch["lulc"]))
         optimizer.zero_grad()
         losses[-1].backward()

@@ -153,20 +153,21 @@ Markdown(figures.metric_table(rows, f"Noise and clarity, {where}{no_judge}", "ta
 # a small p speaks of these trained weights, not of the architectures. *p* is the probability of a difference as large
 # if the two were the same, by flipping signs of whole clusters, corrected for the number of pairs (Holm). With k
 # clusters it is at least 2 / 2^k before the correction: few clusters cannot give a small one, whatever the interval.
+# *PSNR without offset* says what is left of a difference once each picture's mean colour is put right.
 
 
 # %% tags=["hide-input"]
 def differences(pairs: list[tuple[str, str]], caption: str, label: str) -> str:
-    """A table for PSNR and one for SSIM."""
+    """A table for PSNR, one for PSNR without offset and one for SSIM."""
     tables = []
-    for metric, name in {"psnr": "PSNR (dB)", "ssim": "SSIM"}.items():
+    for metric, name in {"psnr": "PSNR (dB)", "offset_free_psnr": "PSNR without offset (dB)", "ssim": "SSIM"}.items():
         names = {"first": "variant", "second": "less", "seeds": "seeds", "difference": name}
         names |= {"over_seeds": "over seeds", "p": "p (Holm)"}
         found = statistics.paired_differences(patches, pairs, metric)
         rows = [{names[key]: value for key, value in row.items()} for row in found]
         form = dict.fromkeys(("SSIM", "p (Holm)"), ".3f")
         title = f"{caption}, {name.removesuffix(' (dB)')}, {where}"
-        tables += [figures.metric_table(rows, title, f"{label}-{metric}", form)] if rows else []
+        tables += [figures.metric_table(rows, title, f"{label}-{metric.removesuffix('_psnr')}", form)] if rows else []
     return "\n\n".join(tables) or "Here are no such pairs."
 
 

@@ -96,7 +96,7 @@ with sar.opened(source) as file:
 # the checkpoint, never from the tile: a tile that is stretched over its own minimum and maximum would show.
 
 # %%
-result = resolve(target) if target else folder / f"{source.stem}-{generator}.tif"
+result = resolve(target) if target else folder / f"{source.stem}-{run.name}.tif"
 options = {"bands": bands, "sar_units": sar_units, "stretch": tuple(stretch) or None, "device": device}
 options |= {"output": output, "tile_size": tile_size, "overlap": overlap, "overwrite": True}
 report = translate(source, result, run, **options)

@@ -172,7 +172,9 @@ def suffix(stem: str, values: dict) -> str:
     if stem == TRAIN:
         main = values["tag"] == "dsd" and values["seed"] == 0
         return f"_{values['generator']}" if main else f"_{values['generator']}-{values['tag']}-s{values['seed']}"
-    return f"_{values['region']}" if stem == "05_compare" else f"_{Path(values['scene']).stem}"
+    if stem == "05_compare":
+        return f"_{values['region']}"
+    return "".join(f"_{Path(values[name]).stem}" for name in ("scene", "weights") if values[name])
 
 
 def check_type(key: str, value: object, default: object, where: str) -> None:
@@ -189,11 +191,14 @@ def check_type(key: str, value: object, default: object, where: str) -> None:
 
 
 def key_of(step: Step, earlier: list[str]) -> str:
-    """Fingerprint of a step's source, of the library, of its parameters, and of the files and weights that these name.
+    """Fingerprint of a step's source, of the library, of its parameters, and of the files and weights that these name;
+    of what shows runs, of the records of all that there are, since others may train beside a plan.
 
     Folders of data are not read: the steps before, which made or checked them, stand for them.
     """
     content = [step.source.read_text(), code_fingerprint(), json.dumps(step.parameters, sort_keys=True), *earlier]
+    if "run_root" in step.values and step.source.stem != TRAIN:
+        content += [fingerprint(record) for record in sorted(resolve(step.values["run_root"]).glob("*/record.json"))]
     names = (name for value in step.values.values() for name in (value if isinstance(value, list) else [value]))
     for path in (resolve(name) for name in names if isinstance(name, str) and name):
         files = (file for file in (path, *(path / name for name in WEIGHTS)) if os.path.isfile(file))
@@ -290,12 +295,15 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     """Execute what is not up to date; returns the folder of executed notebooks and the steps."""
     steps = plan(profile, overrides)
     run_roots = {step.values.get("run_root") for step in steps} - {None}
+    run_roots = run_roots or {(read_profile(profile)[0] | overrides).get("run_root", "")} - {""}
+    if not run_roots:
+        raise InputError(f"profile {profile!r} gives no run_root, where executed notebooks are to lie.")
     if len(run_roots) != 1:
         raise InputError(f"profile {profile!r} gives several run_roots: {', '.join(sorted(run_roots))}.")
     folder = resolve(run_roots.pop()) / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     state_path = folder / "steps.json"
-    state = json.loads(state_path.read_text()) if state_path.is_file() else {}
+    state = _state(state_path)
     names = [step.name for step in steps]
     exact = only in names
     if only and not any(name.startswith(only) for name in names):
@@ -319,11 +327,18 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
         print(place, flush=True)
         started = time.time()
         execute(step, folder)
-        state = json.loads(state_path.read_text()) if state_path.is_file() else {}  # others may work in this folder
+        state = _state(state_path)  # others may work in this folder
         state[step.name] = {"key": key, "seconds": round(time.time() - started, 1)}
         write_json(state_path, state)
         print(f"{place} done in {time.time() - started:.0f} s")
     return folder, steps
+
+
+def _state(path: Path) -> dict[str, dict]:
+    """What is known of finished steps; nothing where that cannot be read, as after a disk was full."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text())
+    return {}
 
 
 def publish(profile: str, folder: Path, steps: list[Step]) -> None:
@@ -333,7 +348,7 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
     """
     executed, results = SOURCES / "executed" / profile, root() / "book" / "results" / profile
     executed.mkdir(parents=True, exist_ok=True)
-    state = json.loads((folder / "steps.json").read_text())
+    state = _state(folder / "steps.json")
     changed = not (results / "steps.json").is_file()
     for step in steps:
         source, target = folder / f"{step.name}.ipynb", executed / f"{step.name}.ipynb"

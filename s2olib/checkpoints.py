@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import shutil
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ def save(path: Path, state: dict) -> None:
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         free = shutil.disk_usage(path.parent).free / 2**20
         raise InputError(
-            f"{path} could not be written ({str(error).splitlines()[0]}; {free:.0f} MiB are free there): make room and "
+            f"{path} could not be written ({_reason(error)}; {free:.0f} MiB are free there): make room and "
             "run again; the checkpoint before is kept."
         ) from None
 
@@ -63,8 +64,7 @@ def load(path: Path, key: dict) -> dict:
     try:  # on the CPU, from where networks and optimizers take it: Adam's counter of steps belongs there
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is no checkpoint ({reason}): delete it, and the run starts anew.") from None
+        raise InputError(f"{path} is no checkpoint ({_reason(error)}): delete it, and the run starts anew.") from None
     if not isinstance(state, dict) or state.get("key") != key:
         raise InputError(f"{path} is the checkpoint of a run with other parameters, data or code: delete it.")
     return state
@@ -130,7 +130,7 @@ def start(generator: Generator, parameters: Parameters) -> Generator:
     try:
         weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
     except Exception as error:  # safetensors and torch raise several kinds
-        raise InputError(f"initial_weights '{file}' cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"initial_weights '{file}' cannot be read: {_reason(error)}") from None
     load_reference_weights(generator, weights)
     return generator
 
@@ -148,5 +148,11 @@ def load_generator(folder: str | Path) -> tuple[Generator, dict]:
 
 
 def _key_of(run: Path) -> dict | None:
-    path = run / "key.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    with suppress(OSError, ValueError):  # none, or a broken one: whose run it was is unknown
+        return json.loads((run / "key.json").read_text())
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """An error's first line; of an empty file's, which says nothing, its name."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

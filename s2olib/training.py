@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import resource
 import shutil
 import sys
@@ -134,13 +135,21 @@ class Parameters:
             if kind and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
                 hint = ": YAML takes 3e-4 for text, so write 3.0e-4" if given.type == "float" else ""
                 raise InputError(f"{name} is {value!r}: it must be of type {given.type}{hint}.")
+        for name in ("learning_rate", "label_size_m", "mlp_ratio", "checkpoint_minutes"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be a number of at least 0.")
+        if not (self.crop_size is None or type(self.crop_size) is int):
+            raise InputError(f"crop_size is {self.crop_size!r}: it must be a whole number, or null for whole patches.")
+        for name in ("betas", "class_weights", "depths", "num_heads"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise InputError(f"{name} is {getattr(self, name)!r}: it must be a list of numbers.")
         positive = ["epochs", "batch_size", "accumulate", "embed_dim", "dsd_width", "learning_rate"]
         positive += ["devices", "num_nodes"]
         for name in positive:
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be positive.")
         for name in ("l1_weight", "dsd_weight", "gan_weight", "ssim_weight"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: a loss weight is 0 (left out) or positive.")
         if self.l1_weight + self.dsd_weight + self.gan_weight + self.ssim_weight == 0:
             raise InputError("l1_weight, dsd_weight, gan_weight and ssim_weight are all 0: nothing would be learned.")
@@ -156,14 +165,15 @@ class Parameters:
             raise InputError(f"seed is {self.seed}: it must be within 0 and 2³² − 1.")
         if self.num_workers < 0:
             raise InputError(f"num_workers is {self.num_workers}: it must be 0 or more.")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas are {self.betas}: each must be at least 0 and less than 1.")
+        numeric = all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in self.betas)
+        if len(self.betas) != 2 or not numeric:
+            raise InputError(f"betas are {self.betas}: give two, each at least 0 and less than 1.")
         numeric = all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in self.class_weights)
         if not numeric or (self.class_weights and not any(self.class_weights)):
             raise InputError(f"class_weights are {self.class_weights}: give numbers of at least 0, one above 0.")
         if not self.tag or "/" in self.tag:
             raise InputError(f"tag is {self.tag!r}: it is a part of the run's folder name, and must be one without /.")
-        if self.precision.endswith("-true") and self.precision != "32-true":
+        if self.precision not in ("32-true", "bf16-mixed", "16-mixed"):
             raise InputError(
                 f"precision is {self.precision!r}: weights stay in float32, so choose 32-true, bf16-mixed or 16-mixed."
             )
@@ -309,12 +319,19 @@ def train(parameters: Parameters) -> Path:
     strategy: str | DDPStrategy = "auto"
     if parameters.devices * parameters.num_nodes > 1:
         outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()  # the processes are there already
+        if parameters.num_nodes > 1 and not outside and "NODE_RANK" not in os.environ:
+            raise InputError(
+                f"num_nodes is {parameters.num_nodes}, and nothing says which of them this is: start it by torchrun "
+                "or Slurm on each."
+            )
         start = "popen" if outside else "fork" if hasattr(sys, "ps1") else "spawn"
         strategy = DDPStrategy(start_method=start, broadcast_buffers=False)
     device, _, number = parameters.device.partition(":")
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise InputError(f"device is '{parameters.device}': choose auto, cpu, cuda, cuda:1 and so on, or mps.")
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"  # Apple's GPUs have no float64, which metrics need
+    if device not in ("auto", "cpu", "cuda"):  # Apple's GPUs have no float64, which metrics need
+        raise InputError(f"device is '{parameters.device}': choose auto, cpu, cuda, or cuda:1 and so on.")
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    if parameters.precision == "16-mixed" and "cpu" in (device, automatic if device == "auto" else ""):
+        raise InputError("precision is '16-mixed', which no CPU computes in: choose bf16-mixed or 32-true there.")
     if number and parameters.devices * parameters.num_nodes > 1:
         raise InputError(
             f"device '{parameters.device}' is one: leave its number out, or set devices and num_nodes to 1."
@@ -406,7 +423,7 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
             row = {"epoch": progress.epoch, **progress.totals, **networks.validate(validation)}
             progress.curves.append(row)
             bar.set_postfix_str(f"validation {row['validation_psnr']:.2f} dB")
-            if networks.dsd_judges and row.get("optical_sensitivity", 1) < SENSITIVE:
+            if networks.dsd_judges and not row.get("optical_sensitivity", 1) >= SENSITIVE:
                 bar.write(
                     f"{run.name}, epoch {progress.epoch}: the DSD hardly sees the optical image "
                     f"({row['optical_sensitivity']:.3f}, below {SENSITIVE}): its loss supervises next to nothing",

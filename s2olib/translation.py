@@ -116,15 +116,16 @@ def translate(
     }
     with rasterio.Env(GDAL_CACHEMAX=CACHE), opened(source) as file:
         scene = describe(file, config, bands, sar_units, stretch)
-        engine = _Engine(network, config, key, tile_size)
         work = target.with_name(f".{target.name}.part")
         try:
+            engine = _Engine(network, config, key, tile_size)
             progress = _begin(work, key, scene, config, engine)
             _fill(work, progress, scene, engine)
             _finish(work, target)
         except torch.OutOfMemoryError as error:
             raise InputError(
-                f"The GPU's memory does not hold {engine.batch_size} tiles of {tile_size} pixels: take less."
+                f"The GPU's memory does not hold {batch_size or 'one'} tiles of {tile_size} pixels: take less of them "
+                "(batch_size), or smaller ones (tile_size)."
             ) from error
         except (RasterioError, CPLE_BaseError, OSError) as error:
             raise InputError(

@@ -151,6 +151,29 @@ def test_results_are_shown_again_when_another_run_is_finished(tmp_path, monkeypa
     results = [i for i, name in enumerate(done) if name == "04_results"]
     assert done[: results[1] + 1] == ["03_train_unet", "04_results", "03_train_hat", "04_results"]
     assert len(results) == 3, "once more after the last network, and then no more"
+    record = tmp_path / "runs/unet-dsd-s7/record.json"  # of a run that is not in the plan
+    record.parent.mkdir()
+    for content in ("first", "second"):
+        record.write_text(content)
+        execute.run("quick", given, None)
+        assert done[-6:-5] == ["04_results"] and done[-1].startswith("06_") and len(done) > len(results)
+        count = len(done)
+        execute.run("quick", given, None)
+        assert len(done) == count
+    (tmp_path / "runs/notebooks/steps.json").write_text("")  # a disk was full
+    execute.run("quick", given, "01")
+    assert done[count:] == ["01_dataset"]
+
+
+def test_a_profile_without_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "PROFILES", tmp_path)
+    monkeypatch.setattr(execute, "execute", lambda step, folder: (folder / f"{step.name}.ipynb").touch())
+    (tmp_path / "quick.yml").write_text(f"{{dataset_root: {tmp_path}/data}}")
+    (tmp_path / "quick.plan.yml").write_text("{notebooks: [01_dataset]}")
+    with pytest.raises(InputError, match="'quick' gives no run_root"):
+        execute.run("quick", {}, None)
+    folder, _ = execute.run("quick", {"run_root": str(tmp_path / "runs")}, None)
+    assert (folder / "01_dataset.ipynb").is_file()
 
 
 def test_what_is_printed_in_pieces_is_kept_in_one(tmp_path):

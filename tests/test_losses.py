@@ -162,6 +162,10 @@ def test_optical_sensitivity_is_zero_only_for_the_same_image(judged):
         for parameter in dsd.opt_encoder.parameters():
             parameter.zero_()
     assert (optical_sensitivity(dsd, sar, real, fake) == 0).all()
+    with torch.no_grad():  # nothing is left of the deepest map
+        for parameter in dsd.parameters():
+            parameter.zero_()
+    assert (optical_sensitivity(dsd, sar, real, fake) == 0).all()
 
 
 def test_mean_iou_counts_by_hand():

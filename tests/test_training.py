@@ -340,7 +340,18 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"dsd_schedule": "frozen", "dsd_warmup": 2}, "dsd_warmup"),
         ({"dsd_schedule": "warm-up", "l1_weight": 0.0, "dsd_weight": 1.0}, "another loss than the DSD's"),
         ({"devices": 3}, "devices"),
-        ({"precision": "bf17"}, "precision 'bf17' cannot be had here"),
+        ({"precision": "bf17"}, "bf16-mixed"),
+        ({"precision": "16-mixed", "device": "cpu"}, "no CPU computes in"),
+        ({"betas": (0.9,)}, "betas are .*give two"),
+        ({"betas": 0.9}, "betas is 0.9: it must be a list"),
+        ({"class_weights": 1.0}, "class_weights is 1.0: it must be a list"),
+        ({"crop_size": "64"}, "crop_size is '64'"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf"),
+        ({"label_size_m": -500.0}, "label_size_m is -500.0"),
+        ({"ssim_weight": float("nan")}, "ssim_weight is nan"),
+        ({"num_nodes": 2, "batch_size": 4}, "num_nodes is 2, .*torchrun"),
+        ({"device": "mps"}, "device is 'mps'"),
         pytest.param(
             {"device": "cuda"},
             "device 'cuda'.* cannot be had here",
@@ -509,9 +520,13 @@ def test_another_runs_checkpoint_is_refused(small):
         (run / "record.json").unlink(missing_ok=True)
         with pytest.raises(InputError, match=says):
             training.train(dataclasses.replace(small, epochs=1))
-    (run / "last.ckpt").write_bytes(b"PK damaged")
-    with pytest.raises(InputError, match=r"is no checkpoint .*delete it"):
-        training.train(dataclasses.replace(small, epochs=1))
+    for content in (b"PK damaged", b""):
+        (run / "last.ckpt").write_bytes(content)
+        with pytest.raises(InputError, match=r"is no checkpoint \(.+\): delete it"):
+            training.train(dataclasses.replace(small, epochs=1))
+    (run / "key.json").write_bytes(b"")  # a disk was full
+    training.train(dataclasses.replace(small, epochs=1))
+    assert records.read(run) and (run.parent / "superseded" / f"{run.name}.0/last.ckpt").is_file()
 
 
 def test_random_states_are_all_restored():
