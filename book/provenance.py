@@ -39,6 +39,7 @@ METRICS = {  # name in a record: label, format
 }
 KINDS = {"synthetic": "synthetic", "real": "real", "talk": "the talk's"}
 OMBRIA = ("ombria-10m", "ombria")  # two scales, two tables
+DEEP = ("hat", "s2oformer")  # made of groups of blocks
 SETS = ("ombria", "ombria-second")  # of unseen places, at one scale
 PICTURES = ("SAR", "OPT", "S2OFormer")
 
@@ -185,6 +186,9 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
         dataset, settings = first["dataset"], first["parameters"]
         of = {record["generator"]: record["parameters"] for record in records_of}
         widths = [str(of[name]["embed_dim"]) if name in of else "–" for name in results_table.REPORTED]
+        blocks = [f"{len(of[name]['depths'])} × {of[name]['depths'][0]}" if name in of else "–" for name in DEEP]
+        dsd = next(record["parameters"] for record in records_of if record["parameters"]["dsd_weight"])
+        warmup = dsd["dsd_warmup"] if dsd["dsd_schedule"] == "warm-up" else 0
         rows.append(
             {
                 "profile": f"{profile} ({kind_of(runs)})",
@@ -194,6 +198,8 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
                 "train, validation, test": ", ".join(str(dataset["counts"].get(split, "–")) for split in SPLITS),
                 "size (px)": settings["crop_size"] or dataset["patch_size"],
                 "width": ", ".join(widths),
+                "groups × blocks": ", ".join(blocks),
+                "DSD": f"{dsd['dsd_width']}, {dsd['dsd_weight']:g}, {warmup}",
                 "epochs, batch": f"{settings['epochs']}, {settings['batch_size']}",
                 "rate": f"{settings['learning_rate']:g}, {settings['schedule']}",
                 "seeds": len({record["seed"] for record in records_of}),
@@ -201,7 +207,8 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
         )
     caption = (
         "What the trainings were given: patches of each split, size of the images trained on, channels of "
-        f"{', '.join(label.removesuffix('-DSD') for label, *_ in results_table.REPORTED.values())}, learning rate."
+        f"{', '.join(label.removesuffix('-DSD') for label, *_ in results_table.REPORTED.values())}, groups of blocks "
+        "of HAT and S2OFormer, the DSD's width, weight and epochs before it judges, learning rate."
     )
     return figures.metric_table(rows, caption, "tab-experiments", {"pixel (m)": ".0f"})
 
@@ -258,6 +265,27 @@ def offset_table(folder: Path, runs: dict[str, dict]) -> str:
         figures.metric_table(rows, caption, f"tab-offset-{folder.name}", {"edges": ".3f"})
         + f"\n\nThe {len(alike)} runs without an adversary lie within {validation:.2f} dB of each other on validation "
         f"and {unseen:.2f} dB on unseen places; {without:.2f} dB once each picture's mean colour is put right.\n"
+    )
+
+
+def foresight(profiles: dict[str, dict[str, dict]]) -> str:
+    """In how many variants with three seeds validation PSNR orders the seeds as the unseen places do: a sentence."""
+    said = []
+    for name, runs in profiles.items():
+        variants: dict[tuple, list] = {}
+        for record in runs.values():
+            seen = record["curves"][record["best_epoch"]]["validation_psnr"]
+            variants.setdefault((record["generator"], record["tag"]), []).append(
+                (seen, record["metrics"]["psnr"]["mean"])
+            )
+        pairs = [np.array(scores).argsort(0) for scores in variants.values() if len(scores) == 3]  # (3, 2) each
+        alike = sum(bool((order[:, 0] == order[:, 1]).all()) for order in pairs)
+        said += [f"{alike} of {len(pairs)} (*{name}*)"] if pairs else []
+    if not said:
+        return results_table.NOT_RUN
+    return (
+        "By validation PSNR the three seeds of a variant come in the same order as by PSNR on the unseen places in "
+        f"{' and '.join(said)} variants with three seeds; chance alone would give one in six."
     )
 
 
@@ -361,6 +389,7 @@ def write(root: Path) -> None:
         )
         or "No control has been run on real data.",
         **{f"offset-{name}.md": offset_table(results / name, profiles[name]) for name in OMBRIA if name in profiles},
+        "foresight.md": foresight({name: profiles.get(name, {}) for name in SETS}) + "\n",
         "device.md": device.render(results),
         "grid.md": grid.render(results / "grid"),
         "times.md": times_table(results, executed) + "\n",
