@@ -178,8 +178,8 @@ def runs_table(profile: str, runs: dict[str, dict]) -> str:
 
 
 def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
-    """What the trainings of each profile were given, by its records; widths in the order of `REPORTED`."""
-    rows = []
+    """What each profile's data are, and what its trainings were given, by its records: two tables."""
+    data, trainings = [], []
     for profile, runs in profiles.items():
         records_of = [*runs.values()]
         first = records_of[0]
@@ -189,13 +189,19 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
         blocks = [f"{len(of[name]['depths'])} × {of[name]['depths'][0]}" if name in of else "–" for name in DEEP]
         dsd = next(record["parameters"] for record in records_of if record["parameters"]["dsd_weight"])
         warmup = dsd["dsd_warmup"] if dsd["dsd_schedule"] == "warm-up" else 0
-        rows.append(
-            {
-                "profile": f"{profile} ({kind_of(runs)})",
+        name = {"profile": f"{profile} ({kind_of(runs)})"}
+        data.append(
+            name
+            | {
                 "radar": f"{' '.join(dataset['bands']['sar'])}, {dataset['units']['sar']}",
                 "optical": " ".join(dataset["bands"]["opt"]),
                 "pixel (m)": dataset["pixel_size_m"],
                 "train, validation, test": ", ".join(str(dataset["counts"].get(split, "–")) for split in SPLITS),
+            }
+        )
+        trainings.append(
+            name
+            | {
                 "size (px)": settings["crop_size"] or dataset["patch_size"],
                 "width": ", ".join(widths),
                 "groups × blocks": ", ".join(blocks),
@@ -205,12 +211,13 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
                 "seeds": len({record["seed"] for record in records_of}),
             }
         )
+    names = ", ".join(label.removesuffix("-DSD") for label, *_ in results_table.REPORTED.values())
     caption = (
-        "What the trainings were given: patches of each split, size of the images trained on, channels of "
-        f"{', '.join(label.removesuffix('-DSD') for label, *_ in results_table.REPORTED.values())}, groups of blocks "
-        "of HAT and S2OFormer, the DSD's width, weight and epochs before it judges, learning rate."
+        f"What the trainings were given: size of the images trained on, channels of {names}, groups of blocks of HAT "
+        "and S2OFormer, the DSD's width, weight and epochs before it judges, learning rate."
     )
-    return figures.metric_table(rows, caption, "tab-experiments", {"pixel (m)": ".0f"})
+    first = figures.metric_table(data, "Data of each profile, patches by split.", "tab-data", {"pixel (m)": ".0f"})
+    return f"{first}\n\n{figures.metric_table(trainings, caption, 'tab-experiments')}"
 
 
 def ablation_table(folder: Path, runs: dict[str, dict]) -> str:
