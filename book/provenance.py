@@ -187,8 +187,11 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
         of = {record["generator"]: record["parameters"] for record in records_of}
         widths = [str(of[name]["embed_dim"]) if name in of else "–" for name in results_table.REPORTED]
         blocks = [f"{len(of[name]['depths'])} × {of[name]['depths'][0]}" if name in of else "–" for name in DEEP]
-        dsd = next(record["parameters"] for record in records_of if record["parameters"]["dsd_weight"])
-        warmup = dsd["dsd_warmup"] if dsd["dsd_schedule"] == "warm-up" else 0
+        supervised = [record["parameters"] for record in records_of if record["parameters"]["dsd_weight"]]
+        dsd = [
+            f"{given['dsd_width']}, {given['dsd_weight']:g}, {given['dsd_warmup'] * (given['dsd_schedule'] != 'joint')}"
+            for given in supervised
+        ]
         name = {"profile": f"{profile} ({kind_of(runs)})"}
         data.append(
             name
@@ -205,7 +208,7 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
                 "size (px)": settings["crop_size"] or dataset["patch_size"],
                 "width": ", ".join(widths),
                 "groups × blocks": ", ".join(blocks),
-                "DSD": f"{dsd['dsd_width']}, {dsd['dsd_weight']:g}, {warmup}",
+                "DSD": next(iter(dsd), "–"),
                 "epochs, batch": f"{settings['epochs']}, {settings['batch_size']}",
                 "rate": f"{settings['learning_rate']:g}, {settings['schedule']}",
                 "seeds": len({record["seed"] for record in records_of}),

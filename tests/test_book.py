@@ -54,7 +54,8 @@ def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epoc
         "seed": seed,
         "samples_seen": 400 * epochs,
         "parameters": {"epochs": epochs, "gan_weight": 0.01 * (tag == "pix2pix"), "crop_size": None, "batch_size": 8}
-        | {"embed_dim": 16, "learning_rate": 0.001, "schedule": "cosine"},
+        | {"embed_dim": 16, "learning_rate": 0.001, "schedule": "cosine", "depths": [4, 4]}
+        | {"dsd_width": 8, "dsd_weight": 0.02 * (tag == "dsd"), "dsd_schedule": "warm-up", "dsd_warmup": 5},
         "curves": [
             {"epoch": i, "l1": 0.1, "validation_psnr": value} for i, value in enumerate((psnr + 9, psnr + 1, psnr))
         ],
@@ -295,12 +296,28 @@ def test_what_the_book_needs_from_a_profile_is_named_when_it_is_missing(small_bo
         provenance.first_picture(results, profiles)
 
 
-def test_what_trainings_were_given_stands_in_one_table(tmp_path):
+def test_what_trainings_were_given_stands_in_two_tables(tmp_path):
     publish(tmp_path / "ombria", "unet", seed=1)
     publish(tmp_path / "ombria", "hat", seed=2)
-    table = provenance.experiments_table(provenance.read_results(tmp_path))
-    expected = ["VV, dB", "red", "20", "400, –, –", "128", "16, 16, –", "30, 8", "0.001, cosine", "2"]
-    assert row(table, "ombria (real)") == expected
+    publish(tmp_path / "mine", "unet", tag="l1")
+    data, trainings = provenance.experiments_table(provenance.read_results(tmp_path)).split("\n\n```")
+    assert row(data, "ombria (real)") == ["VV, dB", "red", "20", "400, –, –"]
+    assert row(trainings, "ombria (real)") == [
+        *("128", "16, 16, –", "2 × 4, –", "8, 0.02, 5", "30, 8", "0.001, cosine", "2"),
+    ]
+    assert row(trainings, "mine (real)")[3] == "–"
+
+
+def test_whether_validation_foresees_a_seeds_rank_is_counted(tmp_path):
+    for seed, psnr in enumerate((20.0, 22.0, 21.0)):
+        publish(tmp_path / "ombria", "unet", seed=seed, psnr=psnr)
+        path = publish(tmp_path / "ombria", "hat", seed=seed, psnr=psnr)
+        record = json.loads(path.read_text())
+        record["curves"][record["best_epoch"]]["validation_psnr"] = 20.0 - seed
+        path.write_text(json.dumps(record))
+    publish(tmp_path / "ombria", "s2oformer")  # one seed has no order
+    text = provenance.foresight(provenance.read_results(tmp_path))
+    assert "in 1 of 2 (*ombria*) variants with three seeds" in text
 
 
 def test_differences_are_of_leads_too(tmp_path):
