@@ -169,7 +169,7 @@ def header(path: Path) -> Header:
         if any(file.offsets) or not {*file.scales} <= {1.0, 1e-4}:  # the latter is Sentinel-2's own
             raise InputError(
                 f"'{path}' declares values to be scaled by {file.scales[0]:g} and moved by {file.offsets[0]:g}: write "
-                "them so (gdal_translate -unscale -ot Float32), for they are taken as they are stored"
+                "them so (gdal_translate -unscale -ot Float32; reflectance x 10000), for they are taken as stored"
             )
         count = file.count - (file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1])
         found = Header(grid, count, file.dtypes[0], _names(file)[:count])
