@@ -187,11 +187,8 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
         of = {record["generator"]: record["parameters"] for record in records_of}
         widths = [str(of[name]["embed_dim"]) if name in of else "–" for name in results_table.REPORTED]
         blocks = [f"{len(of[name]['depths'])} × {of[name]['depths'][0]}" if name in of else "–" for name in DEEP]
-        supervised = [record["parameters"] for record in records_of if record["parameters"]["dsd_weight"]]
-        dsd = [
-            f"{given['dsd_width']}, {given['dsd_weight']:g}, {given['dsd_warmup'] * (given['dsd_schedule'] != 'joint')}"
-            for given in supervised
-        ]
+        dsd = next((record["parameters"] for record in records_of if record["parameters"]["dsd_weight"]), None)
+        warmup = dsd["dsd_warmup"] if dsd and dsd["dsd_schedule"] != "joint" else 0
         name = {"profile": f"{profile} ({kind_of(runs)})"}
         data.append(
             name
@@ -208,7 +205,7 @@ def experiments_table(profiles: dict[str, dict[str, dict]]) -> str:
                 "size (px)": settings["crop_size"] or dataset["patch_size"],
                 "width": ", ".join(widths),
                 "groups × blocks": ", ".join(blocks),
-                "DSD": next(iter(dsd), "–"),
+                "DSD": f"{dsd['dsd_width']}, {dsd['dsd_weight']:g}, {warmup}" if dsd else "–",
                 "epochs, batch": f"{settings['epochs']}, {settings['batch_size']}",
                 "rate": f"{settings['learning_rate']:g}, {settings['schedule']}",
                 "seeds": len({record["seed"] for record in records_of}),
@@ -290,12 +287,12 @@ def foresight(profiles: dict[str, dict[str, dict]]) -> str:
             )
         pairs = [np.array(scores).argsort(0) for scores in variants.values() if len(scores) == 3]  # (3, 2) each
         alike = sum(bool((order[:, 0] == order[:, 1]).all()) for order in pairs)
-        said += [f"{alike} of {len(pairs)} (*{name}*)"] if pairs else []
+        said += [f"{alike} of {len(pairs)} variants (*{name}*)"] if pairs else []
     if not said:
         return results_table.NOT_RUN
     return (
         "By validation PSNR the three seeds of a variant come in the same order as by PSNR on the unseen places in "
-        f"{' and '.join(said)} variants with three seeds; chance alone would give one in six."
+        f"{' and '.join(said)}; chance alone would give one in six."
     )
 
 

@@ -53,10 +53,9 @@ def sen12(source: Path, ids: list[str]) -> Iterator[Pair]:
     found = {path.name: path for path in source.rglob("ROIs*.png")}
     for name in ids:
         season, number, patch = name.rsplit("_", 2)
-        names = [f"{season}_s{kind}_{number}_{patch}.png" for kind in (1, 2)]
-        row = {"id": name, "scene": f"{season}_{number}", "s1": names[0], "s2": names[1]}
-        files = {Path(file[len(season) + 1 :][:2]) / file: found.get(file, source / file) for file in names}
-        yield row, {new: (path, shutil.copyfile) for new, path in files.items()}
+        names = {kind: f"{season}_{kind}_{number}_{patch}.png" for kind in ("s1", "s2")}
+        files = {Path(kind) / file: (found.get(file, source / file), shutil.copyfile) for kind, file in names.items()}
+        yield {"id": name, "scene": f"{season}_{number}"} | names, files
 
 
 def towns(source: Path, ids: list[str]) -> Iterator[Pair]:

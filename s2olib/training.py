@@ -329,8 +329,9 @@ def train(parameters: Parameters) -> Path:
     device, _, number = parameters.device.partition(":")
     if device not in ("auto", "cpu", "cuda"):  # Apple's GPUs have no float64, which metrics need
         raise InputError(f"device is '{parameters.device}': choose auto, cpu, cuda, or cuda:1 and so on.")
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    if parameters.precision == "16-mixed" and "cpu" in (device, automatic if device == "auto" else ""):
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if parameters.precision == "16-mixed" and device == "cpu":
         raise InputError("precision is '16-mixed', which no CPU computes in: choose bf16-mixed or 32-true there.")
     if number and parameters.devices * parameters.num_nodes > 1:
         raise InputError(
@@ -338,7 +339,7 @@ def train(parameters: Parameters) -> Path:
         )
     try:
         fabric = fabric_.Fabric(
-            accelerator=automatic if device == "auto" else device,
+            accelerator=device,
             strategy=strategy,
             devices=[int(number)] if device == "cuda" and number else parameters.devices,
             num_nodes=parameters.num_nodes,
@@ -423,7 +424,7 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
             row = {"epoch": progress.epoch, **progress.totals, **networks.validate(validation)}
             progress.curves.append(row)
             bar.set_postfix_str(f"validation {row['validation_psnr']:.2f} dB")
-            if networks.dsd_judges and not row.get("optical_sensitivity", 1) >= SENSITIVE:
+            if networks.dsd_judges and not row.get("optical_sensitivity", 1) >= SENSITIVE:  # NaN, too
                 bar.write(
                     f"{run.name}, epoch {progress.epoch}: the DSD hardly sees the optical image "
                     f"({row['optical_sensitivity']:.3f}, below {SENSITIVE}): its loss supervises next to nothing",
