@@ -16,6 +16,7 @@ from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
+from scipy import ndimage
 from test_archive import ORIGIN, tif, write_scene
 
 from s2olib.data import SPLITS, archive, landcover, splits
@@ -497,6 +498,62 @@ def pairs(tmp_path):
         return {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
 
     return write
+
+
+def _large(tmp_path, case):
+    """Options for one pair of images of 400 x 420 pixels, split by patch: columns to the west are training."""
+    rng, folders = np.random.default_rng(2), {"sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2"}
+    options = {"source": "folder", **folders, "patch_size": 32, "buffer_m": 0}
+    if case == "8 bits":
+        options |= {"sar_units": "8-bit", "opt_units": "8-bit", "max_nodata": 0.9, "max_cloud": 1}
+        sar, opt = rng.integers(0, 256, (400, 420), np.uint8), rng.integers(20, 180, (400, 420, 3), np.uint8)
+        opt[160:200, 60:140] = 255  # a wedge, of which less than a wedge is high lies below row 192
+        codes = rng.integers(1, 13, (400, 420), np.uint8)
+        for name, image in (("s1", sar), ("s2", opt), ("lulc", codes)):
+            (tmp_path / name).mkdir()
+            Image.fromarray(image).save(tmp_path / name / "a.png")
+    else:
+        noise = rng.normal([[[-12]], [[-19]]], 9, (2, 400, 420))
+        sar, place = ndimage.gaussian_filter(noise, (0, 2, 2)).astype(np.float32), {"corner": ORIGIN}
+        if case == "another grid":
+            sar, options["sar_units"] = 10 ** (sar / 10), "linear"
+            place = {"corner": (ORIGIN[0] - 13, ORIGIN[1] + 27), "pixel": 11}
+        tif(tmp_path / "s1/a.tif", sar, **place)
+        tif(tmp_path / "s2/a.tif", rng.integers(300, 2500, (3, 400, 420), np.uint16), ORIGIN)
+        tif(tmp_path / "lulc/a.tif", rng.integers(1, 13, (1, 400, 420), np.uint8), ORIGIN)
+        options["stride"] = 16
+    options |= {"lulc_dir": tmp_path / "lulc", "legend": "hrlulc-v21.11"}
+    factor = options["resolution_factor"] = 2 if case == "coarser" else 1
+    stride, height, width = options.get("stride", 32), 400 // factor - 31, 420 // factor - 31
+    west = 210 // factor // 32 * 32
+    rows = [(row, column, "train") for row in range(0, height, stride) for column in range(0, west - 47, stride)]
+    rows += [(row, west, "validation") for row in range(0, height, 32)]
+    rows += [(row, column, "test") for row in range(0, height, 32) for column in range(west + 64, width, 32)]
+    table = [(f"a_{row:04d}_{column:04d}", split) for row, column, split in rows]
+    pd.DataFrame(table, columns=["id", "split"]).to_csv(tmp_path / "split.csv", index=False)
+    return options | {"split_file": tmp_path / "split.csv"}
+
+
+@pytest.mark.parametrize("case", ["archive", "own labels", "same grid", "another grid", "coarser", "8 bits"])
+def test_a_large_scene_is_made_in_parts_as_it_would_be_whole(tmp_path, options, monkeypatch, case):
+    if case == "own labels":
+        labels = np.random.default_rng(3).integers(1, 17, (4, 256, 12_000), np.uint8)
+        shutil.copytree(options["archive_root"], tmp_path / "archive")
+        for path in (tmp_path / "archive").glob("*/s2_*/*.tif"):
+            with rasterio.open(path) as file:
+                corner = file.transform.c, file.transform.f
+            left = round((corner[0] - KAGA[0]) / 10)
+            tif(archive.partner(path, "lc"), labels[..., left : left + 256], corner)
+        options |= {"archive_root": tmp_path / "archive", "lulc_root": None, "legend": "igbp"}
+    elif case != "archive":
+        options = _large(tmp_path, case)
+    read, whole = [], build(tmp_path / "whole", **options, workers=1)
+    monkeypatch.setattr(module, "AT_ONCE", 420 * 100)
+    monkeypatch.setattr(module, "_coarser", lambda *args, real=module._coarser: read.append(real(*args)) or read[-1])
+    assert build(tmp_path / "parts", **options, workers=1) == whole
+    assert _bytes(tmp_path / "parts") == _bytes(tmp_path / "whole")
+    heights = [opt.shape[1] * options.get("resolution_factor", 1) for _, opt, _ in read]
+    assert len(heights) > 3 and max(heights) <= 130
 
 
 def test_groups_of_scenes_with_geography_are_not_cut(tmp_path, pairs):

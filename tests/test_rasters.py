@@ -273,7 +273,7 @@ def test_of_a_large_image_only_what_lies_below_the_other_is_read(tmp_path, monke
     tif(tmp_path / "s2/a.tif", OPT, ORIGIN, pixel=10)
     (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2")
     read = []
-    monkeypatch.setattr(rasters, "to_linear", lambda db, real=rasters.to_linear: (read.append(db.shape), real(db))[1])
+    monkeypatch.setattr(rasters, "warp", lambda *args, real=rasters.warp: (read.append(args[0].shape), real(*args))[1])
     found, whole = scene.read()[0], np.full((1, 40, 50), np.nan, np.float32)
     with rasterio.open(large) as file:
         how = {"src_transform": file.transform, "src_crs": crs, "dst_crs": scene.grid.crs, "src_nodata": np.nan}

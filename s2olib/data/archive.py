@@ -230,30 +230,32 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
 def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):
     """The scene's mosaic. Every second patch of every second row has nearly all of it, and so is read first; of the
     others those that add something, and every eighth to see that the archive is of one piece."""
-    count = len(patches[0][2][0]), len(patches[0][2][1])
-    sar, opt = (np.empty((channels, grid.height, grid.width), np.float32) for channels in count)
-    laid, whole = (np.zeros((grid.height, grid.width), bool) for _ in range(2))  # by any patch, in all bands
-    codes = np.zeros((grid.height, grid.width), np.uint8) if "lc" in patches[0][0] else None
-    order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
     top, left, bottom, right = np.reshape(boxes or [(0, 0, grid.height, grid.width)], (-1, 4)).T
+    first, last = top.min(), bottom.max()
+    count, shape = (len(patches[0][2][0]), len(patches[0][2][1])), (last - first, grid.width)
+    sar, opt = (np.empty((channels, *shape), np.float32) for channels in count)
+    laid, whole = (np.zeros(shape, bool) for _ in range(2))  # by any patch, in all bands
+    codes = np.zeros(shape, np.uint8) if "lc" in patches[0][0] else None
+    order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
     for number, (pair, heads, (polarisations, colours), row, column) in enumerate(order):
         if not ((top < row + SIZE) & (bottom > row) & (left < column + SIZE) & (right > column)).any():
             continue
-        place = (..., slice(row, row + SIZE), slice(column, column + SIZE))
+        place = (..., slice(max(row - first, 0), row - first + SIZE), slice(column, column + SIZE))
+        rows = (..., slice(max(first - row, 0), last - row), slice(None))  # of the patch
         if number % 8 and whole[place].all():
             continue
         part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]))
         check_units(part, "dB", pair["s1"])
         check_order(part, list(polarisations), pair["s1"])
-        _lay(sar[place], laid[place], part, pair["s1"])
+        _lay(sar[place], laid[place], part[rows], pair["s1"])
         part = optical_no_data(read_bands(pair["s2"], colours, heads["s2"]), "reflectance x 10000")
         check_units(part, "reflectance x 10000", pair["s2"])
         part = remove_offset(part, opt_offset, pair["s2"])
-        _lay(opt[place], laid[place], part, pair["s2"])
+        _lay(opt[place], laid[place], part[rows], pair["s2"])
         laid[place] = True
         whole[place] = np.isfinite(sar[place]).all(0) & np.isfinite(opt[place]).all(0)
         if codes is not None:
-            codes[place] = codes_on(pair["lc"], grid.window(row, column, SIZE), OWN_LAYER)
+            codes[place] = codes_on(pair["lc"], grid.window(row, column, SIZE), OWN_LAYER)[rows]
     if not laid.all():
         for image in (sar, opt):
             image[:, ~laid] = np.nan

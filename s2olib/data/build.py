@@ -67,6 +67,8 @@ COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "
 EXAMPLES = 4  # refused patches that are kept to be looked at, for each reason
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 PART = 64  # windows in a part of the work, unless one scene has more
+AT_ONCE = 2**24  # pixels of a scene that are read at once; a larger one is several parts
+WORTH_A_PROCESS = 512  # windows
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def build(
             f"no scene holds a patch of {patch_size} pixels, the largest one of {largest}: lower patch_size or "
             "resolution_factor"
         )
-    if executor is None and _processes(workers, min(len(scenes), len(names) // PART)) > 1:
+    if executor is None and _processes(workers, len(names)) > 1:
         _context()  # loads while the split is made
     for scene, windows in zip(scenes, candidates, strict=True):
         if not windows:
@@ -248,7 +250,7 @@ def build(
     }
     rules = Rules(**{field.name: (reading | own)[field.name] for field in fields(Rules)})
     parts = {}
-    for job in _jobs(scenes, candidates):
+    for job in _jobs(scenes, candidates, resolution_factor):
         files = [states[file] for file in (*extra, *(file for scene, _ in job for file in scene.files))]
         state = f"{parameters} {_inputs(files)} {[(w.id, w.split) for _, windows in job for w in windows]}"
         parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = job
@@ -466,18 +468,31 @@ def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p
     return kept
 
 
-def _jobs(scenes: list[Scene], candidates: list[list[Window]]) -> list[list[tuple[Scene, list[Window]]]]:
-    """Parts of the work: scenes in order with their windows, so many that a part is worth sending to a worker."""
+def _jobs(scenes: list[Scene], candidates: list[list[Window]], factor: int) -> list[list[tuple[Scene, list[Window]]]]:
+    """Parts of the work: scenes in order with their windows, so many that a part is worth sending to a worker, and of a
+    large scene so many as are read at once."""
     jobs: list[list] = []
     size = PART
     for scene, windows in zip(scenes, candidates, strict=True):
-        if used := [window for window in windows if window.split]:
+        for used in _lots([window for window in windows if window.split], scene.grid.width * factor):
             if size >= PART:
                 jobs.append([])
                 size = 0
             jobs[-1].append((scene, used))
             size += len(used)
     return jobs
+
+
+def _lots(windows: list[Window], pixels: int) -> list[list[Window]]:
+    """A scene's windows in lots of whole rows, each of at most `AT_ONCE` pixels, of which a row has so many."""
+    lots: list[list[Window]] = []
+    for row, side_by_side in groupby(windows, key=attrgetter("row")):
+        members = list(side_by_side)
+        if lots and (row + members[0].grid.height - lots[-1][0].row) * pixels <= AT_ONCE:
+            lots[-1] += members
+        else:
+            lots.append(members)
+    return lots
 
 
 @contextmanager
@@ -517,9 +532,9 @@ class _Here(Executor):
         return future
 
 
-def _processes(workers: int | None, parts: int) -> int:
-    """How many are worth their start for so many parts, unless it is said."""
-    return workers or max(1, min(os.cpu_count() or 1, parts // 8))
+def _processes(workers: int | None, windows: int) -> int:
+    """How many are worth their start for so many windows, unless it is said."""
+    return workers or max(1, min(os.cpu_count() or 1, windows // WORTH_A_PROCESS))
 
 
 @cache
@@ -593,7 +608,8 @@ def _written(
         if path.is_dir() and path.name not in parts:
             shutil.rmtree(path)
     todo = [(_work, job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
-    with _workers(executor, _processes(workers, len(parts))) as pool:
+    windows = sum(len(windows) for job in parts.values() for _, windows in job)
+    with _workers(executor, _processes(workers, windows)) as pool:
         _have_done(pool, todo, "build")
         try:
             return _joined([folder / part for part in parts], rules, root, refused, pool)
@@ -617,9 +633,9 @@ def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> 
         aside.mkdir()
         for number, (scene, windows) in enumerate(job):
             with store.Layers(aside, number) as layers:
-                left = min(window.column for window in windows)
+                top, left = (min(getattr(window, name) for window in windows) for name in ("row", "column"))
                 for window, row, verdict in _judged(scene, windows, rules, layers):
-                    found.append((window.split, verdict, (number, window.row, window.column - left), row))
+                    found.append((window.split, verdict, (number, window.row - top, window.column - left), row))
         (aside / "windows.json").write_text(json.dumps(found))
 
 
@@ -630,12 +646,12 @@ def _judged(scene: Scene, windows: list[Window], rules: Rules, stored: store.Lay
     rows that begin and end where windows do.
     """
     layers, rows = _coarser(scene, windows, rules), iter(_rows(scene, windows, rules.patch_size))
-    size, pseudo = rules.patch_size, rules.legend in PSEUDO
+    size, pseudo, first = rules.patch_size, rules.legend in PSEUDO, windows[0].row
     table = merge_table(rules.legend, rules.merge) if rules.legend else {}
-    edges = sorted({edge for window in windows for edge in (window.row, window.row + size)})
+    edges = sorted({row - first + edge for row in {window.row for window in windows} for edge in (0, size)})
     columns = {window.column: slice(window.column, window.column + size) for window in windows}
     strips: dict[int, dict] = {}
-    for top, side_by_side in groupby(windows, key=attrgetter("row")):
+    for top, side_by_side in groupby(windows, key=lambda window: window.row - first):
         within = [(start, end) for start, end in pairwise(edges) if top <= start < top + size]
         strips = {
             start: strips.get(start) or _strip(layers, start, end, columns, rules, stored) for start, end in within
@@ -728,11 +744,12 @@ def _joined(parts: list[Path], rules: Rules, root: Path, refused: list[dict], po
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):
+    """The layers of the rows from the first window to the last."""
     factor, size = rules.resolution_factor, rules.patch_size
     boxes = np.array([(w.row, w.column, w.row + size, w.column + size) for w in windows]) * factor
     sar, opt, codes = scene.read(boxes.tolist())
     if rules.tiles:
-        codes = rules.tiles.read(scene.grid)
+        codes = rules.tiles.read(scene.grid.part(windows[0].row * factor, 0, sar.shape[1], scene.grid.width))
     if factor > 1:
         opt = rasters.area_mean(opt, factor)
         if rules.sar_units == "dB":

@@ -57,6 +57,7 @@ COLOURS = {"RED": "B4", "GREEN": "B3", "BLUE": "B2"}  # Sentinel-2's names of th
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 L2A = tuple(name for name in L1C if name != "B10")
+PIXELS = Affine.scale(1, -1)  # the transform of an image without geography: north up
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
 
 
@@ -99,9 +100,22 @@ class Grid:
 
     def window(self, row: int, column: int, size: int) -> Grid:
         """The grid of a square part."""
+        return self.part(row, column, size, size)
+
+    def part(self, row: int, column: int, height: int, width: int) -> Grid:
+        """The grid of so many rows and columns from a pixel on."""
         place = self.transform
         corner = column * place.a + place.c, row * place.e + place.f
-        return Grid(self.crs, Affine(place.a, 0.0, corner[0], 0.0, place.e, corner[1]), size, size)
+        return Grid(self.crs, Affine(place.a, 0.0, corner[0], 0.0, place.e, corner[1]), height, width)
+
+    def position_of(self, part: Grid) -> tuple[int, int] | None:
+        """Row and column at which another grid begins in this one; None unless its pixels are some of this one's."""
+        shift = ~self.transform @ part.transform
+        row, column = round(shift.f), round(shift.c)
+        off = max(abs(shift.c - column), abs(shift.f - row))
+        off = max(off, abs(shift.a - 1) * part.width, abs(shift.e - 1) * part.height)
+        inside = 0 <= row <= self.height - part.height and 0 <= column <= self.width - part.width
+        return (row, column) if part.crs == self.crs and off < 1e-3 and inside else None
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ class Scene:
     """One place at one time.
 
     `read` gives sar (Cs, H, W) and opt (3, H, W) float32 with NaN, and codes (H, W) uint8 or None. Given the boxes of
-    pixels that are wanted it may leave out what meets none of them.
+    pixels that are wanted it gives the rows from the first of them to the last, and may leave out what meets no box.
     """
 
     id: str
@@ -160,7 +174,7 @@ def header(path: Path) -> Header:
     A last band without a name that says where the image is transparent is a mask, and not counted.
     """
     with _opened(path) as file:
-        place = file.transform if file.crs else Affine.scale(1, -1)  # without geography: pixels, north up
+        place = file.transform if file.crs else PIXELS
         grid = Grid(file.crs, place, file.height, file.width)
         if "complex" in file.dtypes[0]:
             raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first")
@@ -407,9 +421,9 @@ def _warped_db(power: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 
 
 def warp(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """Values (C, H, W) float32 with NaN, bilinear onto another grid; outside is NaN. The same grid costs nothing."""
-    if source == target:
-        return values
+    """Values (C, H, W) float32 with NaN, bilinear onto another grid; outside is NaN. The same pixels cost nothing."""
+    if place := source.position_of(target):
+        return values[:, place[0] : place[0] + target.height, place[1] : place[1] + target.width]
     out = np.full((len(values), target.height, target.width), np.nan, np.float32)
     places = {
         "src_transform": source.transform,
@@ -453,8 +467,10 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
     known = find_legend(legend)
     out = np.full((target.height, target.width), known.no_data, np.uint8)
     with _opened(path) as file:
-        if file.crs is None or (file.crs, file.transform, file.shape) == (target.crs, target.transform, out.shape):
-            return _checked_codes(file.read(1, masked=True), known, legend, path)
+        source = Grid(file.crs, file.transform if file.crs else PIXELS, file.height, file.width)
+        if place := source.position_of(target):
+            window = Window(place[1], place[0], target.width, target.height)
+            return _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
         for start in range(0, target.height, 128):  # a band of rows at a time, which stays in the processor's cache
             part = out[start : start + 128]
             where = positions(target, file.crs, file.transform, start, len(part))
@@ -575,6 +591,9 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
 
 
 def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str, opt_offset, legend: str, boxes=None):
+    if boxes:
+        top, bottom = min(box[0] for box in boxes), max(box[2] for box in boxes)
+        target = target.part(top, 0, bottom - top, target.width)
     path, (polarisations, colours) = paths["s1"], bands
     part, source = _part(heads["s1"].grid, target)
     sar = read_bands(path, tuple(polarisations.values()), heads["s1"], part)
@@ -586,11 +605,11 @@ def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str
             )
     sar = sar if sar_units == "8-bit" else sar_no_data(sar)
     check_units(sar, sar_units, path, heads["s1"].dtype)
-    if sar_units == "8-bit":
+    if sar_units == "8-bit" or (sar_units == "dB" and source.position_of(target)):
         sar = warp(sar, source, target)
     else:
-        if sar_units == "linear" or source != target:
-            sar = _warped_db(sar if sar_units == "linear" else to_linear(sar), source, target)
+        sar = _warped_db(sar if sar_units == "linear" else to_linear(sar), source, target)
+    if sar_units != "8-bit":
         check_order(sar, list(polarisations), path)
     path = paths["s2"]
     part, source = _part(heads["s2"].grid, target)
@@ -603,20 +622,20 @@ def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str
 
 def _part(source: Grid, target: Grid) -> tuple[Window | None, Grid]:
     """What of a raster is needed for another grid, with its neighbours; None for all. And the grid of that."""
-    if source == target or source.crs is None:
-        return None, source
-    west, south, east, north = transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=21)
-    (left, top), (right, bottom) = ~source.transform @ (west, north), ~source.transform @ (east, south)
-    if not (np.isfinite((left, top, right, bottom)).all() and left < right):  # across the antimeridian
-        return None, source
-    margin = 4 + 2 * max((right - left) / target.width, (bottom - top) / target.height)
+    if place := source.position_of(target):
+        (top, left), (bottom, right) = place, (place[0] + target.height, place[1] + target.width)
+    else:
+        west, south, east, north = transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=21)
+        (left, top), (right, bottom) = ~source.transform @ (west, north), ~source.transform @ (east, south)
+        if not (np.isfinite((left, top, right, bottom)).all() and left < right):  # across the antimeridian
+            return None, source
+    margin = WEDGE + 2 * max((right - left) / target.width, (bottom - top) / target.height)
     left, top = (max(0, math.floor(edge - margin)) for edge in (left, top))
     width = min(source.width, math.ceil(right + margin)) - left
     height = min(source.height, math.ceil(bottom + margin)) - top
     if width <= 0 or height <= 0 or (height, width) == (source.height, source.width):
         return None, source
-    place = source.transform @ Affine.translation(left, top)
-    return Window(left, top, width, height), Grid(source.crs, place, height, width)
+    return Window(left, top, width, height), source.part(top, left, height, width)
 
 
 def _meet(a: Grid, b: Grid) -> bool:
