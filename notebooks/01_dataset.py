@@ -51,6 +51,7 @@ stride: int = 96  # pixels between training windows
 resolution_factor: int = 1  # 2 averages 10 m to 20 m
 split_file: str = ""  # CSV of id and split (none: by region)
 shares: list = [0.75, 0.14, 0.11]  # training, validation and test, when split by region
+block_m: float = 0.0  # side of the blocks that large pairs of source folder are cut into (0: uncut)
 buffer_m: float = 2000.0  # metres that keep windows of different splits apart
 max_nodata: float = 0.01  # share of a patch's pixels above which it is refused,
 max_unlabelled: float = 0.5  # the same for pixels without a category,

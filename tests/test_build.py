@@ -19,7 +19,7 @@ from rasterio.warp import transform
 from scipy import ndimage
 from test_archive import ORIGIN, tif, write_scene
 
-from s2olib.data import SPLITS, archive, landcover, splits
+from s2olib.data import SPLITS, archive, landcover, rasters, splits
 from s2olib.data import build as module
 from s2olib.data.build import build
 from s2olib.data.datasheet import datasheet
@@ -554,6 +554,69 @@ def test_a_large_scene_is_made_in_parts_as_it_would_be_whole(tmp_path, options, 
     assert _bytes(tmp_path / "parts") == _bytes(tmp_path / "whole")
     heights = [opt.shape[1] * options.get("resolution_factor", 1) for _, opt, _ in read]
     assert len(heights) > 3 and max(heights) <= 130
+
+
+@pytest.mark.parametrize(
+    ("crs", "pixel", "metres"),
+    [("EPSG:32653", 10, 10), ("EPSG:32653", 3.3, 3.3), ("EPSG:2263", 30, 30 * 0.3048006), ("EPSG:4326", 1e-4, 11.05)],
+)
+def test_blocks_are_cut_where_any_image_is(crs, pixel, metres):
+    whole = Grid(CRS.from_string(crs), Affine(pixel, 0, 1234 * pixel, 0, -pixel, 5678 * pixel), 700, 900)
+    part = whole.part(111, 222, 500, 600)
+    found, again = (dict(rasters.blocks(grid, 100 * metres)) for grid in (whole, part))
+    seen = np.zeros((700, 900), int)
+    for grid in found.values():
+        row, column = whole.position_of(grid)
+        seen[row : row + grid.height, column : column + grid.width] += 1
+    assert seen.max() == 1 and (seen == 0).mean() < (0.03 if pixel in (3.3, 30) else 1e-9)  # cuts go through pixels
+    assert set(again) < set(found)
+    for name, grid in again.items():
+        assert found[name].position_of(grid) and max(grid.height, grid.width) <= 100
+    inner = [name for name, grid in again.items() if min(grid.height, grid.width) >= 98]
+    assert len(inner) > 10
+    for name in inner:
+        assert whole.position_of(again[name]) == whole.position_of(found[name])
+        assert (again[name].height, again[name].width) == (found[name].height, found[name].width)
+
+
+def test_one_large_pair_is_split_by_blocks(tmp_path):
+    """Of two images of one place a block's ground stays in one split, and where there is no radar nothing is kept."""
+    options = _large(tmp_path, "same grid") | {"block_m": 640, "buffer_m": 150, "split_file": None}
+    for name in ("s1", "s2", "lulc"):
+        shutil.copy(tmp_path / name / "a.tif", tmp_path / name / "b.tif")
+    with rasterio.open(tmp_path / "s1/a.tif") as file:
+        sar = file.read()
+    tif(tmp_path / "s1/a.tif", sar[..., 200:], (ORIGIN[0] + 2000, ORIGIN[1]))
+    info = build(tmp_path / "set", **options)
+    table = pd.concat([read(tmp_path / "set", split)[0].assign(split=split) for split in SPLITS])
+    table["block"] = table["scene"].str[2:]
+    assert (table.groupby("block")["split"].nunique() == 1).all()
+    first = table[table["scene"].str.startswith("a")]
+    assert len(first) and first["transform"].str.split().str[2].astype(float).min() >= ORIGIN[0] + 2000
+    boxes = {split: splits._boxes([w.grid for scene in splits._on_disk(tmp_path / "set", split) for w in scene], True)
+             for split in SPLITS}  # fmt: skip
+    for a, b in splits.STRONGER:
+        assert splits._gaps(boxes[a], boxes[b], 1).min() > 150
+    assert "blocks of the same images" in datasheet(tmp_path / "set") and info["counts"]["train"] > 50
+    with rasterio.open(tmp_path / "s2/a.tif") as file:
+        opt = file.read()
+    for split in SPLITS:
+        index, stored = read(tmp_path / "set", split)
+        for place, patch in zip(index["transform"], stored["opt"], strict=True):
+            x, y = (round(float(place.split()[i]) - ORIGIN[i // 3]) for i in (2, 5))
+            np.testing.assert_array_equal(patch, opt[:, -y // 10 : -y // 10 + 32, x // 10 : x // 10 + 32])
+
+
+def test_blocks_that_cannot_be_are_refused(tmp_path, images):
+    for change, says in (
+        ({"group_column": "event"}, "block_m cuts pairs of your own .* that have no group_column"),
+        ({}, r"'.*png' has no geography: block_m cannot cut it, give a split_file of patches"),
+        ({"block_m": -1}, "block_m must be metres of at least 0, not -1"),
+    ):
+        with pytest.raises(InputError, match=says):
+            build(tmp_path / "set", **images | {"block_m": 1000} | change)
+    with pytest.raises(InputError, match="block_m 100 is less than 16 pixels"):
+        list(rasters.blocks(Grid(CRS.from_epsg(32653), Affine(10, 0, 0, 0, -10, 0), 50, 50), 100))
 
 
 def test_groups_of_scenes_with_geography_are_not_cut(tmp_path, pairs):

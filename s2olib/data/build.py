@@ -48,6 +48,7 @@ from s2olib.data import SPLITS, archive, landcover, rasters, store
 from s2olib.data.landcover import OWN_LAYER, PSEUDO, find_legend, majority, merge_table, place_of
 from s2olib.data.rasters import Scene
 from s2olib.data.splits import (
+    TOUCH,
     Window,
     candidate_windows,
     check_separation,
@@ -114,6 +115,7 @@ def build(
     lulc_epoch: str = "",
     split_file: str | Path | None = None,
     test_places: Sequence[tuple[float, float]] = TEST_PLACES,
+    block_m: float = 0,
     buffer_m: float = 2000,
     shares: Sequence[float] = (0.75, 0.14, 0.11),
     patch_size: int = 256,
@@ -158,6 +160,8 @@ def build(
             Without it, regions are drawn: `test_places` (lon, lat) and all within `buffer_m` of them are test, and
             the others come as close to `shares` (train, validation, test) as a seeded search finds. Scenes without
             geography are drawn by group, and no group is cut.
+        block_m: cuts large pairs of your own into blocks of this side (`rasters.blocks`), each a region of the split;
+            images of one place at several times are cut alike, and their blocks of one place stay together. 0: uncut.
         buffer_m: windows closer than this (in the CRS's metres) to one of test, or validation, are not used for
             another split.
         patch_size, stride: in pixels after `resolution_factor`; stride is training's (default: patch_size).
@@ -210,7 +214,8 @@ def build(
 
     if tiles:
         scenes = _covered(scenes, tiles, refused, parameters)
-    scenes = with_groups(scenes, buffer_m)
+    within_m = buffer_m if not block_m else -TOUCH  # blocks lie side by side; those of one place overlap
+    scenes = with_groups(scenes, within_m)
     candidates = [_windows(scene, parameters) for scene in scenes]
     names = Counter(window.id for windows in candidates for window in windows)
     for name in (name for name, count in names.items() if count > 1):
@@ -235,7 +240,8 @@ def build(
         left_out = {refusal["id"] for refusal in refused}
         split_by_file(scenes, candidates, paths["split_file"], patch_size, stride, left_out)
     else:
-        split_by_region(scenes, candidates, test_places or (), buffer_m, shares, patch_size, stride, seed)
+        how = (buffer_m, within_m, shares, patch_size, stride, seed)
+        split_by_region(scenes, candidates, test_places or (), *how)
     guard(candidates, buffer_m)
     refused += [_refusal(w.id, w.reason, w.value) for windows in candidates for w in windows if w.reason]
 
@@ -316,15 +322,20 @@ def _check(p: dict) -> None:
             raise InputError(f"{name} must be a whole number of at least 1, not {p[name]!r}")
     if not (type(p["seed"]) is int and p["seed"] >= 0):
         raise InputError(f"seed must be a whole number of at least 0, not {p['seed']!r}")
-    numbers = {"buffer_m", "opt_offset", "border_noise_db", *(name for name in p if name.startswith("max_"))}
+    numbers = {"buffer_m", "block_m", "opt_offset", "border_noise_db", *(name for name in p if name.startswith("max_"))}
     numbers |= {name for name in ("cloud_brightness", "haze_brightness") if p[name] is not None}  # else the default
     for name in sorted(numbers):
         if not _is_number(p[name]):
             raise InputError(f"{name} must be a number, not {p[name]!r}")
         if name.startswith("max_") and not 0 <= p[name] <= 1:
             raise InputError(f"{name} must be a share from 0 to 1, not {p[name]!r}")
-    if p["buffer_m"] < 0:
-        raise InputError(f"buffer_m must be metres of at least 0, not {p['buffer_m']!r}")
+    for name in ("buffer_m", "block_m"):
+        if p[name] < 0:
+            raise InputError(f"{name} must be metres of at least 0, not {p[name]!r}")
+    if p["block_m"] and (p["source"] != "folder" or p["group_column"]):
+        raise InputError(
+            "block_m cuts pairs of your own (source 'folder') that have no group_column: leave one of them out"
+        )
     if not all(isinstance(place, list) and len(place) == 2 for place in p["test_places"] or ()):
         raise InputError(f"test_places must be pairs (longitude, latitude), not {p['test_places']}")
     for name in ("sar_bands", "opt_bands"):
@@ -364,7 +375,7 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
     bands = {"polarisations": p["sar_bands"], "colours": p["opt_bands"], "opt_offset": p["opt_offset"]}
     if p["source"] == "folder":
         folders = (paths["sar_dir"], paths["opt_dir"], paths["lulc_dir"])
-        names = ("group_column", "sar_units", "opt_units", "grid", "legend")
+        names = ("group_column", "sar_units", "opt_units", "grid", "legend", "block_m")
         options = {name: p[name] for name in names} | {"pairs_csv": paths["pairs_csv"]}
         return tiles, rasters.folder_scenes(*folders, **options, **bands), []
     outside = {}

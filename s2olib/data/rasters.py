@@ -47,6 +47,7 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 WEDGE = 33  # pixels
 FILL = -2000  # stored reflectance; an offset that was taken off twice gives no less
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
+METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
 FORM = 4  # of what is remembered of headers
 REMEMBER = 60  # seconds between two times that this is written down
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
@@ -394,6 +395,8 @@ def _check_palette(path: Path, found: Header) -> None:
 
 def read_bands(path: Path, bands: tuple[int, ...], head: Header, part: Window | None = None) -> np.ndarray:
     """Bands as float32 (C, H, W), or a part of them, NaN where the file declares no data; `head` is its `header`."""
+    if part is not None and not part.width:
+        return np.empty((len(bands), 0, 0), np.float32)
     if head.start is not None and part is None:
         with suppress(OSError):  # GDAL says what is wrong
             pixels = np.fromfile(path, np.dtype(head.dtype).newbyteorder("<"), offset=head.start)
@@ -425,6 +428,8 @@ def warp(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     if place := source.position_of(target):
         return values[:, place[0] : place[0] + target.height, place[1] : place[1] + target.width]
     out = np.full((len(values), target.height, target.width), np.nan, np.float32)
+    if not values.size:
+        return out
     places = {
         "src_transform": source.transform,
         "src_crs": source.crs,
@@ -621,7 +626,8 @@ def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str
 
 
 def _part(source: Grid, target: Grid) -> tuple[Window | None, Grid]:
-    """What of a raster is needed for another grid, with its neighbours; None for all. And the grid of that."""
+    """What of a raster is needed for another grid, with its neighbours, perhaps nothing; None for all. And the grid of
+    that."""
     if place := source.position_of(target):
         (top, left), (bottom, right) = place, (place[0] + target.height, place[1] + target.width)
     else:
@@ -633,7 +639,9 @@ def _part(source: Grid, target: Grid) -> tuple[Window | None, Grid]:
     left, top = (max(0, math.floor(edge - margin)) for edge in (left, top))
     width = min(source.width, math.ceil(right + margin)) - left
     height = min(source.height, math.ceil(bottom + margin)) - top
-    if width <= 0 or height <= 0 or (height, width) == (source.height, source.width):
+    if width <= 0 or height <= 0:
+        return Window(0, 0, 0, 0), source.part(0, 0, 0, 0)
+    if (height, width) == (source.height, source.width):
         return None, source
     return Window(left, top, width, height), source.part(top, left, height, width)
 
@@ -712,8 +720,9 @@ def folder_scenes(
     colours: Sequence[str] = RGB,
     grid: str = "optical",
     legend: str = "",
+    block_m: float = 0,
 ) -> list[Scene]:
-    """Scenes from folders of your own pairs, each pair on the grid of its optical (or SAR) image.
+    """Scenes from folders of your own pairs, each pair on the grid of its optical (or SAR) image, or in `blocks` of it.
 
     Files pair by their name without suffix. `pairs_csv` chooses and names pairs: column `id` (or the first), optional
     `s1`, `s2`, `lulc` (file names in their folders; default the id), `date` or `s1_date` and `s2_date`, `season`,
@@ -766,13 +775,36 @@ def folder_scenes(
             offset = math.nan
         if not math.isfinite(offset):
             raise InputError(f"pairs_csv '{pairs_csv}': opt_offset of '{row['id']}' must be a number")
-        read = partial(_read_pair, paths, heads, bands, target, sar_units, opt_units, offset, legend)
         days = (row.get("date") or row.get(name, "") for name in ("s1_date", "s2_date"))
         sar_date, date = (_iso(day, row["id"], pairs_csv) for day in days)
         extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
         extra |= {"sar_date": sar_date}
-        scenes.append(Scene(row["id"], target, tuple(paths.values()), read, tuple(sar), **extra))
+        if block_m and not target.crs:
+            raise InputError(f"'{paths['s2']}' has no geography: block_m cannot cut it, give a split_file of patches")
+        for name, part in blocks(target, block_m) if block_m else [("", target)]:
+            read = partial(_read_pair, paths, heads, bands, part, sar_units, opt_units, offset, legend)
+            scenes.append(Scene(row["id"] + name, part, tuple(paths.values()), read, tuple(sar), **extra))
     return scenes
+
+
+def blocks(grid: Grid, metres: float) -> Iterator[tuple[str, Grid]]:
+    """A grid cut where the coordinates of its CRS are multiples of so many metres: names such as _x25_y204, and parts.
+
+    Images of one CRS are cut at the same places, whatever their extent and pixels; pixels that a cut goes through are
+    left out.
+    """
+    side = metres / (metres_of(grid.crs) if grid.crs.is_projected else METRES_PER_DEGREE)
+    left, bottom, right, top = (edge / side for edge in grid.bounds)
+    width, height = grid.transform.a / side, -grid.transform.e / side  # of a pixel
+    if max(width, height) > 1 / 16:
+        raise InputError(f"block_m {metres:g} is less than 16 pixels: give the side of a region, as 10000")
+    for y in range(math.ceil(top) - 1, math.floor(bottom) - 1, -1):
+        rows = max(0, math.ceil((top - y - 1) / height - 1e-3)), min(grid.height, math.floor((top - y) / height + 1e-3))
+        for x in range(math.floor(left), math.ceil(right)):
+            start, end = math.ceil((x - left) / width - 1e-3), math.floor((x + 1 - left) / width + 1e-3)
+            start, end = max(0, start), min(grid.width, end)
+            if start < end and rows[0] < rows[1]:
+                yield f"_x{x}_y{y}", grid.part(rows[0], start, rows[1] - rows[0], end - start)
 
 
 def area_mean(values: np.ndarray, factor: int) -> np.ndarray:

@@ -20,12 +20,11 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from s2olib.data import SPLITS
-from s2olib.data.rasters import Grid, Scene, crs_of, metres_of
+from s2olib.data.rasters import METRES_PER_DEGREE, Grid, Scene, crs_of, metres_of
 from s2olib.project import InputError, resolve
 
 CHUNK = 2**20  # distances at a time
 DRAWS = 8192  # of regions into splits, of which the nearest to the shares is taken
-METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
 TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
 STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
 
@@ -120,13 +119,13 @@ def _entries(path: Path) -> list[tuple[str, str]]:
     return [(row["id"], row["split"]) for row in rows]
 
 
-def _regions(scenes: list[Scene], buffer_m: float) -> np.ndarray:
-    """For each scene the number of the first of its region: its group, and with geography all within the buffer."""
+def _regions(scenes: list[Scene], metres: float) -> np.ndarray:
+    """For each scene the number of the first of its region: its group, and with geography all within so many metres."""
     first: dict[str, int] = {}
     region = _joined(np.array([first.setdefault(scene.group or f"/{i}", i) for i, scene in enumerate(scenes)]))
     if all(scene.grid.crs for scene in scenes):
         grids = [scene.grid for scene in scenes]
-        for rows, columns in _near(grids, grids, buffer_m):
+        for rows, columns in _near(grids, grids, metres):
             region = _joined(region, rows, columns)
     return region
 
@@ -143,14 +142,14 @@ def _joined(region: np.ndarray, rows: Sequence[int] = (), columns: Sequence[int]
     return np.unique(part, return_index=True)[1][part]
 
 
-def with_groups(scenes: list[Scene], buffer_m: float) -> list[Scene]:
+def with_groups(scenes: list[Scene], metres: float) -> list[Scene]:
     """Scenes with geography and without a group get one: the id of the first scene of their region.
 
     Intervals are taken over groups: one for all would give none, one for each would take neighbours for independent.
     """
     if all(scene.group or scene.grid.crs is None for scene in scenes):
         return scenes
-    first = _regions(scenes, buffer_m)
+    first = _regions(scenes, metres)
     return [replace(s, group=s.group or scenes[i].group or scenes[i].id) for s, i in zip(scenes, first, strict=True)]
 
 
@@ -159,12 +158,14 @@ def split_by_region(
     candidates: list[list[Window]],
     test_places: Sequence[tuple[float, float]],
     buffer_m: float,
+    metres: float,
     shares: Sequence[float],
     size: int,
     stride: int,
     seed: int,
 ) -> None:
-    """Whole regions and groups into splits: test places first, then the seeded draw that comes nearest the shares."""
+    """Whole regions and groups into splits: what is within the buffer of a test place first, then the seeded draw that
+    comes nearest the shares. Scenes within so many metres are one region."""
     geographic = [scene.grid.crs is not None for scene in scenes]
     for scene in scenes:
         if scene.grid.crs is None and (any(geographic) or not scene.group):
@@ -172,7 +173,7 @@ def split_by_region(
                 f"scene '{scene.id}' has no geography and cannot be split by region: give a split_file, or a "
                 "group_column of pairs_csv that names a place for every pair"
             )
-    names, region = np.unique(_regions(scenes, buffer_m), return_inverse=True)
+    names, region = np.unique(_regions(scenes, metres), return_inverse=True)
     forced = np.zeros(len(names), bool)
     if all(geographic):
         for i, scene in enumerate(scenes):
@@ -192,7 +193,8 @@ def split_by_region(
     if best is None:
         raise InputError(
             f"{len(names)} separate regions ({int(forced.sum())} of them forced to test) do not fill the three splits: "
-            f"{'add scenes, lower buffer_m' if all(geographic) else 'name more groups'}, or give a split_file"
+            f"{'add scenes, lower buffer_m, cut large ones (block_m)' if all(geographic) else 'name more groups'}, "
+            "or give a split_file"
         )
     for i, windows in enumerate(candidates):
         split = SPLITS[best[region[i]]]
