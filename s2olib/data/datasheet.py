@@ -101,7 +101,7 @@ def _whose(info: dict) -> str:
     text = info["parameters"]["credit"] or SOURCES[info["source"]]
     lulc = info["lulc"] or {}
     if lulc.get("credit") and info["source"] != "embedded":
-        text += f" Land cover: {lulc['product']}, {lulc['credit']}."
+        text = f"{text.removesuffix('.')}. Land cover: {lulc['product']}, {lulc['credit']}."
     return text
 
 
