@@ -515,9 +515,11 @@ def _large(tmp_path, case):
     else:
         noise = rng.normal([[[-12]], [[-19]]], 9, (2, 400, 420))
         sar, place = ndimage.gaussian_filter(noise, (0, 2, 2)).astype(np.float32), {"corner": ORIGIN}
-        if case == "another grid":
+        if case in ("another grid", "finer"):
             sar, options["sar_units"] = 10 ** (sar / 10), "linear"
             place = {"corner": (ORIGIN[0] - 13, ORIGIN[1] + 27), "pixel": 11}
+        if case == "finer":  # over a part alone, so that GDAL would see another ratio in each part of that
+            place["pixel"], options["max_nodata"] = 8, 0.9
         tif(tmp_path / "s1/a.tif", sar, **place)
         tif(tmp_path / "s2/a.tif", rng.integers(300, 2500, (3, 400, 420), np.uint16), ORIGIN)
         tif(tmp_path / "lulc/a.tif", rng.integers(1, 13, (1, 400, 420), np.uint8), ORIGIN)
@@ -534,7 +536,7 @@ def _large(tmp_path, case):
     return options | {"split_file": tmp_path / "split.csv"}
 
 
-@pytest.mark.parametrize("case", ["archive", "own labels", "same grid", "another grid", "coarser", "8 bits"])
+@pytest.mark.parametrize("case", ["archive", "own labels", "same grid", "another grid", "finer", "coarser", "8 bits"])
 def test_a_large_scene_is_made_in_parts_as_it_would_be_whole(tmp_path, options, monkeypatch, case):
     if case == "own labels":
         labels = np.random.default_rng(3).integers(1, 17, (4, 256, 12_000), np.uint8)
@@ -607,10 +609,37 @@ def test_one_large_pair_is_split_by_blocks(tmp_path):
             np.testing.assert_array_equal(patch, opt[:, -y // 10 : -y // 10 + 32, x // 10 : x // 10 + 32])
 
 
+def test_blocks_of_images_in_two_crs_are_regions(tmp_path):
+    options = _large(tmp_path, "same grid") | {"block_m": 640, "buffer_m": 0, "split_file": None}
+    for name, size in (("s1", 2), ("s2", 3), ("lulc", 1)):
+        with rasterio.open(tmp_path / name / "a.tif") as file:
+            tif(tmp_path / name / "b.tif", file.read(), (ORIGIN[0] - 3e5, ORIGIN[1]), crs="EPSG:32654")
+            tif(tmp_path / name / "c.tif", file.read(), (ORIGIN[0] + 0.005, ORIGIN[1]))  # half a centimetre
+        assert file.count == size
+    build(tmp_path / "set", **options)
+    table = pd.concat([read(tmp_path / "set", split)[0].assign(split=split) for split in SPLITS])
+    table["block"] = table["scene"].str[2:] + "_" + table["crs"]
+    assert table["group"].nunique() == table["block"].nunique() > 40
+    assert (table.groupby("block")["split"].nunique() == 1).all()
+
+
+def test_blocks_without_radar_count_for_nothing(tmp_path):
+    """Else whole splits could be drawn of them."""
+    options = _large(tmp_path, "same grid") | {"block_m": 640, "buffer_m": 0, "split_file": None}
+    with rasterio.open(tmp_path / "s1/a.tif") as file:
+        sar = file.read()
+    tif(tmp_path / "s1/a.tif", sar[..., :130], ORIGIN)
+    for seed in range(6):
+        info = build(tmp_path / "set", **options, seed=seed)
+        shares = np.array([info["counts"][split] for split in SPLITS]) / sum(info["counts"].values())
+        assert np.abs(shares - [0.75, 0.14, 0.11]).max() < 0.2, seed
+
+
 def test_blocks_that_cannot_be_are_refused(tmp_path, images):
     for change, says in (
-        ({"group_column": "event"}, "block_m cuts pairs of your own .* that have no group_column"),
-        ({}, r"'.*png' has no geography: block_m cannot cut it, give a split_file of patches"),
+        ({"split_file": "split.csv"}, "block_m splits pairs of your own .* give one of the three"),
+        ({"group_column": "event"}, "block_m splits pairs of your own .* give one of the three"),
+        ({}, r"'.*png' has no geography, and block_m cannot cut it"),
         ({"block_m": -1}, "block_m must be metres of at least 0, not -1"),
     ):
         with pytest.raises(InputError, match=says):

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.enums import ColorInterp
+from rasterio.warp import Resampling, reproject, transform
 from scipy import ndimage
 from test_archive import ORIGIN, tif
 
@@ -264,8 +265,6 @@ def test_values_far_below_zero_are_no_reflectance(tmp_path):
 @pytest.mark.parametrize(("pixel", "crs"), [(10, "EPSG:32653"), (40, "EPSG:32653"), (3, "EPSG:32652")])
 def test_of_a_large_image_only_what_lies_below_the_other_is_read(tmp_path, monkeypatch, pixel, crs):
     """And what comes out is what GDAL makes of all of it."""
-    from rasterio.warp import Resampling, reproject, transform
-
     rng = np.random.default_rng(4)
     (x,), (y,) = transform("EPSG:32653", crs, [ORIGIN[0]], [ORIGIN[1]])
     smooth = ndimage.gaussian_filter(rng.normal(-12, 30, (700, 800)), 3)[None].astype(np.float32)
@@ -281,6 +280,38 @@ def test_of_a_large_image_only_what_lies_below_the_other_is_read(tmp_path, monke
         reproject(10 ** (file.read() / 10), whole, **how)
     np.testing.assert_allclose(found, 10 * np.log10(whole), atol=0.02)
     assert read[0][1] < 300 and read[0][2] < 300
+
+
+@pytest.mark.parametrize(
+    ("west", "crs", "corner", "pixel"),
+    [
+        (179.5, "EPSG:32701", (190_000, 8_217_000), 100),  # just east of 180°
+        (-180.5, "EPSG:32760", (800_000, 8_217_000), 100),  # just west of it
+        (179.5, "EPSG:4326", (-179.8, -16.1), 0.001),
+        (-180.5, "EPSG:4326", (179.8, -16.1), 0.001),
+    ],
+)
+def test_an_image_reaches_beyond_the_antimeridian(tmp_path, west, crs, corner, pixel):
+    rise = np.add.outer(np.linspace(0, 6, 500), np.linspace(-25, -7, 1000))[None].astype(np.float32)
+    tif(tmp_path / "s1/a.tif", rise, (west, -15.9), crs="EPSG:4326", pixel=0.001)
+    tif(tmp_path / "s2/a.tif", OPT, corner, crs=crs, pixel=pixel)
+    (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2")
+    to_degrees = scene.grid.transform @ (np.arange(50) + 0.5, np.full(50, 20.5))
+    lon, lat = (np.array(v) for v in transform(crs, "EPSG:4326", *to_degrees))
+    wanted = -25 + 18 * (((lon - west) % 360) / 0.001 - 0.5) / 999 + 6 * ((-15.9 - lat) / 0.001 - 0.5) / 499
+    np.testing.assert_allclose(scene.read()[0][0, 20], wanted, atol=0.02)
+
+
+def test_a_few_pixels_decide_nothing(tmp_path):
+    """Of a lot of rows at a slanted edge, say."""
+    sar = np.full_like(SAR, np.nan)
+    sar[:, 0, :9] = [[-14], [-12]]  # as if swapped
+    (scene,) = folder_scenes(*pair(tmp_path, sar=sar))
+    assert np.isfinite(scene.read()[0]).sum() == 18
+    sar[:, :3] = [[[-14]], [[-12]]]
+    (scene,) = folder_scenes(*pair(tmp_path, sar=sar))
+    with pytest.raises(InputError, match="looks swapped"):
+        scene.read()
 
 
 def test_names_of_columns_with_blanks(tmp_path):

@@ -48,11 +48,11 @@ from s2olib.data import SPLITS, archive, landcover, rasters, store
 from s2olib.data.landcover import OWN_LAYER, PSEUDO, find_legend, majority, merge_table, place_of
 from s2olib.data.rasters import Scene
 from s2olib.data.splits import (
-    TOUCH,
     Window,
     candidate_windows,
     check_separation,
     guard,
+    half_pixel,
     split_by_file,
     split_by_region,
     tested,
@@ -160,8 +160,9 @@ def build(
             Without it, regions are drawn: `test_places` (lon, lat) and all within `buffer_m` of them are test, and
             the others come as close to `shares` (train, validation, test) as a seeded search finds. Scenes without
             geography are drawn by group, and no group is cut.
-        block_m: cuts large pairs of your own into blocks of this side (`rasters.blocks`), each a region of the split;
-            images of one place at several times are cut alike, and their blocks of one place stay together. 0: uncut.
+        block_m: cuts large pairs of your own into blocks of this side (`rasters.blocks`), each a region of the split,
+            instead of `group_column` or `split_file`. Images of one place at several times are cut alike, and a block's
+            ground is in one split; validation and test keep its first image. 0: uncut.
         buffer_m: windows closer than this (in the CRS's metres) to one of test, or validation, are not used for
             another split.
         patch_size, stride: in pixels after `resolution_factor`; stride is training's (default: patch_size).
@@ -214,7 +215,8 @@ def build(
 
     if tiles:
         scenes = _covered(scenes, tiles, refused, parameters)
-    within_m = buffer_m if not block_m else -TOUCH  # blocks lie side by side; those of one place overlap
+    # blocks lie side by side; those of one place overlap
+    within_m = -min(half_pixel(scene.grid) for scene in scenes) if block_m else buffer_m
     scenes = with_groups(scenes, within_m)
     candidates = [_windows(scene, parameters) for scene in scenes]
     names = Counter(window.id for windows in candidates for window in windows)
@@ -223,8 +225,8 @@ def build(
     if not names:
         largest = max(min(scene.grid.height, scene.grid.width) for scene in scenes) // resolution_factor
         raise InputError(
-            f"no scene holds a patch of {patch_size} pixels, the largest one of {largest}: lower patch_size or "
-            "resolution_factor"
+            f"no {'block' if block_m else 'scene'} holds a patch of {patch_size} pixels, the largest one of {largest}: "
+            f"lower patch_size or resolution_factor{', or raise block_m' if block_m else ''}"
         )
     if executor is None and _processes(workers, len(names)) > 1:
         _context()  # loads while the split is made
@@ -232,9 +234,11 @@ def build(
         if not windows:
             size = f"{scene.grid.width // resolution_factor} x {scene.grid.height // resolution_factor}"
             refused.append(_refusal(scene.id, "smaller than a patch", size))
+        for window in windows if scene.empty else ():
+            window.reason, window.value = "no data", 1.0
     for scene, windows in zip(scenes, candidates, strict=True) if tiles else ():
         for window in () if tiles.covering(scene.grid, whole=True) else windows:
-            if not tiles.covering(window.grid):
+            if not window.reason and not tiles.covering(window.grid):
                 window.reason, window.value = "outside the map", "no tile"
     if paths["split_file"]:
         left_out = {refusal["id"] for refusal in refused}
@@ -332,9 +336,10 @@ def _check(p: dict) -> None:
     for name in ("buffer_m", "block_m"):
         if p[name] < 0:
             raise InputError(f"{name} must be metres of at least 0, not {p[name]!r}")
-    if p["block_m"] and (p["source"] != "folder" or p["group_column"]):
+    if p["block_m"] and (p["source"] != "folder" or p["group_column"] or p["split_file"]):
         raise InputError(
-            "block_m cuts pairs of your own (source 'folder') that have no group_column: leave one of them out"
+            "block_m splits pairs of your own (source 'folder') by blocks, group_column and split_file do otherwise: "
+            "give one of the three"
         )
     if not all(isinstance(place, list) and len(place) == 2 for place in p["test_places"] or ()):
         raise InputError(f"test_places must be pairs (longitude, latitude), not {p['test_places']}")
@@ -485,7 +490,8 @@ def _jobs(scenes: list[Scene], candidates: list[list[Window]], factor: int) -> l
     jobs: list[list] = []
     size = PART
     for scene, windows in zip(scenes, candidates, strict=True):
-        for used in _lots([window for window in windows if window.split], scene.grid.width * factor):
+        pixels = scene.grid.width * factor * scene.density
+        for used in _lots([window for window in windows if window.split], pixels):
             if size >= PART:
                 jobs.append([])
                 size = 0
@@ -494,8 +500,8 @@ def _jobs(scenes: list[Scene], candidates: list[list[Window]], factor: int) -> l
     return jobs
 
 
-def _lots(windows: list[Window], pixels: int) -> list[list[Window]]:
-    """A scene's windows in lots of whole rows, each of at most `AT_ONCE` pixels, of which a row has so many."""
+def _lots(windows: list[Window], pixels: float) -> list[list[Window]]:
+    """A scene's windows in lots of whole rows, each of at most `AT_ONCE` pixels, of which one row has so many."""
     lots: list[list[Window]] = []
     for row, side_by_side in groupby(windows, key=attrgetter("row")):
         members = list(side_by_side)
@@ -723,7 +729,7 @@ def _indices(parts: list[Path], rules: Rules, root: Path, refused: list[dict]) -
             reasons = Counter(r["reason"] for r in refused).most_common(3)
             raise InputError(
                 f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
-                "loosen the limits or split otherwise"
+                "loosen the limits, or split otherwise (another seed, where regions are drawn)"
             )
     return places
 

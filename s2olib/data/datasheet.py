@@ -124,7 +124,10 @@ def _faults(info: dict) -> list[str]:
     if info["lulc"] and info["lulc"]["kind"] != "land cover":
         faults.append("pseudo-categories follow colour, not land cover, and are there for training patches alone")
     if info["parameters"].get("block_m"):
-        faults.append("splits are blocks of the same images: test has the light, weather and land of training")
+        faults.append(
+            "splits are blocks of the same images: test has the light, weather and land of training, and intervals "
+            "take blocks that touch for independent"
+        )
     if info["counts"]["test"] < 50:
         faults.append(f"only {info['counts']['test']} test patches: intervals of every score are wide")
     return faults

@@ -48,6 +48,7 @@ WEDGE = 33  # pixels
 FILL = -2000  # stored reflectance; an offset that was taken off twice gives no less
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
+FEW = 100  # pixels that say nothing of an image
 FORM = 4  # of what is remembered of headers
 REMEMBER = 60  # seconds between two times that this is written down
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
@@ -124,7 +125,8 @@ class Scene:
     """One place at one time.
 
     `read` gives sar (Cs, H, W) and opt (3, H, W) float32 with NaN, and codes (H, W) uint8 or None. Given the boxes of
-    pixels that are wanted it gives the rows from the first of them to the last, and may leave out what meets no box.
+    pixels that are wanted it gives all rows between the first and the last row of them, in full width, and may leave
+    out what meets no box.
     """
 
     id: str
@@ -136,6 +138,8 @@ class Scene:
     season: str = ""
     date: str = ""  # of the optical image
     sar_date: str = ""
+    empty: bool = False  # there is no ground that both images show
+    density: float = 1.0  # pixels that are read for one of the grid's
 
 
 @dataclass(frozen=True)
@@ -417,14 +421,29 @@ def to_db(power: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.where(power > 0, power, np.nan), dtype=np.float32)
 
 
-def _warped_db(power: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+def _warped_db(power: np.ndarray, source: Grid, target: Grid, scale: tuple[float, float]) -> np.ndarray:
     """`warp` of linear power, in dB. What noise correction has emptied in one band alone is dark, and valid."""
-    power = warp(power, source, target)
+    power = warp(power, source, target, scale)
     return to_db(np.where((power > 0).any(0), np.maximum(power, DARKEST), power))
 
 
-def warp(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """Values (C, H, W) float32 with NaN, bilinear onto another grid; outside is NaN. The same pixels cost nothing."""
+def _scale(source: Grid, target: Grid) -> tuple[float, float]:
+    """Pixels of a target for each of a source, across and down, at most 1: then as many of the source are averaged.
+
+    Near whole numbers it is one, as GDAL has it, which would take the ratio from the parts that are at hand and so
+    resample the edge of an image otherwise than its middle.
+    """
+    west, south, east, north = transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=21)
+    across = (east + 360 * (east < west) - west) / source.transform.a / target.width
+    down = (south - north) / source.transform.e / target.height
+    whole = (round(ratio) if abs(ratio - round(ratio)) < 0.05 else ratio for ratio in (across, down))
+    across, down = (1 / ratio if ratio > 1 else 1.0 for ratio in whole)
+    return across, down
+
+
+def warp(values: np.ndarray, source: Grid, target: Grid, scale: tuple[float, float]) -> np.ndarray:
+    """Values (C, H, W) float32 with NaN, bilinear onto another grid by `_scale`; outside is NaN. The same pixels cost
+    nothing."""
     if place := source.position_of(target):
         return values[:, place[0] : place[0] + target.height, place[1] : place[1] + target.width]
     out = np.full((len(values), target.height, target.width), np.nan, np.float32)
@@ -436,7 +455,8 @@ def warp(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
         "dst_transform": target.transform,
         "dst_crs": target.crs,
     }
-    reproject(values, out, **places, src_nodata=np.nan, dst_nodata=np.nan, resampling=Resampling.bilinear)
+    how = {"src_nodata": np.nan, "dst_nodata": np.nan, "resampling": Resampling.bilinear}
+    reproject(values, out, **places, **how, XSCALE=scale[0], YSCALE=scale[1])
     return out
 
 
@@ -522,7 +542,7 @@ def check_units(values: np.ndarray, units: str, path: Path, dtype: str = "") -> 
     """
     good = np.isfinite(values)
     finite = values.ravel() if good.all() else values[good]
-    if not finite.size:
+    if finite.size < FEW:
         return
     low, high = float(finite.min()), float(finite.max())
     some = finite[:: finite.size // 5000 + 1]
@@ -578,10 +598,10 @@ def sar_no_data(sar: np.ndarray) -> np.ndarray:
 def check_order(sar: np.ndarray, bands: Sequence[str], path: Path) -> None:
     """Refuse VV and VH in dB that look swapped: over land and sea the cross-polarised echo is the weaker."""
     if {"VV", "VH"} <= set(bands):
-        few = sar[:, ::8, ::8]
-        excess = (few[list(bands).index("VH")] - few[list(bands).index("VV")]).ravel()
-        excess = float(np.median(excess[np.isfinite(excess)])) if np.isfinite(excess).any() else 0.0
-        if excess > 1:
+        some = sar[:, ::8, ::8] if sar[0].size > 2**16 else sar
+        excess = (some[list(bands).index("VH")] - some[list(bands).index("VV")]).ravel()
+        excess = excess[np.isfinite(excess)]
+        if excess.size >= FEW and (excess := float(np.median(excess))) > 1:
             raise InputError(f"'{path}' looks swapped: its VH is {excess:.1f} dB above VV; name the bands in the file")
 
 
@@ -590,12 +610,13 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
 
     Raises InputError where the median is not even half the offset: then the file has none.
     """
-    if offset and np.isfinite(opt).any() and (median := np.nanmedian(opt)) < offset / 2:
+    if offset and np.isfinite(opt).sum() >= FEW and (median := np.nanmedian(opt)) < offset / 2:
         raise InputError(f"'{path}' has a median of {median:g} against opt_offset {offset:g}: it has no offset, give 0")
     return np.maximum(opt - offset if offset else opt, 0)
 
 
 def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str, opt_offset, legend: str, boxes=None):
+    scales = {kind: _scale(heads[kind].grid, target) if target.crs else (1.0, 1.0) for kind in ("s1", "s2")}
     if boxes:
         top, bottom = min(box[0] for box in boxes), max(box[2] for box in boxes)
         target = target.part(top, 0, bottom - top, target.width)
@@ -611,9 +632,9 @@ def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str
     sar = sar if sar_units == "8-bit" else sar_no_data(sar)
     check_units(sar, sar_units, path, heads["s1"].dtype)
     if sar_units == "8-bit" or (sar_units == "dB" and source.position_of(target)):
-        sar = warp(sar, source, target)
+        sar = warp(sar, source, target, scales["s1"])
     else:
-        sar = _warped_db(sar if sar_units == "linear" else to_linear(sar), source, target)
+        sar = _warped_db(sar if sar_units == "linear" else to_linear(sar), source, target, scales["s1"])
     if sar_units != "8-bit":
         check_order(sar, list(polarisations), path)
     path = paths["s2"]
@@ -622,12 +643,13 @@ def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str
     check_units(opt, opt_units, path, heads["s2"].dtype)
     opt = remove_offset(opt, opt_offset, path)
     codes = codes_on(paths["lulc"], target, legend) if "lulc" in paths else None
-    return sar, warp(opt, source, target), codes
+    return sar, warp(opt, source, target, scales["s2"]), codes
 
 
 def _part(source: Grid, target: Grid) -> tuple[Window | None, Grid]:
     """What of a raster is needed for another grid, with its neighbours, perhaps nothing; None for all. And the grid of
     that."""
+    turn = 0
     if place := source.position_of(target):
         (top, left), (bottom, right) = place, (place[0] + target.height, place[1] + target.width)
     else:
@@ -635,12 +657,16 @@ def _part(source: Grid, target: Grid) -> tuple[Window | None, Grid]:
         (left, top), (right, bottom) = ~source.transform @ (west, north), ~source.transform @ (east, south)
         if not (np.isfinite((left, top, right, bottom)).all() and left < right):  # across the antimeridian
             return None, source
+        if source.crs.is_geographic:  # the target may lie beyond the antimeridian
+            turn = round((left + right - source.width) / 2 * source.transform.a / 360)
+            left, right = (edge - turn * 360 / source.transform.a for edge in (left, right))
     margin = WEDGE + 2 * max((right - left) / target.width, (bottom - top) / target.height)
     left, top = (max(0, math.floor(edge - margin)) for edge in (left, top))
     width = min(source.width, math.ceil(right + margin)) - left
     height = min(source.height, math.ceil(bottom + margin)) - top
     if width <= 0 or height <= 0:
         return Window(0, 0, 0, 0), source.part(0, 0, 0, 0)
+    source = replace(source, transform=Affine.translation(360 * turn, 0) @ source.transform)
     if (height, width) == (source.height, source.width):
         return None, source
     return Window(left, top, width, height), source.part(top, left, height, width)
@@ -780,24 +806,30 @@ def folder_scenes(
         extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
         extra |= {"sar_date": sar_date}
         if block_m and not target.crs:
-            raise InputError(f"'{paths['s2']}' has no geography: block_m cannot cut it, give a split_file of patches")
+            raise InputError(
+                f"'{paths['s2']}' has no geography, and block_m cannot cut it: leave that out and give a split_file"
+            )
+        grids = [heads[kind].grid for kind in ("s1", "s2")]
+        if target.crs:
+            extra["density"] = max(1 / math.prod(_scale(grid, target)) for grid in grids)
         for name, part in blocks(target, block_m) if block_m else [("", target)]:
             read = partial(_read_pair, paths, heads, bands, part, sar_units, opt_units, offset, legend)
-            scenes.append(Scene(row["id"] + name, part, tuple(paths.values()), read, tuple(sar), **extra))
+            empty = bool(block_m) and not all(_meet(part, grid) for grid in grids)
+            scenes.append(Scene(row["id"] + name, part, tuple(paths.values()), read, tuple(sar), empty=empty, **extra))
     return scenes
 
 
 def blocks(grid: Grid, metres: float) -> Iterator[tuple[str, Grid]]:
     """A grid cut where the coordinates of its CRS are multiples of so many metres: names such as _x25_y204, and parts.
 
-    Images of one CRS are cut at the same places, whatever their extent and pixels; pixels that a cut goes through are
-    left out.
+    Images of one CRS are cut at the same places, whatever their extent and pixels, and so have narrow blocks at their
+    edges. Pixels that a cut goes through are left out. A degree counts as 111 km both ways.
     """
     side = metres / (metres_of(grid.crs) if grid.crs.is_projected else METRES_PER_DEGREE)
     left, bottom, right, top = (edge / side for edge in grid.bounds)
     width, height = grid.transform.a / side, -grid.transform.e / side  # of a pixel
     if max(width, height) > 1 / 16:
-        raise InputError(f"block_m {metres:g} is less than 16 pixels: give the side of a region, as 10000")
+        raise InputError(f"block_m {metres:g} is less than 16 pixels: a block must hold patches, so give 10000 or more")
     for y in range(math.ceil(top) - 1, math.floor(bottom) - 1, -1):
         rows = max(0, math.ceil((top - y - 1) / height - 1e-3)), min(grid.height, math.floor((top - y) / height + 1e-3))
         for x in range(math.floor(left), math.ceil(right)):

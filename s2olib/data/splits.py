@@ -120,13 +120,18 @@ def _entries(path: Path) -> list[tuple[str, str]]:
 
 
 def _regions(scenes: list[Scene], metres: float) -> np.ndarray:
-    """For each scene the number of the first of its region: its group, and with geography all within so many metres."""
+    """For each scene the number of the first of its region: its group, and with geography all within so many metres;
+    less than none is how deep two of one CRS overlap."""
     first: dict[str, int] = {}
     region = _joined(np.array([first.setdefault(scene.group or f"/{i}", i) for i, scene in enumerate(scenes)]))
     if all(scene.grid.crs for scene in scenes):
-        grids = [scene.grid for scene in scenes]
-        for rows, columns in _near(grids, grids, metres):
-            region = _joined(region, rows, columns)
+        alike = np.zeros(len(scenes), int)
+        if metres < 0:  # in degrees, neighbours would overlap that are turned against north
+            alike = np.unique([scene.grid.crs.to_string() for scene in scenes], return_inverse=True)[1]
+        for members in (np.flatnonzero(alike == kind) for kind in range(alike.max() + 1)):
+            grids = [scenes[i].grid for i in members]
+            for rows, columns in _near(grids, grids, metres):
+                region = _joined(region, members[rows], members[columns])
     return region
 
 
@@ -191,9 +196,10 @@ def split_by_region(
         if off.min() < least:
             best, least = draws[off.argmin()], off.min()
     if best is None:
+        many = "add scenes, lower buffer_m, cut large pairs of your own (block_m)"
         raise InputError(
             f"{len(names)} separate regions ({int(forced.sum())} of them forced to test) do not fill the three splits: "
-            f"{'add scenes, lower buffer_m, cut large ones (block_m)' if all(geographic) else 'name more groups'}, "
+            f"{('lower block_m' if metres < 0 else many) if all(geographic) else 'name more groups'}, "
             "or give a split_file"
         )
     for i, windows in enumerate(candidates):
@@ -270,7 +276,7 @@ def guard(candidates: list[list[Window]], buffer_m: float) -> None:
                 deep = _distances([w.grid for w in second], [w.grid for w in first])  # (second, first)
                 for window, row in zip(second, deep, strict=True):
                     kept = [i for i, w in enumerate(first) if w.split]
-                    if kept and row[kept].min() < -_half_pixel(window.grid):
+                    if kept and row[kept].min() < -half_pixel(window.grid):
                         other = first[kept[row[kept].argmin()]]
                         window.split, window.reason, window.value = None, f"ground seen in {split}", other.id
     for strong, weak in STRONGER:
@@ -278,7 +284,7 @@ def guard(candidates: list[list[Window]], buffer_m: float) -> None:
             distances = _distances([w.grid for w in others], [w.grid for w in kept])  # (others, kept)
             for window, row in zip(others, distances, strict=True):
                 nearest = kept[row.argmin()]
-                if row.min() < -_half_pixel(window.grid) and window.grid.crs == nearest.grid.crs:
+                if row.min() < -half_pixel(window.grid) and window.grid.crs == nearest.grid.crs:
                     raise InputError(
                         f"{weak} patch '{window.id}' overlaps {strong} patch '{nearest.id}': "
                         "put both in one split, or one in guard"
@@ -287,7 +293,7 @@ def guard(candidates: list[list[Window]], buffer_m: float) -> None:
                     window.split, window.reason, window.value = None, "guard gap", float(row.min())
 
 
-def _half_pixel(grid: Grid) -> float:
+def half_pixel(grid: Grid) -> float:
     """In metres; of degrees as at the equator. Less is rounding and no overlap."""
     flat = grid.crs is None or grid.crs.is_projected
     return grid.transform.a / 2 * (metres_of(grid.crs) if flat else METRES_PER_DEGREE)
