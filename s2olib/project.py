@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -99,10 +100,14 @@ def code_fingerprint(*modules: str) -> str:
     package, digest = Path(__file__).parent, hashlib.sha256()
     patterns = [f"{name}{end}" for name in modules or (".",) for end in (".py", "/**/*.py", "/**/*.yml")]
     for file in sorted({file for pattern in patterns for file in package.glob(pattern)}):
-        source = file.read_bytes()
-        meaning = _meaning(ast.parse(source)) if file.suffix == ".py" else yaml.safe_load(source)
-        digest.update(f"{file.relative_to(package)}\n{meaning}\n".encode())
+        digest.update(f"{file.relative_to(package)}\n{_read(file.read_bytes(), file.suffix)}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _read(source: bytes, suffix: str) -> str:
+    """What a file says, read once in a process."""
+    return str(_meaning(ast.parse(source)) if suffix == ".py" else yaml.safe_load(source))
 
 
 def _meaning(node: object) -> object:
