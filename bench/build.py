@@ -5,7 +5,8 @@
 The archive is `large_archive`'s. The loop opens each patch, warps land cover onto it, judges it and saves it. The build
 does so for as many windows, scene by scene, reading the same bands, and more that the loop does not: it pairs files by
 every header, checks units, the order of VV and VH and that neighbours agree, places land cover exactly, proves the
-split and takes a hash of what it wrote.
+split and takes a hash of what it wrote. The pair of images is as large as a tile of Sentinel-2, compressed and on two
+grids, and split by blocks.
 
 Each runs in a process of its own, whose peak memory is its own resident set plus the largest worker's, times the
 workers, and some 60 MiB of the process that workers are forked from; Linux's /proc tells. They take turns, each with
@@ -107,6 +108,22 @@ def ours(root: Path, target: Path, workers: int) -> int:
     return sum(info["counts"].values())
 
 
+def pair(root: Path, target: Path, workers: int) -> int:
+    """Build from one pair of large images by blocks; returns the number of patches."""
+    info = build(
+        target,
+        source="folder",
+        sar_dir=root / "s1",
+        opt_dir=root / "s2",
+        sar_bands=["VV", "VH"],
+        block_m=15_360,
+        buffer_m=0,
+        test_places=(),
+        workers=workers,
+    )
+    return sum(info["counts"].values())
+
+
 def loop(root: Path, target: Path, count: int) -> int:
     """The loop over patches, with rasterio alone; returns the number of patches."""
     target.mkdir()
@@ -144,13 +161,15 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
-    from large_archive import SHAPE, write  # long to load, and not for workers
+    from large_archive import SHAPE, SIDE, write, write_pair  # long to load, and not for workers
 
     source = resolve("data/embedded")
     root = Path(tempfile.mkdtemp(dir=source, prefix="bench-"))
     try:
         write(source, root, given.copies)
-        print(f"{given.copies} scenes of {SHAPE[0]} x {SHAPE[1]} patches, {os.cpu_count()} cores,", end=" ")
+        write_pair(source, root)
+        print(f"{given.copies} scenes of {SHAPE[0]} x {SHAPE[1]} patches, a pair of {SIDE} x {SIDE} pixels,")
+        print(f"{os.cpu_count()} cores,", end=" ")
         print(f"load {os.getloadavg()[0]:.1f}, medians of {given.turns} turns\n")
         turns: dict[str, list] = {}
         for _ in range(given.turns):
@@ -176,7 +195,8 @@ def _cases(root: Path, workers: list[int], count: int) -> dict[str, tuple]:
     """What takes turns: a function, and the arguments of each of its calls."""
     cases: dict[str, tuple] = {f"build, workers: {n}": (ours, (root, root / "made", n)) for n in workers}
     cases["two builds at once, workers: 1"] = (ours, *((root, root / f"made-{n}", 1) for n in range(2)))
-    return cases | {"loop": (loop, (root, root / "made", count))}
+    cases |= {"loop": (loop, (root, root / "made", count))}
+    return cases | {f"one pair, workers: {n}": (pair, (root, root / "made", n)) for n in workers}
 
 
 if __name__ == "__main__":

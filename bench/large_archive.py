@@ -1,8 +1,9 @@
-"""An archive as large as SEN12MS's scenes and JAXA's tiles are, made of the small synthetic one.
+"""An archive as large as SEN12MS's scenes and JAXA's tiles are, and a pair of images as large as a tile of Sentinel-2,
+made of the small synthetic archive.
 
 Its scenes are one scene of as many patches under several numbers (hard links, so that reading comes from memory and the
 processor decides), and two small ones to judge by. Land-cover tiles have a product's full size, one degree and 12000 x
-12000 pixels, in compressed rows; what lies around the scenes repeats them.
+12000 pixels, in compressed rows; what lies around the scenes repeats them. The pair's radar image has larger pixels.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio.transform import Affine
+from rasterio.windows import Window
 from scipy import ndimage
 
 from s2olib.data import embedded
 
+SIDE = 10980  # pixels of a tile of Sentinel-2
 SHAPE = (23, 23)  # patches of a scene; SEN12MS has 717 in a scene on average
 HEIGHT, WIDTH = (embedded.ROWS + 1) * embedded.STEP, (embedded.COLS + 1) * embedded.STEP  # of a small scene
 
@@ -29,6 +32,36 @@ def write(source: Path, target: Path, copies: int) -> None:
     _full_tiles(source / "hrlulc", target / "hrlulc")
 
 
+def write_pair(source: Path, target: Path) -> None:
+    """Write one GeoTIFF in each of `s1` and `s2` below `target`, of the small scenes side by side."""
+    folder = source / "sen12ms/ROIs1158_spring"
+    for kind, bands, pixel in (("s1", (0, 1), 10.5), ("s2", (3, 2, 1), 10)):
+        (target / kind).mkdir(parents=True)
+        pixels = _side_by_side(source / "sen12ms", kind)[list(bands)]
+        with rasterio.open(_patch(folder, kind, 124, 1)) as file:
+            grid = Affine(pixel, 0, file.transform.c, 0, -pixel, file.transform.f)
+            profile = {
+                "driver": "GTiff",
+                "dtype": pixels.dtype,
+                "count": len(bands),
+                "crs": file.crs,
+                "transform": grid,
+            }
+        tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
+        with rasterio.open(target / kind / "tile.tif", "w", **profile, **tiles, height=SIDE, width=SIDE) as file:
+            for top in range(0, SIDE, 512):
+                rows = pixels[:, np.arange(top, min(top + 512, SIDE)) % pixels.shape[1]]
+                rows = np.take(rows, np.arange(SIDE) % pixels.shape[2], axis=2)
+                file.write(rows, window=Window(0, top, SIDE, rows.shape[1]))
+
+
+def _side_by_side(source: Path, kind: str) -> np.ndarray:
+    """The archive's scenes, six by six of them (C, 6 HEIGHT, 6 WIDTH)."""
+    scenes = [_mosaic(source / embedded.FOLDERS[scene.season], kind, scene.number) for scene in embedded.scenes()]
+    scenes = np.stack([scenes[i % len(scenes)] for i in range(36)]).reshape(6, 6, *scenes[0].shape)
+    return np.moveaxis(scenes, 2, 0).swapaxes(2, 3).reshape(scenes.shape[2], 6 * HEIGHT, 6 * WIDTH)
+
+
 def _large_scenes(source: Path, target: Path, copies: int) -> None:
     """One scene of `SHAPE` patches from Kaga's corner under `copies` numbers, and two small ones to judge by.
 
@@ -36,9 +69,7 @@ def _large_scenes(source: Path, target: Path, copies: int) -> None:
     """
     folder, (rows, columns) = source / "ROIs1158_spring", SHAPE
     for kind in ("s1", "s2"):
-        scenes = [_mosaic(source / embedded.FOLDERS[scene.season], kind, scene.number) for scene in embedded.scenes()]
-        scenes = np.stack([scenes[i % len(scenes)] for i in range(36)]).reshape(6, 6, *scenes[0].shape)
-        pixels = np.moveaxis(scenes, 2, 0).swapaxes(2, 3).reshape(scenes.shape[2], 6 * HEIGHT, 6 * WIDTH)
+        pixels = _side_by_side(source, kind)
         with rasterio.open(_patch(folder, kind, 124, 1)) as file:
             profile, names, tags = file.profile, file.descriptions, file.tags()
         for number in range(rows * columns):

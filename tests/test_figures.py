@@ -1,6 +1,7 @@
 import re
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,8 @@ CATEGORIES = ["water", "built-up", "farmland and grass", "forest"]
 @pytest.fixture(autouse=True)
 def style():
     figures.use_style()
+    yield
+    plt.close("all")
 
 
 def index() -> pd.DataFrame:
