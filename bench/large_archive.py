@@ -40,15 +40,9 @@ def write_pair(source: Path, target: Path) -> None:
         pixels = _side_by_side(source / "sen12ms", kind)[list(bands)]
         with rasterio.open(_patch(folder, kind, 124, 1)) as file:
             grid = Affine(pixel, 0, file.transform.c, 0, -pixel, file.transform.f)
-            profile = {
-                "driver": "GTiff",
-                "dtype": pixels.dtype,
-                "count": len(bands),
-                "crs": file.crs,
-                "transform": grid,
-            }
-        tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
-        with rasterio.open(target / kind / "tile.tif", "w", **profile, **tiles, height=SIDE, width=SIDE) as file:
+            place = {"crs": file.crs, "transform": grid, "height": SIDE, "width": SIDE, "count": len(bands)}
+        how = {"driver": "GTiff", "dtype": pixels.dtype, "tiled": True, "blockxsize": 512, "blockysize": 512}
+        with rasterio.open(target / kind / "tile.tif", "w", **place, **how, compress="deflate", zlevel=1) as file:
             for top in range(0, SIDE, 512):
                 rows = pixels[:, np.arange(top, min(top + 512, SIDE)) % pixels.shape[1]]
                 rows = np.take(rows, np.arange(SIDE) % pixels.shape[2], axis=2)
