@@ -434,6 +434,8 @@ def _scale(source: Grid, target: Grid) -> tuple[float, float]:
     resample the edge of an image otherwise than its middle.
     """
     west, south, east, north = transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=21)
+    if not np.isfinite((west, south, east, north)).all():  # it reaches beyond where the source's CRS is defined
+        return 1.0, 1.0
     across = (east + 360 * (east < west) - west) / source.transform.a / target.width
     down = (south - north) / source.transform.e / target.height
     whole = (round(ratio) if abs(ratio - round(ratio)) < 0.05 else ratio for ratio in (across, down))
