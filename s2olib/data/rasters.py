@@ -600,7 +600,7 @@ def sar_no_data(sar: np.ndarray) -> np.ndarray:
 def check_order(sar: np.ndarray, bands: Sequence[str], path: Path) -> None:
     """Refuse VV and VH in dB that look swapped: over land and sea the cross-polarised echo is the weaker."""
     if {"VV", "VH"} <= set(bands):
-        some = sar[:, ::8, ::8] if sar[0].size > 2**16 else sar
+        some = sar[:, ::8, ::8] if sar[0].size > 2**14 else sar
         excess = (some[list(bands).index("VH")] - some[list(bands).index("VV")]).ravel()
         excess = excess[np.isfinite(excess)]
         if excess.size >= FEW and (excess := float(np.median(excess))) > 1:
