@@ -1,7 +1,8 @@
 """Regions into splits, and the geometry that proves it: no two patches of different splits touch.
 
-Scenes closer together than a buffer form a region, and a region lies in one split. Training windows may overlap each
-other (the talk's only augmentation is a sliding window); validation and test windows of a scene never do.
+Scenes closer together than a buffer form a region, and so does each block of a large image that is cut; a region lies
+in one split. Training windows may overlap each other (the talk's only augmentation is a sliding window); validation and
+test windows of a scene never do.
 """
 
 from __future__ import annotations
