@@ -91,37 +91,9 @@ def _watch(family: dict[int, tuple[float, float]], over: threading.Event) -> Non
                 family[pid] = peak, used[pid]
 
 
-def ours(root: Path, target: Path, workers: int) -> int:
+def ours(target: Path, workers: int, options: dict) -> int:
     """Build with so many workers; returns the number of patches."""
-    info = build(
-        target,
-        source="sen12ms",
-        archive_root=root / "sen12ms",
-        lulc_root=root / "hrlulc",
-        legend=LEGEND,
-        split_file=root / "sen12ms" / "split.csv",
-        patch_size=256,
-        stride=128,
-        max_sea=1,
-        workers=workers,
-    )
-    return sum(info["counts"].values())
-
-
-def pair(root: Path, target: Path, workers: int) -> int:
-    """Build from one pair of large images by blocks; returns the number of patches."""
-    info = build(
-        target,
-        source="folder",
-        sar_dir=root / "s1",
-        opt_dir=root / "s2",
-        sar_bands=["VV", "VH"],
-        block_m=15_360,
-        buffer_m=0,
-        test_places=(),
-        workers=workers,
-    )
-    return sum(info["counts"].values())
+    return sum(build(target, **options, workers=workers)["counts"].values())
 
 
 def loop(root: Path, target: Path, count: int) -> int:
@@ -193,10 +165,14 @@ def main() -> None:
 
 def _cases(root: Path, workers: list[int], count: int) -> dict[str, tuple]:
     """What takes turns: a function, and the arguments of each of its calls."""
-    cases: dict[str, tuple] = {f"build, workers: {n}": (ours, (root, root / "made", n)) for n in workers}
-    cases["two builds at once, workers: 1"] = (ours, *((root, root / f"made-{n}", 1) for n in range(2)))
-    cases |= {"loop": (loop, (root, root / "made", count))}
-    return cases | {f"one pair, workers: {n}": (pair, (root, root / "made", n)) for n in workers}
+    archive = {"source": "sen12ms", "archive_root": root / "sen12ms", "lulc_root": root / "hrlulc", "legend": LEGEND}
+    archive |= {"split_file": root / "sen12ms/split.csv", "stride": 128, "max_sea": 1}
+    pair = {"source": "folder", "sar_dir": root / "s1", "opt_dir": root / "s2", "sar_bands": ["VV", "VH"]}
+    pair |= {"block_m": 15_360, "buffer_m": 0, "test_places": ()}
+    cases: dict[str, tuple] = {f"build, workers: {n}": (ours, (root / "made", n, archive)) for n in workers}
+    cases["two builds at once, workers: 1"] = (ours, *((root / f"made-{n}", 1, archive) for n in range(2)))
+    cases["loop"] = (loop, (root, root / "made", count))
+    return cases | {f"one pair, workers: {n}": (ours, (root / "made", n, pair)) for n in workers}
 
 
 if __name__ == "__main__":

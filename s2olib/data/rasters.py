@@ -433,6 +433,8 @@ def _scale(source: Grid, target: Grid) -> tuple[float, float]:
     Near whole numbers it is one, as GDAL has it, which would take the ratio from the parts that are at hand and so
     resample the edge of an image otherwise than its middle.
     """
+    if source.crs is None:
+        return 1.0, 1.0
     west, south, east, north = transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=21)
     if not np.isfinite((west, south, east, north)).all():  # it reaches beyond where the source's CRS is defined
         return 1.0, 1.0
@@ -617,8 +619,9 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
     return np.maximum(opt - offset if offset else opt, 0)
 
 
-def _read_pair(paths, heads, bands, target: Grid, sar_units: str, opt_units: str, opt_offset, legend: str, boxes=None):
-    scales = {kind: _scale(heads[kind].grid, target) if target.crs else (1.0, 1.0) for kind in ("s1", "s2")}
+def _read_pair(
+    paths, heads, bands, target: Grid, scales, sar_units: str, opt_units: str, opt_offset, legend, boxes=None
+):
     if boxes:
         top, bottom = min(box[0] for box in boxes), max(box[2] for box in boxes)
         target = target.part(top, 0, bottom - top, target.width)
@@ -811,12 +814,12 @@ def folder_scenes(
             raise InputError(
                 f"'{paths['s2']}' has no geography, and block_m cannot cut it: leave that out and give a split_file"
             )
-        grids = [heads[kind].grid for kind in ("s1", "s2")]
-        if target.crs:
-            extra["density"] = max(1 / math.prod(_scale(grid, target)) for grid in grids)
+        grids = {kind: heads[kind].grid for kind in ("s1", "s2")}
+        scales = {kind: _scale(grid, target) for kind, grid in grids.items()}
+        extra["density"] = 1 / min(map(math.prod, scales.values()))
         for name, part in blocks(target, block_m) if block_m else [("", target)]:
-            read = partial(_read_pair, paths, heads, bands, part, sar_units, opt_units, offset, legend)
-            empty = bool(block_m) and not all(_meet(part, grid) for grid in grids)
+            read = partial(_read_pair, paths, heads, bands, part, scales, sar_units, opt_units, offset, legend)
+            empty = bool(block_m) and not all(_meet(part, grid) for grid in grids.values())
             scenes.append(Scene(row["id"] + name, part, tuple(paths.values()), read, tuple(sar), empty=empty, **extra))
     return scenes
 
