@@ -136,6 +136,7 @@ def main() -> None:
     from large_archive import SHAPE, SIDE, write, write_pair  # long to load, and not for workers
 
     source = resolve("data/embedded")
+    source.mkdir(parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(dir=source, prefix="bench-"))
     try:
         write(source, root, given.copies)
