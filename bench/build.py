@@ -12,7 +12,9 @@ Each runs in a process of its own, whose peak memory is its own resident set plu
 workers, and some 60 MiB of the process that workers are forked from; Linux's /proc tells. They take turns, each with
 nothing left to write to the disk, and medians are printed. Two builds of one worker at once, which share nothing, show
 how much of a second core this machine gives to such work; no build of two workers gains more. Other work on the machine
-slows everything down: the load is printed, and the processor's time.
+slows everything down: the load is printed, and the processor's time. A virtual machine may give up memory that is free,
+and whoever writes to it next waits until it is back, for half the time of a build: so as much as will be written is
+taken before each.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from s2olib.data.landcover import merge_codes, merge_table
 from s2olib.project import resolve, write_json
 
 LEGEND = "hrlulc-v21.11"
+MOST = 2**20  # bytes that are written for a patch, in parts and in the arrays
 AS_ONE = {"patches": sum, "cpu_s": sum}  # of what runs at once; of all else the most
 
 
@@ -149,6 +152,7 @@ def main() -> None:
             count = given.copies * SHAPE[0] * SHAPE[1]
             for name, (function, *calls) in _cases(root, given.workers, count).items():
                 (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
+                np.ones(len(calls) * count * MOST, np.uint8)
                 turns.setdefault(name, []).append(measured(function, *calls))
                 for made in root.glob("made*"):
                     shutil.rmtree(made)

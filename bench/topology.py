@@ -5,7 +5,7 @@ groups of the same width; they differ in where the groups sit, how scales join, 
 adds. Each is trained with L1 on the same crops in the same order for each seed; the test split is never opened. One
 JSON file per run makes the whole thing resumable:
 
-    python bench/topology.py data/ombria-20m book/results/topology/ombria-20m --steps 300 --seeds 0 1 2
+    python bench/topology.py data/ombria-20m book/results/topology/ombria-20m --seeds 0 1
 """
 
 from __future__ import annotations

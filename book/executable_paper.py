@@ -2,8 +2,9 @@
 
 - ``{record}`ombria/hat-dsd-s0::metrics.psnr.mean:.2f` `` prints a field of a run's record, linked to the run's page.
 - ``{kind}`synthetic` `` (or ``real``, ``talk``) is the one badge that tells what a number or a picture is made from.
-- An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source, and with
-  its data's credit if it does not print that; in its tables each variant leads to its runs' pages.
+- An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source, a word
+  if that source is another by now, and its data's credit if it does not print that; in its tables each variant leads to
+  its runs' pages.
 - Beside a run's page stands a link to all runs, in the place of the table of contents.
 - Everything in ``book/_generated`` is written anew before pages are read.
 
@@ -97,6 +98,8 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     run = f"{generator}-{rest or 'dsd-s0'}"
     line += [results_table.link(profile, run, "record") if run in runs else "{doc}`records </book/runs>`"]
     line += [f"{{download}}`source </notebooks/{found['source']}.py>`"]  # the notebook itself: the page's arrow button
+    current = execute.is_of(root / f"{docname}.ipynb", root / "notebooks" / f"{found['source']}.py")
+    line += [] if current else ["executed from an earlier version of its source"]
     notebook = json.loads(source[0])
     first = notebook["cells"][0]
     heading, _, text = "".join(first["source"]).partition("\n")

@@ -30,11 +30,11 @@ METRICS = {  # name in a record: label, format
     "psnr": ("PSNR (dB)", ".2f"),
     "ssim": ("SSIM", ".3f"),
     "skill": ("skill", ".3f"),
-    "offset_free_psnr": ("PSNR without colour offset (dB)", ".2f"),
+    "offset_free_psnr": ("PSNR without offset (dB)", ".2f"),
     "rmse": ("RMSE (8-bit steps)", ".2f"),
     "sam": ("spectral angle (°)", ".2f"),
     "edge_correlation": ("correlation of edges", ".3f"),
-    "flat_deviation": ("deviation inside the homogeneous (8-bit steps)", ".2f"),
+    "flat_deviation": ("deviation in flat windows (8-bit steps)", ".2f"),
     "flat_deviation_real": ("the same in the real image", ".2f"),
 }
 KINDS = {"synthetic": "synthetic", "real": "real", "talk": "the talk's"}
@@ -246,12 +246,14 @@ def offset_table(folder: Path, runs: dict[str, dict]) -> str:
 
     Runs with a discriminator of another kind are shown and left out of the sentence.
     """
+    validated = {run: [curve["validation_psnr"] for curve in record["curves"]] for run, record in runs.items()}
     rows = [
         {
             "run": results_table.link(folder.name, run),
             "epoch": record["best_epoch"] + 1,
-            "validation, PSNR": record["curves"][record["best_epoch"]]["validation_psnr"],
-            "unseen, PSNR": record["metrics"]["psnr"]["mean"],
+            "validation, PSNR": validated[run][record["best_epoch"]],
+            "fall": max(validated[run]) - validated[run][-1],
+            "unseen, PSNR": tuple(record["metrics"]["psnr"].values()),
             "without offset": tuple(record["metrics"]["offset_free_psnr"].values()),
             "edges": tuple(record["metrics"]["edge_correlation"].values()),
             "flat": tuple(record["metrics"]["flat_deviation"].values()),
@@ -259,13 +261,17 @@ def offset_table(folder: Path, runs: dict[str, dict]) -> str:
         for run, record in runs.items()
     ]
     alike = [
-        (row["validation, PSNR"], row["unseen, PSNR"], row["without offset"][0])
+        (row["validation, PSNR"], row["unseen, PSNR"][0], row["without offset"][0])
         for row, record in zip(rows, runs.values(), strict=True)
         if not record["parameters"]["gan_weight"]
     ]
     validation, unseen, without = (max(values) - min(values) for values in zip(*alike, strict=True))
+    evaluation = next(iter(runs.values()))["evaluation"]
     caption = (
-        f"Profile {folder.name}: the *epoch* that was scored, on validation patches and on unseen places, dB; "
+        f"Profile {folder.name}: the *epoch* that was scored, on validation patches and on unseen places, dB, and the "
+        f"*fall* of validation PSNR from its highest to the last epoch. In brackets over {evaluation['patches']} test "
+        f"patches, {evaluation['clusters']} clusters; {evaluation['interval']}. *Without offset* is PSNR once each "
+        "picture's mean colour is put right; "
         "correlation of *edges* with the real ones; deviation (8-bit steps) inside what is *flat* in reality."
     )
     return (

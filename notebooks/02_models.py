@@ -66,7 +66,7 @@ rows = [
 Markdown(figures.metric_table(rows, "Networks at the talk's scale.", "tab-networks"))
 
 # %% [markdown]
-# The pix2pix U-Net has 54.41 M parameters {cite}`isola2017`, HAT at this width 2.89 M {cite}`chen2023`. U-Net has nineteen
+# The pix2pix U-Net {cite}`isola2017` has 54.41 M parameters, HAT {cite}`chen2023` at this width 2.89 M. U-Net has nineteen
 # times HAT's weights and a small part of its arithmetic: parameters and cost are different things. S2OFormer must not
 # win by being larger, so we hold it to HAT's numbers.
 

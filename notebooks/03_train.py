@@ -141,7 +141,7 @@ figure = figures.training_curves({run.name: record}, list(keys))
 # claims nothing beyond them.
 
 # %%
-shown = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill", "offset_free_psnr": "PSNR without colour offset (dB)"}
+shown = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill", "offset_free_psnr": "PSNR without offset (dB)"}
 rows = [
     {"metric": label, **{key: record["metrics"][name][key] for key in ("mean", "low", "high")}}
     for name, label in shown.items()

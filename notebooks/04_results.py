@@ -119,7 +119,7 @@ rows = [
     }
     for name, record in runs.items()
 ]
-caption = "Budget of each run."
+caption = f"Budget of each run. Data: {what}."
 Markdown(figures.metric_table(rows, caption, "tab-cost", dict.fromkeys(["minutes", "expected"], ".1f")))
 
 # %% [markdown]
@@ -213,7 +213,7 @@ rows = [
     {"variant": name} | {metric.removeprefix("psnr_"): tuple(summary[metric].values()) for metric in categories}
     for name, summary in summaries.items()
 ]
-caption = f"PSNR (dB) by land-cover category, mean over the patches that hold it; {evaluation_of['interval']}."
+caption = f"PSNR (dB) by land-cover category, mean over the patches that hold it. {where}"
 Markdown(figures.metric_table(rows, caption, "tab-categories") if categories else "These data have no land cover.")
 
 # %% [markdown]
@@ -231,7 +231,10 @@ rows = [{"variant": name} for name in patches]
 for row, (place, of) in itertools.product(rows, places.items()):
     inside = (f[of].filter([*records.PLACE, "psnr"]).reset_index(drop=True) for f in patches[row["variant"]].values())
     row[place] = tuple(records.summarise(*inside)["psnr"].values())
-caption = "PSNR (dB) by region and season; number of patches; 95 % cluster bootstrap, descriptive."
+caption = (
+    "PSNR (dB) by region and season, with the number of patches; 95 % cluster bootstrap, which describes these places "
+    f"alone. Data: {what}."
+)
 Markdown(figures.metric_table(rows, caption, "tab-places"))
 
 # %% [markdown]
@@ -249,7 +252,7 @@ rows = [
     {"variant": name, "seed": record_of[name]["seed"]} | {label: curve.get(key) for key, label in keys.items()}
     for name, curve in last.items()
 ]
-caption = "The DSD of each variant's first seed after the last epoch, on validation patches."
+caption = f"The DSD of each variant's first seed after the last epoch, on validation patches. Data: {what}."
 Markdown(figures.metric_table(rows, caption, "tab-dsd", dict.fromkeys(keys.values(), ".3f")))
 
 # %% tags=["hide-input", "nbval-check-output"]

@@ -2,10 +2,10 @@
 
     python notebooks/check.py quick
 
-The committed notebooks are copied beside a ``pyproject.toml`` into ``_build/check``, where relative paths start anew, so
-nothing of an earlier run can be found. nbval executes them in order, once, and compares the output of every cell tagged
-``nbval-check-output`` (counts, shapes: what no machine changes). The synthetic archive and metrics are floats and differ
-between kinds of processors: metrics are compared with the committed records within `TOLERANCE`.
+The committed notebooks are copied beside a ``pyproject.toml`` into ``_build/check``, where relative paths start anew,
+so nothing of an earlier run can be found. nbval executes them in order, once, and compares the output of every cell
+tagged ``nbval-check-output`` (counts, shapes: what no machine changes). The synthetic archive and metrics are floats
+and differ between kinds of processors: metrics are compared with the committed records within `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import sys
 from pathlib import Path
 
 import execute
-import jupytext
-import nbformat
 
 from s2olib import records
 from s2olib.project import InputError, root
@@ -66,10 +64,7 @@ def stale(profile: str) -> list[str]:
         if not path.is_file():
             problems.append(f"{path.relative_to(root())} is missing: {command}")
             continue
-        given = [
-            cell for cell in nbformat.read(path, 4).cells if "injected-parameters" not in cell.metadata.get("tags", [])
-        ]
-        if [cell.source for cell in given] != [cell.source for cell in jupytext.read(step.source).cells]:
+        if not execute.is_of(path, step.source):
             problems.append(f"{path.relative_to(root())} is older than notebooks/{step.source.name}: {command}")
     return problems + [
         f"notebooks/executed/{profile}/{name}.ipynb has no source any more: delete it." for name in sorted(left)

@@ -6,11 +6,11 @@
 
 A profile is ``profiles/NAME.yml``, flat papermill parameters, each handed to the notebooks that declare it; a key that
 none declares is an error. What it does not say is as in the profile that its key `base` names, in the end as in the
-notebooks. ``profiles/NAME.plan.yml`` (else that of its base, else ``quick.plan.yml``) lists the variants that ``03_train``
-is executed for, the regions of ``05_compare``, the scenes of ``06_translate``, and under `notebooks` which notebooks there
-are at all (else every one but ``07_elsewhere``). Executed notebooks land in ``<run_root>/notebooks``; a step whose source, library, parameters and earlier steps are unchanged is skipped, a failed
-one is kept in ``failed/``. ``--publish`` copies notebooks and run records to where they are committed, if anything but
-cost changed.
+notebooks. ``profiles/NAME.plan.yml`` (else that of its base, else ``quick.plan.yml``) lists the variants that
+``03_train`` is executed for, the regions of ``05_compare``, the scenes of ``06_translate``, and under `notebooks` which
+notebooks there are at all (else every one but ``07_elsewhere``). Executed notebooks land in ``<run_root>/notebooks``; a
+step whose source, library, parameters and earlier steps are unchanged is skipped, a failed one is kept in ``failed/``.
+``--publish`` copies notebooks and run records to where they are committed, if anything but cost changed.
 """
 
 from __future__ import annotations
@@ -206,6 +206,13 @@ def key_of(step: Step, earlier: list[str]) -> str:
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
+def is_of(notebook: Path, source: Path) -> bool:
+    """Are an executed notebook's cells those of its source as it is now?"""
+    cells = nbformat.read(notebook, 4).cells
+    given = [cell.source for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    return given == [cell.source for cell in jupytext.read(source).cells]
+
+
 def outputs(step: Step) -> list[Path]:
     """Files beside the notebook that a finished step has left."""
     values = step.values
@@ -284,7 +291,8 @@ def execute(step: Step, folder: Path) -> None:
             raise InputError(f"{step.name}: {error.ename}: {error.evalue} (the notebook is kept at {failed})") from None
         except DeadKernelError:
             raise InputError(
-                f"{step.name}: its kernel was killed, most likely for want of memory: lower batch_size or raise accumulate"
+                f"{step.name}: its kernel was killed, most likely for want of memory: lower batch_size or raise "
+                "accumulate"
             ) from None
         normalise(aside)
         with writing(target) as final:

@@ -6,8 +6,8 @@
     python notebooks/real_pairs.py socal Optical-SAR-dataset
     python notebooks/real_pairs.py sen12 SEN1-2
 
-The last is the folder of the unpacked SEN1-2 data set (https://mediatum.ub.tum.de/1436631), whole or in part. Where pairs
-are written, and which of them, says the profile. Pixels stay as they are.
+The last is the folder of the unpacked SEN1-2 data set (https://mediatum.ub.tum.de/1436631), whole or in part. Where
+pairs are written, and which of them, says the profile. Pixels stay as they are.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def towns(source: Path, ids: list[str]) -> Iterator[Pair]:
 
 
 def _georeferenced(image: Path, path: Path, bounds: tuple[float, ...], names: tuple[str, ...]) -> None:
-    """Write the first bands of an image without geography as a GeoTIFF in World Mercator; a grey one is three times one."""
+    """Write the first bands of an image without geography as a GeoTIFF in World Mercator; a grey one has three."""
     pixels = np.moveaxis(np.asarray(Image.open(image).convert("RGB"))[..., : len(names)], -1, 0)
     height, width = pixels.shape[1:]
     west, south, east, north = bounds

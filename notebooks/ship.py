@@ -2,8 +2,8 @@
 
     python notebooks/ship.py sen12 s2oformer --licence cc-by-4.0        # into weights/sen12-s2oformer
 
-The card is made from the record of the profile's run of its `tag` (else "dsd"), seed 0, and from its data set. Weights of
-data without a licence stay where they are.
+The card is made from the record of the profile's run of its `tag` (else "dsd"), seed 0, and from its data set. Weights
+of data without a licence stay where they are.
 """
 
 from __future__ import annotations

@@ -67,9 +67,9 @@ DSD_SCHEDULES = ("joint", "warm-up", "frozen", "random")
 
 @dataclass(frozen=True)
 class Parameters:
-    """Everything that determines a run; the names are those of the notebook ``03_train``.
+    """Everything that determines a run; the names are those of the notebook ``03_train``, which leaves `betas` alone.
 
-    `betas` are Adam's published ones, which the talk does not state. `upsampling` is S2OFormer's alone. `crop_size`
+    These are Adam's published ones, which the talk does not state. `upsampling` is S2OFormer's alone. `crop_size`
     None trains on whole patches. A weight of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a
     step, over all devices and parts.
 

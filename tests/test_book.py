@@ -432,6 +432,15 @@ def test_every_page_of_real_images_carries_its_credit_once_at_least_and_no_synth
         assert ("Sentinel data" in source[0]) == (path.parent.name not in ("quick", "ablation")), path
 
 
+@pytest.mark.parametrize("current", [True, False])
+def test_a_page_of_an_older_notebook_says_so(current, monkeypatch):
+    monkeypatch.setattr(executable_paper.execute, "is_of", lambda *_: current)
+    name = "notebooks/executed/ombria/04_results"
+    source = [(ROOT / f"{name}.ipynb").read_text()]
+    executable_paper.open_notebook(SimpleNamespace(srcdir=ROOT), name, source)
+    assert ("an earlier version of its source" in source[0]) != current
+
+
 def test_a_notebook_older_than_its_source_is_named_with_the_command(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").touch()
     folder = tmp_path / "notebooks" / "executed" / "quick"

@@ -121,6 +121,14 @@ def test_holm():
     assert holm([0.9, 0.8]) == [1, 1]
 
 
+@pytest.mark.parametrize("number, share", [(4, 0.8), (7, 0.9)])
+def test_intervals_of_few_clusters_hold_the_mean_as_often_as_is_said(number, share):
+    generator = np.random.default_rng(0)
+    intervals = [cluster_interval(generator.normal(0, 1, number), np.arange(number)) for _ in range(1000)]
+    held = np.mean([low <= 0 <= high for _, low, high in intervals])
+    assert held == pytest.approx(share, abs=0.035)
+
+
 def test_separable():
     assert separable([20.0, 20.1, 20.0], [19.5, 19.6, 19.5]) == "separable"
     assert separable([20.0, 20.1, 20.0], [19.2, 20.4, 20.0]) == "not separable"

@@ -99,7 +99,7 @@ class S2OFormer(Generator):
         )
         initialise(self)
         for layer in (*self.resample.modules(), self.proj_out):
-            if isinstance(layer, nn.Linear):  # on the trunk; HAT's N(0, 0.02) cost 0.06 dB in bench/topology.py
+            if isinstance(layer, nn.Linear):  # on the trunk; HAT's N(0, 0.02) is for layers beside it
                 nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, sar: Tensor) -> Tensor:
