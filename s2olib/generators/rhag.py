@@ -169,7 +169,7 @@ class WindowAttention(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         _, height, width, _ = y.shape
         size, shift = self.window_size, self.shift
-        bias = position_bias(self.bias, size, size)  # (heads, T, T)
+        bias = position_bias(self.bias, size)  # (heads, T, T)
         if not shift:
             return in_strips(lambda y: self.attend(y, bias[None]), size, y)
         mask = shift_mask(height, width, size, shift, y.device)  # (1, H/size, W/size, 1, T, T)
@@ -326,10 +326,10 @@ def initialise(model: nn.Module) -> None:
             trunc_normal_(module.bias, std=0.02)
 
 
-def position_bias(table: Tensor, size: int, wide: int) -> Tensor:
-    """The learned bias of every (query, key) pair: table (entries, heads) → (heads, size², wide²)."""
+def position_bias(table: Tensor, size: int, wide: int | None = None) -> Tensor:
+    """The learned bias of every (query, key) pair: table (entries, heads) → (heads, size², wide²), or (…, size²)."""
     index = position_index(size, wide, table.device)
-    return table[index.flatten()].view(size**2, wide**2, -1).permute(2, 0, 1).contiguous()
+    return table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1).contiguous()
 
 
 def once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -344,17 +344,19 @@ def once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @once
-def position_index(size: int, wide: int, device: torch.device) -> Tensor:
-    """Row of the bias table for each query of a `size` window and key of a `wide` one, (size², wide²).
+def position_index(size: int, wide: int | None, device: torch.device) -> Tensor:
+    """Row of the bias table for each query of a `size` window and key of the same window, or of a `wide` one, (size²,
+    wide²).
 
-    Where the two windows are the same, Swin's order (query − key); else HAT's (key − query), whose offset leaves
-    negative numbers that count from the table's end.
+    In one window Swin's order (query − key); else HAT's (key − query), that of an overlap of 0 included, whose offset
+    leaves negative numbers that count from the table's end.
     """
-    query, key = (torch.arange(side**2, device=device) for side in (size, wide))
-    row, column, key_row, key_column = query // size, query % size, key // wide, key % wide
+    side = wide or size
+    query, key = (torch.arange(edge**2, device=device) for edge in (size, side))
+    row, column, key_row, key_column = query // size, query % size, key // side, key % side
     down, right = key_row - row[:, None], key_column - column[:, None]
-    span = size + wide - 1
-    if size == wide:
+    span = size + side - 1
+    if wide is None:
         down, right, offset = -down, -right, size - 1
     else:
         offset = size - wide + 1
