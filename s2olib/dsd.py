@@ -3,8 +3,7 @@
 The talk's is SNUNet-CD (Fang et al., GRSL 2022): UNet++ with a dense decoder and an ensemble channel attention head.
 The change-detection original passes only one image to its deepest node; here each modality has an encoder of its own
 and the two are fused at every scale, the deepest included, because the generator's feature loss is measured there and
-would be blind to the optical image otherwise. Any encoder of timm that takes images of any size, and halves them
-exactly, can take the place of SNUNet's.
+would be blind to the optical image otherwise. Any encoder of timm with feature maps can take the place of SNUNet's.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from s2olib.patchgan import check_pair
 from s2olib.project import InputError
 
 SCALES = 5  # full size, 1/2, 1/4, 1/8, 1/16
+ERRORS = (AssertionError, RuntimeError, ValueError, TypeError, IndexError)  # of models at sizes that they do not take
 
 
 class DSD(nn.Module):
@@ -89,7 +89,11 @@ class Encoder(nn.Module):
 
 
 class TimmEncoder(nn.Module):
-    """Feature maps (B, C, H, W) of one modality from the timm model `name`."""
+    """Feature maps (B, C, H/r, W/r) of one modality from the timm model `name`, by its own reductions r.
+
+    A model that is made for one size of image gets the image brought to that size, and maps that come in another size
+    than is asked for, those or of convolutions without padding, are brought to it: both by bilinear interpolation.
+    """
 
     def __init__(self, name: str, channels: int) -> None:
         super().__init__()
@@ -102,27 +106,45 @@ class TimmEncoder(nn.Module):
             raise InputError(
                 f"dsd_encoder {name!r} is neither 'snunet' nor a timm model with feature maps ({error})."
             ) from None
-        reductions = self.model.feature_info.reduction()
-        self.name, self.widths, self.multiple = name, self.model.feature_info.channels(), max(reductions)
-        self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        self.reductions, self.widths = self.model.feature_info.reduction(), self.model.feature_info.channels()
+        self.multiple = max(self.reductions)
+        self.name, self.channels_last = name, getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        self.size: tuple[int, int] | None = None  # of the images that it takes, if it takes no others
+        made_for = timm.models.get_pretrained_cfg(name)
         self.eval()
-        with torch.no_grad():
-            sizes = [tuple(m.shape[-2:]) for m in self(torch.zeros(1, channels, 2 * self.multiple, 4 * self.multiple))]
+        try:
+            self._probe(channels)
+        except ERRORS as error:
+            self.size = tuple(made_for.input_size[-2:]) if made_for else None
+            try:
+                self._probe(channels)
+            except ERRORS:
+                raise InputError(
+                    f"dsd_encoder {name!r} makes no feature maps of images of {self.multiple} pixels and more ({error})."
+                ) from None
         self.train()
-        expected = [(2 * self.multiple // r, 4 * self.multiple // r) for r in reductions]
-        if sizes != expected:
-            raise InputError(f"dsd_encoder {name!r} has maps of {sizes} where {expected} are needed: choose another.")
+
+    @torch.no_grad()
+    def _probe(self, channels: int) -> None:
+        maps = self(torch.zeros(1, channels, 2 * self.multiple, 4 * self.multiple))
+        if [m.shape[1] for m in maps] != self.widths:
+            raise ValueError(f"{[tuple(m.shape) for m in maps]} for {self.widths} channels")
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        height, width = x.shape[-2:]
         try:
-            maps = self.model(x)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (AssertionError, RuntimeError) as error:
+            maps = self.model(x if self.size is None else F.interpolate(x, self.size, mode="bilinear"))
+        except ValueError as error:  # BatchNorm over a single number
             raise InputError(
-                f"dsd_encoder {self.name!r} takes no images of {tuple(x.shape[-2:])} pixels ({error})."
+                f"dsd_encoder {self.name!r} cannot take {len(x)} x {height} x {width} pixels ({error}): give it more "
+                "images at once, or choose another."
             ) from None
-        return [m.movedim(-1, 1) for m in maps] if self.channels_last else maps
+        maps = [m.movedim(-1, 1) for m in maps] if self.channels_last else maps
+        sizes = [(height // r, width // r) for r in self.reductions]
+        return [
+            m if m.shape[-2:] == size else F.interpolate(m, size, mode="bilinear")
+            for m, size in zip(maps, sizes, strict=True)
+        ]
 
 
 class DenseDecoder(nn.Module):

@@ -39,7 +39,11 @@ def test_deepest_is_the_same_map_without_the_decoder():
         torch.testing.assert_close(dsd.deepest(sar, opt), dsd(sar, opt)[1])
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
+ENCODERS = ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"]
+ENCODERS += ["maxvit_rmlp_pico_rw_256", "legacy_xception", "mobilevitv2_050"]  # of one size, and with maps of other sizes
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_any_timm_encoder_serves_and_its_deepest_map_sees_both_images(encoder):
     dsd = small(encoder=encoder)
     sar, opt = (torch.randn(1, c, 34, 66, requires_grad=True) for c in (1, 3))
@@ -87,10 +91,10 @@ def test_faults_are_named():
         small(num_classes=0)
     with pytest.raises(InputError, match="'nonsense' is neither 'snunet' nor a timm model"):
         small(encoder="nonsense")
-    with pytest.raises(InputError, match="takes no images of"):
-        small(encoder="maxvit_rmlp_pico_rw_256")
-    with pytest.raises(InputError, match=r"'legacy_xception' has maps of .* where .* are needed"):
-        small(encoder="legacy_xception")
+    with pytest.raises(InputError, match=r"'csatv2' makes no feature maps of images of 64 pixels and more"):
+        small(encoder="csatv2")  # for three bands alone
+    with pytest.raises(InputError, match=r"'rexnet_100' cannot take 1 x 64 x 64 pixels .*: give it more images at once"):
+        small(encoder="rexnet_100")(torch.randn(1, 1, 64, 64), torch.randn(1, 3, 64, 64))
     with pytest.raises(InputError, match="not the same patches"):
         small()(torch.randn(1, 1, 32, 32), torch.randn(1, 3, 32, 64))
     with pytest.raises(InputError, match="at least 32"):
