@@ -120,7 +120,7 @@ class TimmEncoder(nn.Module):
                 self._probe(channels)
             except ERRORS:
                 raise InputError(
-                    f"dsd_encoder {name!r} makes no feature maps of images of {self.multiple} pixels and more ({error})."
+                    f"dsd_encoder {name!r} makes no feature maps of images of {2 * self.multiple} pixels ({error})."
                 ) from None
         self.train()
 

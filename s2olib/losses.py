@@ -120,12 +120,12 @@ def ssim_loss(fake: Tensor, real: Tensor) -> Tensor:
 def optical_sensitivity(dsd: DSD, sar: Tensor, opt: Tensor, other_opt: Tensor) -> Tensor:
     """How far the deepest map depends on the optical image, (B,): ‖f(sar, opt) − f(sar, other)‖ / ‖f(sar, opt)‖.
 
-    0 means that a feature loss there can teach the generator nothing; it is that of a map of zeros, too. Evaluate with
-    `dsd.eval()`.
+    0 means that a feature loss there can teach the generator nothing; it is that of a patch with a map of zeros, too.
+    Evaluate with `dsd.eval()`.
     """
     features = dsd.deepest(sar, opt).flatten(1)
-    moved = (features - dsd.deepest(sar, other_opt).flatten(1)).norm(dim=1)
-    return moved / features.norm(dim=1).clamp(min=torch.finfo(features.dtype).tiny)
+    moved, size = (features - dsd.deepest(sar, other_opt).flatten(1)).norm(dim=1), features.norm(dim=1)
+    return torch.where(size > 0, moved / size, 0)
 
 
 def mean_iou(prediction: Tensor, target: Tensor, num_classes: int) -> float:

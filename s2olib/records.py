@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import math
 import platform
 import shutil
 from datetime import UTC, datetime
@@ -79,6 +80,13 @@ def evaluation_conditions(patches: pd.DataFrame, split: str) -> dict:
         "data_range": "8-bit: clipped to the stated limits, 0..255, rounded, float64",
         "ssim": "Gaussian, sigma 1.5, window 11, per channel, population covariance",
     }
+
+
+def least_sensitivity(record: dict) -> float:
+    """The DSD's least optical sensitivity in an epoch in which it judged the generator; NaN where none did."""
+    how = record["parameters"]
+    judging = record["curves"][0 if how["dsd_schedule"] == "joint" else how["dsd_warmup"] :]
+    return min((curve["optical_sensitivity"] for curve in judging if "optical_sensitivity" in curve), default=math.nan)
 
 
 def machine(device: torch.device) -> dict:

@@ -38,7 +38,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from s2olib import checkpoints, records
-from s2olib.data.labels import LabelledTriplets
+from s2olib.data.labels import LabelledTriplets, pseudo_labels
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
@@ -678,7 +678,7 @@ class _Networks:
     @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def validate(self, validation: Triplets) -> dict[str, float]:
-        """PSNR on the validation split; mIoU, feature variance and optical sensitivity of the DSD."""
+        """PSNR on the validation split; of the DSD mIoU, the variance of its deepest channels, optical sensitivity."""
         device, total = self.fabric.device, 0.0
         self.bare.eval()
         ious, variances, sensitivities = [], [], []
@@ -690,11 +690,12 @@ class _Networks:
             if self.feature_loss is not None:
                 dsd = self.modules["dsd"].module.eval()
                 logits, deepest = dsd(sar, opt)
-                variances.append(deepest.var().item())
+                variances.append(deepest.var((0, 2, 3), correction=0).mean().item())
                 if len(sar) > 1:
-                    sensitivities.append(optical_sensitivity(dsd, sar, opt, opt.roll(1, 0)).mean().item())
-                if "lulc" in batch:
-                    ious.append((logits.argmax(1).cpu(), batch["lulc"]))
+                    sensitivities += optical_sensitivity(dsd, sar, opt, opt.roll(1, 0)).tolist()
+                target = batch["lulc"] if "lulc" in batch else pseudo_labels(validation, batch["opt"])
+                if target is not None:
+                    ious.append((logits.argmax(1).cpu(), target))
         row = {"validation_psnr": total / len(validation)}
         if variances:
             row["feature_variance"] = float(np.mean(variances))

@@ -12,18 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import torch
 from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
 from scipy import ndimage
 from test_archive import ORIGIN, tif, write_scene
+from torch.utils.data import default_collate
 
 from s2olib.data import SPLITS, archive, landcover, rasters, splits
 from s2olib.data import build as module
 from s2olib.data.build import build
 from s2olib.data.datasheet import datasheet
 from s2olib.data.export import export_geotiffs
+from s2olib.data.labels import pseudo_labels
 from s2olib.data.landcover import merge_codes, merge_table
 from s2olib.data.rasters import Grid, Scene
 from s2olib.data.splits import check_separation
@@ -246,6 +249,14 @@ def test_images_split_by_group_and_pseudo_categories_for_training_alone(tmp_path
     assert info["unique_area_km2"] == dict.fromkeys(SPLITS) and info["pixel_size_m"] == 10
     text = datasheet(tmp_path / "set")
     assert "no geography. Groups: one, three, two." in text and "Images: not stated by the files." in text
+    train, test = (Triplets(tmp_path / "set", split) for split in ("train", "test"))
+    items = default_collate([*train])
+    assert torch.equal(pseudo_labels(train, items["opt"]), items["lulc"]), (
+        "a DSD is judged by them where none are stored"
+    )
+    narrow = Triplets(tmp_path / "set", "train", limits={"opt": [[-1, 300], [-2, 255], [0, 999]]})
+    assert torch.equal(pseudo_labels(narrow, default_collate([*narrow])["opt"]), items["lulc"])
+    assert pseudo_labels(test, test[0]["opt"][None]).unique().tolist() and "lulc" not in test[0]
     index, stored = read(tmp_path / "set", "test")
     assert index.loc[0, "crs"] == index.loc[0, "transform"] == "" and stored["sar"].dtype == np.uint8
     assert index.loc[0, "id"] in pd.read_csv(images["pairs_csv"], dtype=str)["id"].values

@@ -1,6 +1,7 @@
 """The losses: values against plain formulas, ignored pixels, where gradients go."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -166,6 +167,12 @@ def test_optical_sensitivity_is_zero_only_for_the_same_image(judged):
         for parameter in dsd.parameters():
             parameter.zero_()
     assert (optical_sensitivity(dsd, sar, real, fake) == 0).all()
+
+
+def test_a_patch_without_any_feature_has_no_optical_sensitivity():
+    only_other = SimpleNamespace(deepest=lambda sar, opt: opt.relu())
+    real, fake = torch.stack([torch.ones(3, 4, 4), -torch.ones(3, 4, 4)]), torch.ones(2, 3, 4, 4) / 2
+    assert optical_sensitivity(only_other, None, real, fake).tolist() == [0.5, 0]
 
 
 def test_mean_iou_counts_by_hand():

@@ -97,6 +97,14 @@ def test_no_published_run_has_a_dsd_that_ignores_the_optical_image(path):
         assert record["curves"][-1]["optical_sensitivity"] >= 0.1
 
 
+def test_the_least_sensitivity_is_of_the_epochs_in_which_the_dsd_judged():
+    seen = [{"optical_sensitivity": value} for value in (0.01, 0.3, 0.2, 0.4)]
+    for schedule, expected in (("joint", 0.01), ("warm-up", 0.2)):
+        how = {"dsd_schedule": schedule, "dsd_warmup": 1}
+        assert records.least_sensitivity({"parameters": how, "curves": seen}) == expected
+    assert np.isnan(records.least_sensitivity({"parameters": how, "curves": [{}] * 4}))
+
+
 def test_patches_without_a_group_are_of_one_group_when_read_again(run):
     patches = records.read_patches(run).assign(group="", season="")
     before = blocks(patches)

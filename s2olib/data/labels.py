@@ -9,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from s2olib.data.landcover import majority, merge_table
+from s2olib.data.landcover import PSEUDO, majority, merge_codes, merge_table, pseudo_categories
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
 
@@ -60,3 +62,18 @@ class LabelledTriplets(Triplets):
             return super()._patch(name, self.label_of[i], rows, columns)
         whole = super()._patch(name, self.label_of[i], slice(None), slice(None))  # a crop would cut cells
         return majority(whole, self.cell).repeat(self.cell, 0).repeat(self.cell, 1)[rows, columns]
+
+
+def pseudo_labels(data: Triplets, opt: Tensor) -> Tensor | None:
+    """What a DSD that learned pseudo-categories should say of optical images (B, 3, H, W) in [-1, 1]: (B, H, W) int64.
+
+    By the rule that made those of the training patches (`landcover.pseudo_categories`), so that the DSD can be judged
+    on patches that have none stored; never for a generator. None where the data set has other labels, or no labels.
+    """
+    lulc = data.info["lulc"]
+    if lulc is None or lulc["legend"] not in PSEUDO:
+        return None
+    low, high = np.array(data.limits["opt"]).T[:, :, None, None]  # (3, 1, 1) each
+    images = np.rint((opt.cpu().double().numpy() + 1) / 2 * (high - low) + low)
+    codes = np.stack([pseudo_categories(image, lulc["legend"]) for image in images])
+    return torch.from_numpy(merge_codes(codes, lulc["codes"]).astype(np.int64))
