@@ -95,7 +95,7 @@ def test_faults_are_named():
         small(num_classes=0)
     with pytest.raises(InputError, match="'nonsense' is neither 'snunet' nor a timm model"):
         small(encoder="nonsense")
-    with pytest.raises(InputError, match=r"'csatv2' makes no feature maps of images of 64 pixels"):
+    with pytest.raises(InputError, match=r"'csatv2' makes no feature maps of images of 128 pixels"):
         small(encoder="csatv2")  # for three bands alone
     with pytest.raises(InputError, match=r"'rexnet_100' cannot take 1 x 64 x 64 pixels .*: give it more images"):
         small(encoder="rexnet_100")(torch.randn(1, 1, 64, 64), torch.randn(1, 3, 64, 64))

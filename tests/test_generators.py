@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -172,7 +173,7 @@ def test_published_weights_load_and_their_upsampler_is_named(golden):
     assert torch.equal(three_bands.stem.bias, before)  # not half a layer
     with pytest.raises(InputError, match=r"layers\.2\..* has no place in this HAT"):
         load_reference_weights(other, published | {"layers.2.conv.weight": torch.zeros(8, 8, 3, 3)})
-    wrapped = {"state_dict": {name: value for name, value in published.items() if "upsample" not in name}}
+    wrapped = {"state_dict": {f"module.{name}": value for name, value in published.items() if "upsample" not in name}}
     assert load_reference_weights(other, wrapped) == []
     del published["norm.weight"]
     with pytest.raises(InputError, match=r"norm_out\.weight"):
@@ -368,6 +369,11 @@ def test_faults_of_saved_generators_are_named(tmp_path):
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(InputError, match=r"config\.json does not describe a generator"):
             Generator.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff{}")
+    with pytest.raises(InputError, match=r"config\.json cannot be read"):
+        Generator.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"config\.json is a file: name the folder"):
+        Generator.from_pretrained(tmp_path / "config.json")
     with pytest.raises(InputError, match=r"here/missing' is no folder, and no repository of the hub"):
         Generator.from_pretrained(tmp_path / "not/here/missing")
     with pytest.raises(InputError, match=r"missing does not exist, and the folder above it does"):
@@ -405,6 +411,7 @@ def test_padding_mirrors_as_often_as_needed():
         ("hat", {"overlap_ratio": 3.0}, "overlap_ratio 3.0"),
         ("hat", {"depths": []}, "depths"),
         ("hat", {"mlp_ratio": -1}, "mlp_ratio"),
+        ("hat", {"mlp_ratio": math.inf}, "mlp_ratio"),
         ("hat", {"drop_path_rate": 1.0}, "drop_path_rate"),
         ("hat", {"checkpointing": 1}, "checkpointing"),
         ("s2oformer", {"embed_dim": 6, "num_heads": [2] * 4}, "embed_dim 6"),

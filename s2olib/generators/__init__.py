@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +83,10 @@ def _check_value(key: str, value: Any, annotation: str) -> None:
 
     legal, expected = {
         "int": (count(value), "a whole number of at least 1"),
-        "float": (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0, "a number ≥ 0"),
+        "float": (
+            isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf,
+            "a number ≥ 0",
+        ),
         "bool": (isinstance(value, bool), "true or false"),
         "str": (isinstance(value, str), "a name"),
         "Sequence[int]": (

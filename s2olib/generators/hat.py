@@ -121,7 +121,7 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
         raise InputError("these are no weights: give a state dict, names with tensors, or a checkpoint that holds one.")
     own, found, ignored, partial = model.state_dict(), {}, [], set()
     for name, value in weights.items():
-        key = name
+        key = name = name.removeprefix("module.")  # as torch's DataParallel saves them
         for pattern, replacement in _RENAMED:
             key = re.sub(pattern, replacement, key)
         if key in own and own[key].numel() == value.numel() and own[key].shape[:2] == value.shape[:2]:

@@ -54,6 +54,8 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
             )
         folder = resolve(pretrained_model_name_or_path)
         place = folder if folder.is_dir() else str(pretrained_model_name_or_path)
+        if folder.is_file():
+            raise InputError(f"{folder} is a file: name the folder that holds a generator.")
         if place is not folder and "/" in place and folder.parent.is_dir():
             raise InputError(f"{folder} does not exist, and the folder above it does: name one that holds a generator.")
         try:
@@ -64,6 +66,8 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
             raise InputError(f"{place}/config.json does not describe a generator ({error}).") from None
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
+            if place is folder:
+                raise InputError(f"{place}/config.json cannot be read ({reason}).") from None
             raise InputError(f"'{place}' is no folder, and no repository of the hub to be had ({reason}).") from None
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -92,7 +96,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
         try:
             model.load_state_dict(load_file(path, device=map_location))
         except Exception as error:  # safetensors and torch raise several kinds for a missing, corrupt or foreign file
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} does not fit its config.json: {reason}") from None
         model.about = config
         return model.eval()
