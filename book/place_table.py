@@ -1,8 +1,10 @@
-"""How networks do in each place apart, on two sets of places, and with a DSD that never learns; from runs' patches."""
+"""How networks do in each place apart, on two sets of places, with a DSD that never learns, and with interpolation in
+S2OFormer; from runs' patches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 
 import results_table
@@ -91,3 +93,35 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
         "patches; in brackets a 95 % cluster bootstrap with seeds nested, descriptive."
     )
     return figures.metric_table(rows, caption, "tab-random", FORMATS) + "\n"
+
+
+def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
+    """One table as MyST markdown: the generators' differences with the DSD, S2OFormer stepping up by interpolation."""
+    compared, rows = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd"), []
+    for name, runs in profiles.items():
+        patches: dict[str, dict] = {variant: {} for variant in compared}
+        for run, record in runs.items():
+            variant = f"{record['generator']}-{record['tag']}"
+            if variant in compared:
+                patches[variant][record["seed"]] = records.read_patches(results / name / run)
+        if not all(patches.values()):
+            continue
+        pairs = list(combinations(compared, 2))
+        found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
+        for psnr, ssim in zip(*found, strict=True):
+            row = {"profile": name, "variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
+            for label, of in (("PSNR (dB)", psnr), ("SSIM", ssim)):
+                row |= {
+                    label: of["difference"],
+                    f"{label}, over seeds": of["over_seeds"],
+                    f"{label}, p (Holm)": of["p"],
+                }
+            rows.append(row)
+    if not rows:
+        return f"{results_table.NOT_RUN}\n"
+    caption = (
+        "Paired differences of generators, with interpolation as S2OFormer's step up (*dsd-bilinear*) instead of pixel "
+        "shuffles; in brackets a 95 % cluster bootstrap with seeds nested, descriptive."
+    )
+    form = FORMATS | {f"{label}, p (Holm)": ".3f" for label in ("PSNR (dB)", "SSIM")}
+    return figures.metric_table(rows, caption, "tab-bilinear", form) + "\n"
