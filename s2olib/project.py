@@ -50,9 +50,13 @@ def writing(path: str | Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield aside
-        if aside.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(aside, path)
+        if aside.is_dir() and path.is_dir():  # killed in between, it has left no half of either in its place
+            old = path.with_name(f".{path.stem}.{os.getpid()}.old.part{path.suffix}")
+            os.replace(path, old)
+            os.replace(aside, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(aside, path)
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)

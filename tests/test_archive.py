@@ -306,3 +306,25 @@ def test_a_patch_that_holds_nothing_is_no_data(tmp_path, kind):
     tif(tmp_path / f"ROIs1158_spring/{kind}_7/ROIs1158_spring_{kind}_7_p30.tif", pixels)
     read = dict(zip(("s1", "s2"), scan(tmp_path)[0].read()[:2], strict=True))
     assert {name: np.isnan(values).all() for name, values in read.items()} == {"s1": kind == "s1", "s2": kind == "s2"}
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar"])
+def test_a_damaged_bit_of_a_tar_archive_is_found(tmp_path, suffix):
+    write_scene(tmp_path / "whole", 7, columns=2)
+    path = tmp_path / f"tars/ROIs1158_spring_s1{suffix}"
+    path.parent.mkdir()
+    with tarfile.open(path, "w:gz" if suffix == ".tar.gz" else "w") as tar:
+        for patch in sorted((tmp_path / "whole").glob("*/s1_*/*.tif")):
+            tar.add(patch, arcname=patch.relative_to(tmp_path / "whole"))
+        second = tar.getmembers()[1].offset
+    right = bytearray(path.read_bytes())
+    extract(path.parent, tmp_path / "kept", lambda grid: True, "")
+    random = np.random.default_rng(0)
+    # of a plain archive only headers have a sum
+    for place in random.integers(20, len(right) - 8, 10) if suffix == ".tar.gz" else [second + 3, second + 150]:
+        wrong = right.copy()
+        wrong[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(wrong)
+        with pytest.raises(InputError, match=rf"spring_s1{suffix}' is broken: fetch it again"):
+            extract(path.parent, tmp_path / "other", lambda grid: True, "")
+        assert not (tmp_path / f"other/{path.name}.json").exists()

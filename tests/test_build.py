@@ -290,6 +290,15 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"cloud_brightness": "0.25"}, "cloud_brightness must be a number, not '0.25'"),
         ({"buffer_m": float("nan")}, "buffer_m must be a number, not nan"),
         ({"test_places": (138.8, 36.1)}, "test_places must be pairs"),
+        ({"test_places": 5}, "test_places must be pairs"),
+        ({"test_places": [("east", "north")]}, "test_places must be pairs"),
+        ({"test_places": [(36.3, 136.3)]}, r"test_places must be pairs \(longitude, latitude\)"),
+        ({"shares": 0.7}, "shares must be three numbers above 0"),
+        ({"opt_bands": [4, 3, 2]}, "opt_bands must be a list of bands' names"),
+        ({"sar_bands": [1, 2]}, "sar_bands must be a list of bands' names"),
+        ({"pixel_size_m": -3}, "pixel_size_m must be metres above 0"),
+        ({"pixel_size_m": "10"}, "pixel_size_m must be metres above 0"),
+        ({"workers": -1}, "workers must be a whole number of at least 1"),
         ({"shares": [0.8, 0.2]}, "shares must be three numbers above 0"),
         ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
         ({"split_file": "/nowhere.csv"}, "'/nowhere.csv' does not exist"),
@@ -471,11 +480,25 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
         build(tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()
     (tmp_path / ".set.99999.part/train").mkdir(parents=True)  # of a build that was killed while it joined
+    (tmp_path / ".set.99999.old.part/train").mkdir(parents=True)  # and of one while it took the old one's place
     done, calls[:] = calls[:3], []
     monkeypatch.setattr(module, "_coarser", fails_at(99))
     assert build(tmp_path / "set", **options) == whole
     assert len(calls) == 2 and not set(calls) & set(done)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
+
+
+def test_a_patch_on_180_degrees_has_the_area_of_any_other():
+    (x,), (y,) = transform("EPSG:4326", "EPSG:32660", [180], [10])
+    grid = Grid(CRS.from_epsg(32660), Affine(10, 0, x - 160, 0, -10, y + 160), 32, 32)
+    assert splits.unique_area([splits.Window("a", "a", 0, 0, grid, "train")]) == pytest.approx(0.32**2, rel=0.01)
+
+
+def test_what_other_builds_write_beside_is_left_alone(tmp_path):
+    (tmp_path / ".set.2020.7.part.v1").mkdir()  # set.2020.v1's
+    (tmp_path / ".set.7.part.v1").mkdir()
+    with module._space_for(tmp_path / "set.v1"):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".set.2020.7.part.v1", ".set.v1.parts"]
 
 
 def test_a_disk_that_is_full_at_the_end_costs_no_finished_part(tmp_path, options, monkeypatch):

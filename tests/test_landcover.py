@@ -1,5 +1,6 @@
 """Legends and merges against the products' own words, and tiles onto a scene's grid."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,21 @@ def test_a_map_of_signed_bytes_may_have_no_data_at_255(tmp_path):
     grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36), 4, 4)
     _tile(tmp_path / "signed.tif", 136, 36, np.where(np.eye(4), -1, 7).astype(np.int8), nodata=-1)
     np.testing.assert_array_equal(Tiles(tmp_path, "dynamic-world").read(grid), np.where(np.eye(4), 255, 7))
+
+
+def test_tiles_in_linked_folders_are_found_and_unreadable_ones_named(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    tif(tmp_path / "elsewhere/LC_N36E136.tif", np.ones((1, 4, 4), np.uint8), (136, 37), crs="EPSG:4326", pixel=0.25)
+    (tmp_path / "lulc").mkdir()
+    (tmp_path / "lulc/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "lulc")
+    assert [path.name for path in Tiles(tmp_path / "lulc", "hrlulc-v21.11").files] == ["LC_N36E136.tif"]
+
+    def refuse(path, real=os.scandir):
+        if str(path).endswith("linked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"linked' cannot be read \(Permission denied\)"):
+        Tiles(tmp_path / "lulc", "hrlulc-v21.11")

@@ -8,6 +8,7 @@ kind, which `extract` reads as a stream: unpacked, some 450 GB by the patches' t
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -102,7 +103,9 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
         with (
             open(path, "rb") as stream,
             tqdm.wrapattr(stream, "read", total=size, desc=path.name) as counted,
-            tarfile.open(fileobj=counted, mode="r|*") as tar,
+            # tarfile's own way through gzip takes any bytes for right, and its end for the archive's
+            gzip.GzipFile(fileobj=counted) if path.suffix != ".tar" else nullcontext(counted) as plain,
+            tarfile.open(fileobj=plain, mode="r|") as tar,
         ):
             for member in tar:
                 match = NAME.fullmatch(Path(member.name).name)
@@ -120,7 +123,10 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                     with writing(target) as aside:
                         aside.write_bytes(content)
                 kept.append(name)
-    except (tarfile.TarError, EOFError, zlib.error, InputError) as error:
+            while rest := tar.fileobj.read(2**20):
+                if any(rest):  # a header that makes no sense ends an archive quietly; behind its last file are zeros
+                    raise tarfile.ReadError("a part of it is no archive")
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, InputError) as error:
         raise InputError(f"'{path}' is broken: fetch it again ({error})") from error
     return {"outside": outside, "kept": kept}
 

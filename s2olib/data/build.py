@@ -12,12 +12,12 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
-import glob
 import hashlib
 import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -187,6 +187,8 @@ def build(
     Raises InputError, and leaves no data set behind, for input that is missing, contradictory or gives an empty split,
     and where the disk is full or may not be written to.
     """
+    if workers is not None and not (type(workers) is int and workers >= 1):
+        raise InputError(f"workers must be a whole number of at least 1, not {workers!r}")
     given = {name: None if value in ("", []) else value for name, value in locals().items()}
     for name in ("dataset_root", "executor", "workers"):
         given.pop(name)
@@ -333,6 +335,8 @@ def _check(p: dict) -> None:
             raise InputError(f"{name} must be a number, not {p[name]!r}")
         if name.startswith("max_") and not 0 <= p[name] <= 1:
             raise InputError(f"{name} must be a share from 0 to 1, not {p[name]!r}")
+    if p["pixel_size_m"] is not None and not (_is_number(p["pixel_size_m"]) and p["pixel_size_m"] > 0):
+        raise InputError(f"pixel_size_m must be metres above 0, not {p['pixel_size_m']!r}")
     for name in ("buffer_m", "block_m"):
         if p[name] < 0:
             raise InputError(f"{name} must be metres of at least 0, not {p[name]!r}")
@@ -341,16 +345,22 @@ def _check(p: dict) -> None:
             "block_m splits pairs of your own (source 'folder') by blocks, group_column and split_file do otherwise: "
             "give one of the three"
         )
-    if not all(isinstance(place, list) and len(place) == 2 for place in p["test_places"] or ()):
-        raise InputError(f"test_places must be pairs (longitude, latitude), not {p['test_places']}")
+    if not (isinstance(places := p["test_places"] or [], list) and all(map(_is_place, places))):
+        raise InputError(f"test_places must be pairs (longitude, latitude), not {places}")
     for name in ("sar_bands", "opt_bands"):
         if isinstance(p[name], str):
             raise InputError(f"{name} must be a list of bands, such as ['{p[name]}'], not the text '{p[name]}'")
+        if p[name] is not None and not (isinstance(p[name], list) and all(isinstance(band, str) for band in p[name])):
+            raise InputError(f"{name} must be a list of bands' names, such as ['red', 'green', 'blue'], not {p[name]}")
     if len(p["opt_bands"] or ()) != 3:
         raise InputError(f"opt_bands must be three, shown as red, green and blue, not {p['opt_bands']}")
-    shares = p["shares"] or ()
+    shares = p["shares"] if isinstance(p["shares"], list) else ()
     if len(shares) != 3 or not all(_is_number(share) and share > 0 for share in shares):
         raise InputError(f"shares must be three numbers above 0 (train, validation, test), not {p['shares']}")
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and abs(value[1]) <= 90
 
 
 def _is_number(value: object) -> bool:
@@ -530,7 +540,8 @@ def _space_for(root: Path) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in LOCKLESS:
                     raise
-            for left in root.parent.glob(glob.escape(f".{root.stem}.") + f"[0-9]*.part{glob.escape(root.suffix)}"):
+            aside = re.compile(rf"\.{re.escape(root.stem)}\.\d+(\.old)?\.part{re.escape(root.suffix)}")
+            for left in [path for path in root.parent.iterdir() if aside.fullmatch(path.name)]:
                 shutil.rmtree(left)
             try:
                 yield folder

@@ -7,8 +7,9 @@ map of Japan to four categories and does not say how; the merge "four" is our ch
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -174,6 +175,23 @@ def jaxa_tile(lon: float, lat: float) -> str:
     return f"LC_{'NS'[south < 0]}{abs(south):02d}{'EW'[west < 0]}{abs(west):03d}.tif"
 
 
+def _below(root: Path) -> Iterator[Path]:
+    """Every file below a folder, through links too, each real folder once; one that cannot be read is an InputError."""
+
+    def stop(error: OSError) -> None:
+        raise InputError(
+            f"'{error.filename}' cannot be read ({error.strerror}): change its permissions, or leave it out"
+        )
+
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, onerror=stop if root.is_dir() else None, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+        else:
+            yield from (Path(folder, name) for name in files)
+        seen.add(real)
+
+
 class Tiles:
     """Every land-cover GeoTIFF under `lulc_root`, read as one seamless map with the codes of `legend`.
 
@@ -185,7 +203,7 @@ class Tiles:
         from s2olib.data.rasters import header  # the legends above are read on machines without rasterio
 
         self.root, self.legend = Path(lulc_root), legend
-        found = (path for path in self.root.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
+        found = (path for path in _below(self.root) if path.suffix.lower() in (".tif", ".tiff"))
         self.files = sorted(path for path in found if not path.name.startswith("."))
         if not self.files:
             raise InputError(

@@ -46,8 +46,10 @@ OPT_UNITS = ("reflectance x 10000", "8-bit")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 WEDGE = 33  # pixels
 FILL = -2000  # stored reflectance; an offset that was taken off twice gives no less
+SAR_FILL = -90  # dB; power is never below zero
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
+COLUMNS = {"id", "s1", "s2", "lulc", "season", "date", "s1_date", "s2_date", "opt_offset"}  # of a list of pairs
 FEW = 100  # pixels that say nothing of an image
 FORM = 4  # of what is remembered of headers
 REMEMBER = 60  # seconds between two times that this is written down
@@ -56,6 +58,7 @@ GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 RGB = ("red", "green", "blue")
 PALETTE = "palette"  # the name of a band without one whose values are numbers of colours
 COLOURS = {"RED": "B4", "GREEN": "B3", "BLUE": "B2"}  # Sentinel-2's names of them
+OTHER = {"COASTAL", "EDGE", "REDEDGE", "I", "II"}  # words of bands that are another red, green or blue
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 L2A = tuple(name for name in L1C if name != "B10")
@@ -330,9 +333,12 @@ def _scanned(folders: list[list[Path]]) -> Iterator[list[Header]]:
 def _named(name: str | None) -> str:
     """A band's name as Sentinel-2 has it, which it holds as a word: B04, red, B4_10m and B4 are one."""
     name = (name or "").strip().upper()
+    if name in COLOURS:
+        return COLOURS[name]
     words = (re.sub("^B0", "B", word) for word in re.split("[^A-Z0-9]+", name))
+    words = [word for word in words if word]
     found = {COLOURS.get(word, word) for word in words} & set(L1C)
-    return found.pop() if len(found) == 1 else name
+    return found.pop() if len(found) == 1 and not OTHER & {*words} else name
 
 
 def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tuple[int, ...]:
@@ -348,6 +354,10 @@ def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tup
             return tuple(range(1, found.count + 1))
         names = {13: L1C, 12: L2A}.get(found.count, names) if not set(L1C) & set(names) else names
     for name, band in zip(wanted, asked, strict=True):
+        if list(names).count(band) > 1:
+            raise InputError(
+                f"'{path}' has several bands that are '{name}': keep one of them, or name the others apart"
+            )
         if band not in names:
             raise InputError(
                 f"'{path}' has {found.count} bands and none is known as '{name}': name them in the file, or give "
@@ -435,11 +445,15 @@ def _scale(source: Grid, target: Grid) -> tuple[float, float]:
     """
     if source.crs is None:
         return 1.0, 1.0
-    west, south, east, north = transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=21)
-    if not np.isfinite((west, south, east, north)).all():  # it reaches beyond where the source's CRS is defined
+    column, row = np.arange(2) + target.width // 2, np.arange(2) + target.height // 2  # of a pixel in the middle
+    corners = target.transform @ (column[[0, 1, 0]], row[[0, 0, 1]])
+    x, y = map(np.array, transform(target.crs, source.crs, *corners))
+    x -= 360 * np.round((x - x[0]) / 360) * source.crs.is_geographic  # over 180 degrees
+    if not np.isfinite([x, y]).all():  # where the source's CRS is not defined
         return 1.0, 1.0
-    across = (east + 360 * (east < west) - west) / source.transform.a / target.width
-    down = (south - north) / source.transform.e / target.height
+    # of what a turned image shows, its box would say more the longer it is
+    across = math.hypot(*(x[1:] - x[0])) / source.transform.a
+    down = math.hypot(*(y[1:] - y[0])) / -source.transform.e
     whole = (round(ratio) if abs(ratio - round(ratio)) < 0.05 else ratio for ratio in (across, down))
     across, down = (1 / ratio if ratio > 1 else 1.0 for ratio in whole)
     return across, down
@@ -588,14 +602,15 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
 
 
 def sar_no_data(sar: np.ndarray) -> np.ndarray:
-    """Set pixels of dB or power that hold nothing to NaN: infinite ones, and what is exactly zero in all bands.
+    """Set pixels of dB or power that hold nothing to NaN: infinite ones, and in all bands exactly zero or far below any
+    echo (as -9999 is).
 
     Minus infinity in one band alone is the decibels of no power, as noise correction leaves it: dark, and valid. In
     8-bit images zero is a value: calm water.
     """
     if (silent := np.isneginf(sar)).any():
         sar = np.where(silent & ~silent.all(0), to_db(DARKEST), sar)
-    good = np.isfinite(sar).all(0) & (sar != 0).any(0)
+    good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar < SAR_FILL)).all(0)
     return sar if good.all() else np.where(good, sar, np.float32(np.nan))
 
 
@@ -698,6 +713,14 @@ def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
     return found
 
 
+def _chosen(found: dict[str, Path], name: str) -> Path | None:
+    """The file that a list of pairs names, with or without its suffix, and the folders above it."""
+    path, folder = Path(name), next(iter(found.values())).parent.resolve()
+    if parts := path.parent.parts:
+        found = found if folder.parts[-len(parts) :] == parts else {}
+    return found.get(path.name) or (found.get(path.stem) if path.suffix.lower() in SUFFIXES else None)
+
+
 def _iso(date: str, pair: str, pairs_csv: str | Path | None) -> str:
     for pattern in ("%Y-%m-%d", "%d.%m.%Y", "%Y%m%d"):
         with suppress(ValueError):
@@ -717,9 +740,11 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
     else:
         try:
             table = pd.read_csv(pairs_csv, dtype=str, keep_default_na=False, index_col=False)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
     table = table.rename(columns=str.strip)
+    known = {name: name.lower() for name in table if name.lower() in COLUMNS and name.lower() not in table}
+    table = table.rename(columns={name: lower for name, lower in known.items() if name != group_column})
     if table.empty:
         raise InputError(f"pairs_csv '{pairs_csv}' lists no pair: give a row for each, or leave pairs_csv out")
     if group_column and group_column not in table:
@@ -775,7 +800,7 @@ def folder_scenes(
         paths = {}
         for kind, found in sources.items():
             name = row.get(kind) or row["id"]
-            path = found.get(name) or found.get(Path(name).stem)
+            path = _chosen(found, name)
             if path is None:
                 raise InputError(
                     f"pair '{row['id']}' has no '{name}' in {dict(s1='sar', s2='opt').get(kind, kind)}_dir"

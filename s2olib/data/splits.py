@@ -27,6 +27,7 @@ from s2olib.project import InputError, resolve
 CHUNK = 2**20  # distances at a time
 DRAWS = 8192  # of regions into splits, of which the nearest to the shares is taken
 TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
+AROUND = 34_735_060.89  # metres around the equator in EPSG:6933
 STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
 
 
@@ -387,6 +388,7 @@ def unique_area(windows: list[Window]) -> float | None:
         boxes = np.array([w.grid.bounds for w in windows if w.grid.crs == crs])  # left, bottom, right, top
         corners = boxes[:, [0, 2, 2, 0]], boxes[:, [1, 1, 3, 3]]
         x, y = (np.reshape(v, (-1, 4)) for v in transform(crs, "EPSG:6933", corners[0].ravel(), corners[1].ravel()))
+        x -= AROUND * np.round((x - x[:, :1]) / AROUND)  # a patch may lie on 180 degrees
         true = np.abs((x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1)) / 2  # the shoelace formula
         flat = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         total += _union(boxes) * (true / flat).mean()
