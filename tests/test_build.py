@@ -1,11 +1,16 @@
 """Builds of tiny data sets: what is on disk, the split's geometry, judgement, and that nothing half-made stays."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -486,6 +491,34 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
     assert build(tmp_path / "set", **options) == whole
     assert len(calls) == 2 and not set(calls) & set(done)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
+
+
+def test_workers_end_with_a_builder_that_is_killed(tmp_path, options):
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()} | {"stride": 8}
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from s2olib.data.build import build\n"
+        f"if __name__ == '__main__':\n    build({str(tmp_path / 'set')!r}, **{plain!r}, workers=2)\n"
+    )
+
+    def family() -> list[str]:
+        fields = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended
+                fields.append(path.read_text().rpartition(")")[2].split())
+        return [state for state, _, _, session, *_ in fields if int(session) == process.pid and state != "Z"]
+
+    process = subprocess.Popen([sys.executable, script], start_new_session=True, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob(".set.parts/*/windows.json")):
+        time.sleep(0.01)
+    assert len(family()) >= 4, "it, the process that workers are forked from, and two of these"
+    process.kill()
+    process.wait()
+    for _ in range(200):
+        if not family():
+            break
+        time.sleep(0.1)
+    assert not family()
 
 
 def test_a_patch_on_180_degrees_has_the_area_of_any_other():

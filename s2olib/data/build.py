@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
@@ -33,7 +34,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache, reduce
 from itertools import groupby, pairwise
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from multiprocessing.context import BaseContext
 from operator import attrgetter
 from pathlib import Path
@@ -582,8 +583,18 @@ def _workers(executor: Executor | None, number: int) -> Iterator[Executor]:
     if executor is not None or number == 1:
         yield executor or _Here()
         return
-    with ProcessPoolExecutor(number, _context()) as pool:
+    with ProcessPoolExecutor(number, _context(), _end_with_the_builder) as pool:
         yield pool
+
+
+def _end_with_the_builder() -> None:
+    """A worker whose builder was killed would wait for more work for ever."""
+
+    def watch() -> None:
+        connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _have_done(executor: Executor, calls: Sequence[tuple], what: str) -> list:
