@@ -184,6 +184,8 @@ def test_headers_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:-1])
     scan(tmp_path)
     assert opened == [path.name]
+    (tmp_path / "headers.json").write_text("5")
+    scan(tmp_path)
     (tmp_path / "headers.json").write_text("{broken")
     opened.clear()
     scan(tmp_path)

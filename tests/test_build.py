@@ -758,8 +758,9 @@ def test_overlap_is_told_from_rounding_in_any_unit(tmp_path, pairs, crs, pixel):
 def test_a_data_set_that_lost_an_array_is_made_again(tmp_path, pairs):
     options = pairs({f"{i}": i * FAR for i in range(6)})
     info = build(tmp_path / "set", **options, test_places=None)
-    (tmp_path / "set/test/sar.npy").unlink()
-    assert build(tmp_path / "set", **options, test_places=None) == info and (tmp_path / "set/test/sar.npy").is_file()
+    for name in ("test/sar.npy", "validation/index.csv"):
+        (tmp_path / "set" / name).unlink()
+        assert build(tmp_path / "set", **options, test_places=None) == info and (tmp_path / "set" / name).is_file()
 
 
 def test_patches_of_one_name_and_scenes_without_any_are_refused(tmp_path, pairs):

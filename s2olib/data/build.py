@@ -212,7 +212,9 @@ def build(
     inputs = _inputs(states.values())
     with suppress(OSError, ValueError):  # one that cannot be read is written anew
         info = json.loads((root / "dataset.json").read_text())
-        whole = all((root / split / f"{name}.npy").is_file() for split in SPLITS for name in ("sar", "opt"))
+        files = [f"{split}/{name}" for split in SPLITS for name in ("index.csv", "sar.npy", "opt.npy")]
+        files += ["train/lulc.npy"] if legend else []
+        whole = all((root / file).is_file() for file in files)
         if whole and info.get("parameters") == parameters and info.get("inputs") == inputs:
             return info
 

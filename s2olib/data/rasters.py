@@ -269,7 +269,7 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
     An interrupted scan goes on where it was; a folder that cannot be written to is scanned anew each time.
     """
     known: dict[str, list] = {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError):  # what cannot be read is made again
         known = dict(json.loads(cache.read_text()))
     names = {path: path.as_posix()[len(cache.parent.as_posix()) + 1 :] for path in files}
     states = {path: _state(path) for path in files}
