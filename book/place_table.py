@@ -97,7 +97,7 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
 
 def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
     """One table as MyST markdown: the generators' differences with the DSD, S2OFormer stepping up by interpolation."""
-    compared, rows = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd"), []
+    compared, rows, where = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd"), [], []
     for name, runs in profiles.items():
         patches: dict[str, dict] = {variant: {} for variant in compared}
         for run, record in runs.items():
@@ -106,6 +106,8 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
                 patches[variant][record["seed"]] = records.read_patches(results / name / run)
         if not all(patches.values()):
             continue
+        tested = record["evaluation"]
+        where.append(f"*{name}*: {tested['patches']} test patches in {tested['clusters']} clusters")
         pairs = list(combinations(compared, 2))
         found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
         for psnr, ssim in zip(*found, strict=True):
@@ -121,7 +123,7 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         return f"{results_table.NOT_RUN}\n"
     caption = (
         "Paired differences of generators, with interpolation as S2OFormer's step up (*dsd-bilinear*) instead of pixel "
-        "shuffles; in brackets a 95 % cluster bootstrap with seeds nested, descriptive."
+        f"shuffles; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, descriptive."
     )
     form = FORMATS | {f"{label}, p (Holm)": ".3f" for label in ("PSNR (dB)", "SSIM")}
     return figures.metric_table(rows, caption, "tab-bilinear", form) + "\n"
