@@ -103,7 +103,7 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
         with (
             open(path, "rb") as stream,
             tqdm.wrapattr(stream, "read", total=size, desc=path.name) as counted,
-            # tarfile's own way through gzip takes any bytes for right, and its end for the archive's
+            # tarfile's own reader of gzip checks no sum, and takes what it cannot read for the end
             gzip.GzipFile(fileobj=counted) if path.suffix != ".tar" else nullcontext(counted) as plain,
             tarfile.open(fileobj=plain, mode="r|") as tar,
         ):

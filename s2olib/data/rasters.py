@@ -451,7 +451,7 @@ def _scale(source: Grid, target: Grid) -> tuple[float, float]:
     x -= 360 * np.round((x - x[0]) / 360) * source.crs.is_geographic  # over 180 degrees
     if not np.isfinite([x, y]).all():  # where the source's CRS is not defined
         return 1.0, 1.0
-    # of what a turned image shows, its box would say more the longer it is
+    # not of the whole, since the box around a turned image grows with its length
     across = math.hypot(*(x[1:] - x[0])) / source.transform.a
     down = math.hypot(*(y[1:] - y[0])) / -source.transform.e
     whole = (round(ratio) if abs(ratio - round(ratio)) < 0.05 else ratio for ratio in (across, down))
