@@ -303,6 +303,8 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"sar_bands": [1, 2]}, "sar_bands must be a list of bands' names"),
         ({"pixel_size_m": -3}, "pixel_size_m must be metres above 0"),
         ({"pixel_size_m": "10"}, "pixel_size_m must be metres above 0"),
+        ({"legend": 5}, "legend must be a name or a YAML file, not 5"),
+        ({"sar_limits": 5}, "sar_limits must be 2 pairs"),
         ({"workers": -1}, "workers must be a whole number of at least 1"),
         ({"shares": [0.8, 0.2]}, "shares must be three numbers above 0"),
         ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
@@ -870,6 +872,9 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
         assert file.colormap(1)[9] == (0x00, 0x58, 0x3F, 255)  # evergreen needle-leaf forest
     names = ElementTree.parse(f"{name}_lulc.tif.aux.xml").findall(".//Category")
     assert names[9].text == "evergreen needle-leaf forest"
+    for broken in ("[]", "{}", "{"):
+        (tmp_path / "tif/export.json").write_text(broken)
+        assert export_geotiffs(tmp_path / "set", tmp_path / "tif") == written
 
 
 def test_sen12ms_own_labels_are_on_the_same_windows_as_a_maps(tmp_path, world, options):

@@ -312,6 +312,17 @@ def test_a_list_names_files_with_or_without_suffix_and_their_own_folder_alone(tm
             folder_scenes(*folders, pairs_csv=table)
 
 
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    folders = pair(tmp_path)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match=r"sar_dir '.*s1' cannot be read \(Permission denied\)"):
+        folder_scenes(*folders)
+
+
 def test_values_far_below_zero_are_no_reflectance(tmp_path):
     opt = OPT.astype(np.int16)
     opt[:, :, :20], opt[0, 3, 40] = -9999, -30

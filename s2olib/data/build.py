@@ -318,6 +318,8 @@ def _check(p: dict) -> None:
     if p["source"] != "folder" and (p["sar_units"], p["opt_units"]) != ("dB", "reflectance x 10000"):
         raise InputError(f"source '{p['source']}' holds dB and reflectance x 10000: leave sar_units and opt_units out")
     if p["legend"]:
+        if not isinstance(p["legend"], str):
+            raise InputError(f"legend must be a name or a YAML file, not {p['legend']!r}")
         merge_table(p["legend"], p["merge"])
     has_map = bool(p["lulc_root"] or p["lulc_dir"] or (p["legend"] == OWN_LAYER and p["source"] != "folder"))
     if p["legend"] in PSEUDO and (has_map or p["opt_units"] != "8-bit"):
@@ -443,8 +445,9 @@ def _bands(p: dict, scenes: list[Scene]) -> tuple[dict, dict]:
         opt |= {"units": "8-bit", "scale": 1.0, "limits": [[0.0, 255.0]] * 3}
     for name, info in (("sar_limits", sar), ("opt_limits", opt)):
         if p[name] is not None:
-            pairs = [x for x in p[name] if isinstance(x, list) and len(x) == 2 and all(map(_is_number, x))]
-            if len(pairs) != len(p[name]) or len(pairs) != len(info["limits"]) or any(x[0] >= x[1] for x in pairs):
+            given = p[name] if isinstance(p[name], list) else [p[name]]
+            pairs = [x for x in given if isinstance(x, list) and len(x) == 2 and all(map(_is_number, x))]
+            if len(pairs) != len(given) or len(pairs) != len(info["limits"]) or any(x[0] >= x[1] for x in pairs):
                 raise InputError(f"{name} must be {len(info['limits'])} pairs (low, high), one per band, not {p[name]}")
             info["limits"] = [[float(x) for x in pair] for pair in p[name]]
     return sar, opt

@@ -49,8 +49,8 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
 def _remove_others(target: Path, fingerprint: str, files: list[str]) -> None:
     """Remove what was written out of another data set, and note what is written now."""
     note, before = target / "export.json", {"fingerprint": "", "files": files}
-    with suppress(OSError, ValueError):  # what cannot be read is taken for another's
-        before = json.loads(note.read_text())
+    with suppress(OSError, ValueError, TypeError):  # what cannot be read is taken for another's
+        before |= json.loads(note.read_text())
     if before["fingerprint"] != fingerprint:
         for path in before["files"]:
             (target / path).unlink(missing_ok=True)

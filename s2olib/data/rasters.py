@@ -703,7 +703,11 @@ def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
     if folder is None or not Path(folder).is_dir():
         raise InputError(f"{what} '{folder}' is not a folder: give the folder that holds the images")
     found: dict[str, Path] = {}
-    for path in sorted(Path(folder).iterdir()):
+    try:
+        paths = sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise InputError(f"{what} '{folder}' cannot be read ({error.strerror}): change its permissions") from error
+    for path in paths:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             if path.stem in found:
                 raise InputError(f"'{path}' and '{found[path.stem].name}' in {what} have the same id: keep one of them")

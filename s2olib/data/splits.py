@@ -114,7 +114,7 @@ def _entries(path: Path) -> list[tuple[str, str]]:
         with open(path, newline="", encoding="utf-8-sig") as lines:
             table = csv.DictReader(filter(str.strip, lines), restval="", strict=True)
             columns, rows = table.fieldnames or ["nothing"], list(table)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"split_file '{path}' is no table ({error}): give a CSV with columns id and split") from error
     if not {"id", "split"} <= set(columns):
         raise InputError(f"split_file '{path}' needs the columns id and split; it has {', '.join(columns)}")
