@@ -152,7 +152,7 @@ def main() -> None:
             count = given.copies * SHAPE[0] * SHAPE[1]
             for name, (function, *calls) in _cases(root, given.workers, count).items():
                 (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
-                np.ones(len(calls) * count * MOST, np.uint8)
+                np.ones(len(calls) * count * MOST, np.uint8)  # taken, and free again
                 turns.setdefault(name, []).append(measured(function, *calls))
                 for made in root.glob("made*"):
                     shutil.rmtree(made)

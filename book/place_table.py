@@ -3,10 +3,11 @@ S2OFormer; from runs' patches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
+import pandas as pd
 import results_table
 
 from s2olib import figures, records, statistics
@@ -69,14 +70,20 @@ def render_sets(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> st
     return figures.metric_table(rows, caption, "tab-sets", FORMATS) + "\n"
 
 
+def _patches(folder: Path, runs: Mapping[str, dict], variants: Sequence[str]) -> dict[str, dict[int, pd.DataFrame]]:
+    """The patches of each variant, such as "hat-dsd", by seed."""
+    patches: dict[str, dict[int, pd.DataFrame]] = {variant: {} for variant in variants}
+    for run, record in runs.items():
+        if (variant := f"{record['generator']}-{record['tag']}") in patches:
+            patches[variant][record["seed"]] = records.read_patches(folder / run)
+    return patches
+
+
 def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
     """One table as MyST markdown: S2OFormer with a DSD of random weights, less S2OFormer without a DSD."""
     rows = []
     for name, runs in profiles.items():
-        patches: dict[str, dict] = {"dsd-random": {}, "l1": {}}
-        for run, record in runs.items():
-            if record["generator"] == "s2oformer" and record["tag"] in patches:
-                patches[record["tag"]][record["seed"]] = records.read_patches(results / name / run)
+        patches = _patches(results / name, runs, ("s2oformer-dsd-random", "s2oformer-l1"))
         row = {"profile": name}
         for metric, label, digits in (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 3)):
             for found in statistics.paired_differences(patches, [tuple(patches)], metric):  # one, or none
@@ -99,14 +106,10 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
     """One table as MyST markdown: the generators' differences with the DSD, S2OFormer stepping up by interpolation."""
     compared, rows, where = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd"), [], []
     for name, runs in profiles.items():
-        patches: dict[str, dict] = {variant: {} for variant in compared}
-        for run, record in runs.items():
-            variant = f"{record['generator']}-{record['tag']}"
-            if variant in compared:
-                patches[variant][record["seed"]] = records.read_patches(results / name / run)
+        patches = _patches(results / name, runs, compared)
         if not all(patches.values()):
             continue
-        tested = record["evaluation"]
+        tested = next(iter(runs.values()))["evaluation"]
         where.append(f"*{name}*: {tested['patches']} test patches in {tested['clusters']} clusters")
         pairs = list(combinations(compared, 2))
         found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
