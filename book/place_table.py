@@ -103,17 +103,23 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
 
 
 def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
-    """One table as MyST markdown: the generators' differences with the DSD, S2OFormer stepping up by interpolation."""
+    """One table as MyST markdown: the generators' differences with the DSD, S2OFormer stepping up by interpolation.
+
+    Each *p* is corrected for all pairs of generators with the same losses as well, which were compared before.
+    """
     compared, rows, where = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd"), [], []
     for name, runs in profiles.items():
-        patches = _patches(results / name, runs, compared)
-        if not all(patches.values()):
+        variants = {f"{record['generator']}-{record['tag']}": record["tag"] for record in runs.values()}
+        if not {*compared} <= {*variants}:
             continue
+        patches = _patches(results / name, runs, [*variants])
         tested = next(iter(runs.values()))["evaluation"]
         where.append(f"*{name}*: {tested['patches']} test patches in {tested['clusters']} clusters")
-        pairs = list(combinations(compared, 2))
+        shown = list(combinations(compared, 2))
+        alike = (pair for pair in combinations(variants, 2) if variants[pair[0]] == variants[pair[1]])
+        pairs = shown + [pair for pair in alike if {*pair} not in map(set, shown)]
         found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
-        for psnr, ssim in zip(*found, strict=True):
+        for psnr, ssim in list(zip(*found, strict=True))[: len(shown)]:
             row = {"profile": name, "variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
             for label, of in (("PSNR (dB)", psnr), ("SSIM", ssim)):
                 row |= {
@@ -126,7 +132,8 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         return f"{results_table.NOT_RUN}\n"
     caption = (
         "Paired differences of generators, with interpolation as S2OFormer's step up (*dsd-bilinear*) instead of pixel "
-        f"shuffles; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, descriptive."
+        f"shuffles; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, descriptive; "
+        "*p* corrected for these pairs and all with the same losses."
     )
     form = FORMATS | {f"{label}, p (Holm)": ".3f" for label in ("PSNR (dB)", "SSIM")}
     return figures.metric_table(rows, caption, "tab-bilinear", form) + "\n"
