@@ -44,7 +44,7 @@ from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
 from s2olib.generators import complexity, create_generator
 from s2olib.generators.rhag import RHAG
-from s2olib.generators.s2oformer import UPSAMPLING
+from s2olib.generators.upsampling import check_upsampling
 from s2olib.losses import (
     FeatureLoss,
     discriminator_loss,
@@ -69,7 +69,8 @@ DSD_SCHEDULES = ("joint", "warm-up", "frozen", "random")
 class Parameters:
     """Everything that determines a run; the names are those of the notebook ``03_train``, which leaves `betas` alone.
 
-    These are Adam's published ones, which the talk does not state. `upsampling` is S2OFormer's alone. `crop_size`
+    These are Adam's published ones, which the talk does not state. `upsampling` "shuffle" leaves a network its own step
+    up (S2OFormer's pixel shuffle, U-Net's transposed convolution), "bilinear" interpolates; HAT has none. `crop_size`
     None trains on whole patches. A weight of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a
     step, over all devices and parts.
 
@@ -179,10 +180,11 @@ class Parameters:
             )
         if self.schedule not in ("constant", "cosine"):
             raise InputError(f"schedule is {self.schedule!r}: it must be 'constant' or 'cosine'.")
-        if self.upsampling not in UPSAMPLING:
-            raise InputError(f"upsampling is {self.upsampling!r}: it must be one of {', '.join(UPSAMPLING)}.")
-        if self.upsampling != "shuffle" and self.generator != "s2oformer":
-            raise InputError(f"upsampling {self.upsampling!r} is S2OFormer's alone: leave it out for {self.generator}.")
+        check_upsampling(self.upsampling, "shuffle")
+        if self.upsampling != "shuffle" and self.generator == "hat":
+            raise InputError(
+                f"upsampling is {self.upsampling!r}: HAT has no coarser maps to bring up, so leave it out."
+            )
         if self.dsd_schedule not in DSD_SCHEDULES:
             raise InputError(f"dsd_schedule is {self.dsd_schedule!r}: it must be one of {', '.join(DSD_SCHEDULES)}.")
         if self.dsd_weight and self.dsd_schedule != "joint" and not 0 < self.dsd_warmup < self.epochs:
@@ -202,7 +204,8 @@ class Parameters:
         """Arguments of `create_generator` for patches of `size` pixels; U-Net takes as many levels as they allow."""
         channels = {"in_channels": sar_channels, "out_channels": opt_channels, "embed_dim": self.embed_dim}
         if self.generator == "unet":
-            return channels | {"levels": max(2, min(8, int(math.log2(size))))}
+            upsampling = "transposed" if self.upsampling == "shuffle" else self.upsampling
+            return channels | {"levels": max(2, min(8, int(math.log2(size)))), "upsampling": upsampling}
         transformer = ["depths", "num_heads", "window_size", "mlp_ratio", "checkpointing"]
         transformer += ["upsampling"] if self.generator == "s2oformer" else []
         return channels | {name: getattr(self, name) for name in transformer}

@@ -24,7 +24,7 @@ from s2olib.generators import (
     rhag,
 )
 from s2olib.generators.rhag import RHAG
-from s2olib.generators.s2oformer import UPSAMPLING, Bilinear
+from s2olib.generators.s2oformer import Bilinear
 from s2olib.project import InputError
 
 HERE = Path(__file__).parent
@@ -317,8 +317,26 @@ def test_an_interpolated_step_up_is_bilinear_and_costs_what_a_pixel_shuffle_cost
     coarse, fine = torch.randn(2, 3, 5, 4, dtype=torch.double), torch.randn(2, 6, 10, 4, dtype=torch.double)
     expected = F.interpolate(step.up(coarse).movedim(-1, 1), scale_factor=2, mode="bilinear").movedim(1, -1)
     torch.testing.assert_close(step(coarse, fine), expected + step.skip(fine))
-    costs = [complexity(small("s2oformer", upsampling=kind), (1, 2, 64, 64))[1] for kind in UPSAMPLING]
+    costs = [complexity(small("s2oformer", upsampling=kind), (1, 2, 64, 64))[1] for kind in ("shuffle", "bilinear")]
     assert costs[0] == costs[1]
+
+
+def test_unet_steps_up_by_interpolation_and_a_convolution():
+    """Its outermost step, plainly written, gives the image; a constant map leaves no grid but at the border."""
+    model, features = small("unet", upsampling="bilinear").eval(), []
+    model.up[0].register_forward_hook(lambda module, inputs, output: features.extend([inputs[0], output]))
+    with torch.no_grad():
+        image = model(torch.randn(2, 2, 48, 32))
+        coarse = F.relu(features[0])
+        fine = F.interpolate(coarse, scale_factor=2, mode="bilinear")
+        torch.testing.assert_close(
+            image, torch.tanh(F.conv2d(fine, model.up[0][2].weight, model.up[0][2].bias, padding=1))
+        )
+        for kind, flat in (("bilinear", True), ("transposed", False)):
+            step = small("unet", upsampling=kind).up[0].eval()
+            inner = step(torch.ones(1, 8, 8, 8))[..., 2:-2, 2:-2]
+            assert (inner.std((2, 3)).max() < 1e-6) == flat
+    assert model.config["upsampling"] == "bilinear"
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 5, 6])
@@ -419,6 +437,7 @@ def test_padding_mirrors_as_often_as_needed():
         ("s2oformer", {"window_size": "8"}, "window_size is '8'"),
         ("s2oformer", {"upsampling": "nearest"}, "upsampling is 'nearest'"),
         ("s2oformer", {"upsampling": 2}, "upsampling is 2"),
+        ("unet", {"upsampling": "shuffle"}, "upsampling is 'shuffle'"),
         ("unet", {"levels": True}, "levels"),
         ("unet", {"levels": 1}, "levels"),
         ("unet", {"in_channels": 0}, "in_channels"),

@@ -335,7 +335,7 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"tag": "dsd/long"}, "tag"),
         ({"precision": "bf16-true"}, "bf16-mixed"),
         ({"generator": "s2oformer", "upsampling": "nearest"}, "upsampling"),
-        ({"generator": "hat", "upsampling": "bilinear"}, "S2OFormer's alone"),
+        ({"generator": "hat", "upsampling": "bilinear"}, "HAT has no coarser maps"),
         ({"dsd_schedule": "never"}, "dsd_schedule"),
         ({"dsd_schedule": "frozen", "dsd_warmup": 2}, "dsd_warmup"),
         ({"dsd_schedule": "warm-up", "l1_weight": 0.0, "dsd_weight": 1.0}, "another loss than the DSD's"),

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from s2olib.generators.padding import pad_to_multiple
 from s2olib.generators.pretrained import Generator
 from s2olib.generators.rhag import RHAG, check_groups, drop_path_rates, initialise
+from s2olib.generators.upsampling import check_upsampling, doubled
 from s2olib.project import InputError
-
-UPSAMPLING = ("shuffle", "bilinear")
 
 
 class S2OFormer(Generator):
@@ -56,8 +55,7 @@ class S2OFormer(Generator):
         check_groups(embed_dim, depths, num_heads, window_size, overlap_ratio, drop_path_rate)
         if embed_dim % 4:
             raise InputError(f"embed_dim {embed_dim} does not divide by 4, as S2OFormer's pixel shuffles need.")
-        if upsampling not in UPSAMPLING:
-            raise InputError(f"upsampling is {upsampling!r}: it must be one of {', '.join(UPSAMPLING)}.")
+        check_upsampling(upsampling, "shuffle")
         last = len(depths) - 1
         self.steps = [min(i + 1, last - i) for i in range(last + 1)]  # how often each group's size is halved
         self.multiple = window_size * 2 ** max(self.steps)
@@ -142,15 +140,4 @@ class Bilinear(nn.Module):
         self.up, self.skip = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        return _doubled(_doubled(self.up(coarse), 1), 2) + self.skip(fine)
-
-
-def _doubled(x: Tensor, dim: int) -> Tensor:
-    """`x` at twice as many points along `dim`, a quarter of a pixel to either side, by linear interpolation.
-
-    The border is repeated. Unlike PyTorch's own this gives the same gradient every time on a GPU.
-    """
-    size = x.shape[dim]
-    before = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, size - 1)], dim)
-    after = torch.cat([x.narrow(dim, 1, size - 1), x.narrow(dim, size - 1, 1)], dim)
-    return torch.stack([x.lerp(before, 0.25), x.lerp(after, 0.25)], dim + 1).flatten(dim, dim + 1)
+        return doubled(self.up(coarse), 1, 2) + self.skip(fine)
