@@ -955,6 +955,13 @@ def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
     assert west - 0.02 < lon < east + 0.02 and south - 0.05 < lat < north + 0.05
 
 
+def test_offsets_of_single_pairs_are_stated(tmp_path, pairs):
+    options = pairs({f"{i}": i * FAR for i in range(6)})
+    (tmp_path / "list.csv").write_text("id,opt_offset\n" + "".join(f"{i},{500 * (i == 2) or ''}\n" for i in range(6)))
+    build(tmp_path / "set", **options, test_places=None, pairs_csv=tmp_path / "list.csv")
+    assert "; 0 or 500 taken from the stored reflectance, for each pair as listed" in datasheet(tmp_path / "set")
+
+
 def test_the_antimeridian_parts_no_neighbours(tmp_path, pairs):
     """a and b show the same ground, one as of zone 1 and one as of zone 60; c is elsewhere."""
     rng = np.random.default_rng(2)

@@ -230,7 +230,7 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
     name = f"{season}_{scene}"
     files = tuple(path for pair in found for path in pair.values())
     read = partial(_read, patches, grid, opt_offset)
-    return Scene(name, grid, files, read, tuple(patches[-1][2][0]), group=name, season=season.split("_")[1])
+    return Scene(name, grid, files, read, tuple(patches[-1][2][0]), name, season.split("_")[1], opt_offset=opt_offset)
 
 
 def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):

@@ -286,6 +286,7 @@ def build(
             "pixel_size_m": _pixel_size(scenes, pixel_size_m, resolution_factor),
             "sar": sar,
             "opt": opt,
+            "opt_offsets": sorted({scene.opt_offset for scene in scenes}),
             "lulc": _lulc(parameters),
             "dates": _dates(source, scenes),
             "tested_places": tested(candidates, test_places or (), buffer_m),
@@ -305,6 +306,9 @@ def _check(p: dict) -> None:
     for name, allowed in choices.items():
         if p[name] not in allowed:
             raise InputError(f"unknown {name} '{p[name]}': choose one of {', '.join(allowed)}")
+    for name, value in p.items():
+        if isinstance(value, str) and not rasters.is_utf8(value):
+            raise InputError(f"{name} {value!r} is no UTF-8: rename the file or folder")
     if p["tar_root"] and not (p["source"] == "sen12ms" and p["lulc_root"]):
         raise InputError("tar_root is for source 'sen12ms' with lulc_root: without a map all 450 GB would be unpacked")
     needed = {

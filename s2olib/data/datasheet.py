@@ -63,7 +63,9 @@ def _what(info: dict) -> str:
             f"{band} from {low:g} to {high:g}" for band, (low, high) in zip(part["bands"], part["limits"], strict=True)
         )
         text += f"; {what}, {part['units']}: {', '.join(bands)}".replace("-", "−").replace("8−bit", "8-bit")
-    text += f"; {offset:g} taken from the stored reflectance" if (offset := info["parameters"]["opt_offset"]) else ""
+    if any(offsets := info["opt_offsets"]):
+        text += f"; {' or '.join(f'{offset:g}' for offset in offsets)} taken from the stored reflectance"
+        text += ", for each pair as listed" if len(offsets) > 1 else ""
     if info["lulc"]:
         lulc = info["lulc"]
         text += f"; {lulc['kind']}: {lulc['legend']}, merged to {', '.join(lulc['categories'])}"

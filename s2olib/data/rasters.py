@@ -143,6 +143,7 @@ class Scene:
     sar_date: str = ""
     empty: bool = False  # there is no ground that both images show
     density: float = 1.0  # pixels that are read for one of the grid's
+    opt_offset: float = 0.0  # that reading takes from stored reflectance
 
 
 @dataclass(frozen=True)
@@ -408,7 +409,11 @@ def _check_palette(path: Path, found: Header) -> None:
 
 
 def read_bands(path: Path, bands: tuple[int, ...], head: Header, part: Window | None = None) -> np.ndarray:
-    """Bands as float32 (C, H, W), or a part of them, NaN where the file declares no data; `head` is its `header`."""
+    """Bands as float32 (C, H, W), or a part of them, NaN where the file declares no data; `head` is its `header`.
+
+    No data that is declared to be zero, or a byte, may also be a value, such as the blue of a red roof: there it counts
+    where all bands hold it.
+    """
     if part is not None and not part.width:
         return np.empty((len(bands), 0, 0), np.float32)
     if head.start is not None and part is None:
@@ -418,7 +423,10 @@ def read_bands(path: Path, bands: tuple[int, ...], head: Header, part: Window | 
                 pixels = pixels.reshape(head.grid.height, head.grid.width, head.count)
                 return np.stack([pixels[..., band - 1] for band in bands], dtype=np.float32, casting="unsafe")
     with _opened(path) as file:
-        return file.read(bands, window=part, masked=True, out_dtype=np.float32).filled(np.nan)
+        found = file.read(bands, window=part, masked=True, out_dtype=np.float32)
+        if found.mask.any() and (file.nodata == 0 or head.dtype == "uint8"):
+            return np.where(found.mask.all(0), np.float32(np.nan), found.data)
+        return found.filled(np.nan)
 
 
 def to_linear(db: np.ndarray) -> np.ndarray:
@@ -699,6 +707,11 @@ def _meet(a: Grid, b: Grid) -> bool:
     return south < top and north > bottom and any(turns)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a name, or a path, is text: Linux takes any bytes for one."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
     if folder is None or not Path(folder).is_dir():
         raise InputError(f"{what} '{folder}' is not a folder: give the folder that holds the images")
@@ -709,6 +722,8 @@ def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
         raise InputError(f"{what} '{folder}' cannot be read ({error.strerror}): change its permissions") from error
     for path in paths:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            if not is_utf8(path.name):
+                raise InputError(f"{path.name!r} in {what} has a name that is no UTF-8: rename the file")
             if path.stem in found:
                 raise InputError(f"'{path}' and '{found[path.stem].name}' in {what} have the same id: keep one of them")
             found[path.stem] = path
@@ -747,10 +762,10 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
         except (ValueError, OSError) as error:
             raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
     table = table.rename(columns=str.strip)
+    if len(table.columns) == 1 and re.search("[;\t]", table.columns[0]):
+        raise InputError(f"pairs_csv '{pairs_csv}' has one column, '{table.columns[0]}': separate columns by commas")
     known = {name: name.lower() for name in table if name.lower() in COLUMNS and name.lower() not in table}
     table = table.rename(columns={name: lower for name, lower in known.items() if name != group_column})
-    if table.empty:
-        raise InputError(f"pairs_csv '{pairs_csv}' lists no pair: give a row for each, or leave pairs_csv out")
     if group_column and group_column not in table:
         if pairs_csv is None:
             raise InputError(f"group_column '{group_column}' is a column of pairs_csv: give that too")
@@ -759,6 +774,11 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
     if "id" not in table:
         table = table.rename(columns={table.columns[0]: "id"})
     table = table.apply(lambda column: column.str.strip())
+    table = table[(table != "").any(axis=1)]  # a spreadsheet's last rows may hold commas alone
+    if table.empty:
+        raise InputError(f"pairs_csv '{pairs_csv}' lists no pair: give a row for each, or leave pairs_csv out")
+    for row in table[table["id"] == ""].to_dict("records"):
+        raise InputError(f"pairs_csv '{pairs_csv}' has a row without an id: {','.join(row.values())}")
     for name in table["id"][table["id"].str.contains(r"^\.|[/\\]")]:
         raise InputError(f"pairs_csv '{pairs_csv}' has the id '{name}': files are named by it, so leave out / and \\")
     if table["id"].duplicated().any():
@@ -838,7 +858,7 @@ def folder_scenes(
         days = (row.get("date") or row.get(name, "") for name in ("s1_date", "s2_date"))
         sar_date, date = (_iso(day, row["id"], pairs_csv) for day in days)
         extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
-        extra |= {"sar_date": sar_date}
+        extra |= {"sar_date": sar_date, "opt_offset": offset}
         if block_m and not target.crs:
             raise InputError(
                 f"'{paths['s2']}' has no geography, and block_m cannot cut it: leave that out and give a split_file"
