@@ -411,8 +411,7 @@ def _check_palette(path: Path, found: Header) -> None:
 def read_bands(path: Path, bands: tuple[int, ...], head: Header, part: Window | None = None) -> np.ndarray:
     """Bands as float32 (C, H, W), or a part of them, NaN where the file declares no data; `head` is its `header`.
 
-    No data that is declared to be zero, or a byte, may also be a value, such as the blue of a red roof: there it counts
-    where all bands hold it.
+    Of bytes any may also be a value, such as 0 for the blue of a red roof: there no data is where all bands hold it.
     """
     if part is not None and not part.width:
         return np.empty((len(bands), 0, 0), np.float32)
@@ -424,7 +423,7 @@ def read_bands(path: Path, bands: tuple[int, ...], head: Header, part: Window | 
                 return np.stack([pixels[..., band - 1] for band in bands], dtype=np.float32, casting="unsafe")
     with _opened(path) as file:
         found = file.read(bands, window=part, masked=True, out_dtype=np.float32)
-        if found.mask.any() and (file.nodata == 0 or head.dtype == "uint8"):
+        if head.dtype == "uint8" and found.mask.any():
             return np.where(found.mask.all(0), np.float32(np.nan), found.data)
         return found.filled(np.nan)
 
