@@ -24,6 +24,8 @@ from s2olib.metrics import patch_metrics
 from s2olib.project import InputError, resolve
 from s2olib.records import PLACE
 
+BATCH = 8  # patches that are evaluated at once
+
 
 class Judge:
     """Land cover from an optical image alone: a perceptron on each pixel's colour and local statistics.
@@ -92,7 +94,6 @@ def evaluate(
     split: str,
     device: torch.device | str = "cpu",
     *,
-    batch_size: int = 8,
     limits: dict | None = None,
 ) -> pd.DataFrame:
     """Metrics of every patch of a split, a row each, from the generator alone in eval mode and float32.
@@ -111,7 +112,7 @@ def evaluate(
     if isinstance(generator, nn.Module):
         generator.eval().to(device)
     rows = []
-    for batch in DataLoader(triplets, batch_size):
+    for batch in DataLoader(triplets, BATCH):
         real, fake = batch["opt"].to(device), generator(batch["sar"].to(device)).float()
         lulc = batch["lulc"].to(device) if "lulc" in batch else None
         categories = triplets.categories if "lulc" in batch else ()

@@ -14,6 +14,8 @@ from s2olib.dsd import DSD
 from s2olib.metrics import ssim
 from s2olib.project import InputError
 
+MOMENTUM = 0.1  # of the running statistics of features
+
 
 def segmentation_loss(
     logits: Tensor, target: Tensor, ignore_index: int = 255, class_weights: Tensor | None = None
@@ -32,6 +34,9 @@ def segmentation_loss(
     logits = logits.float()
     known = target != ignore_index  # (B, H, W)
     classes = target.where(known, 0)
+    if target.device.type == "cpu" and not 0 <= classes.min() <= classes.max() < logits.shape[1]:  # a GPU would wait
+        found = f"{classes.min()} to {classes.max()}"
+        raise InputError(f"target has categories from {found}: logits have {logits.shape[1]}, counted from 0.")
     log_probability = logits.log_softmax(1)
     weight = known.float() if class_weights is None else known * class_weights.to(logits)[classes]
     nll = -log_probability.gather(1, classes[:, None])[:, 0]  # (B, H, W)
@@ -55,10 +60,9 @@ class FeatureLoss(nn.Module):
     itself is not part of the state dictionary.
     """
 
-    def __init__(self, dsd: DSD, momentum: float = 0.1) -> None:
+    def __init__(self, dsd: DSD) -> None:
         super().__init__()
         self._dsd = [dsd]  # in a list: the DSD is no part of this module's state
-        self.momentum = momentum
         self.register_buffer("mean", torch.zeros(dsd.deepest_channels))
         self.register_buffer("variance", torch.ones(dsd.deepest_channels))
         self.register_buffer("updates", torch.tensor(0))
@@ -66,7 +70,7 @@ class FeatureLoss(nn.Module):
     def forward(self, sar: Tensor, real: Tensor, fake: Tensor) -> Tensor:
         """A scalar from `sar` (B, Cs, H, W), `real` and `fake` (B, Co, H, W)."""
         dsd = self._dsd[0]
-        training, frozen = dsd.training, [p for p in dsd.parameters() if p.requires_grad]
+        modes, frozen = [(m, m.training) for m in dsd.modules()], [p for p in dsd.parameters() if p.requires_grad]
         dsd.eval()
         for parameter in frozen:
             parameter.requires_grad_(False)
@@ -75,7 +79,8 @@ class FeatureLoss(nn.Module):
                 target = dsd.deepest(sar, real).float()
             features = dsd.deepest(sar, fake).float()
         finally:
-            dsd.train(training)
+            for module, training in modes:  # of which some may be kept in evaluation mode
+                module.training = training
             for parameter in frozen:
                 parameter.requires_grad_(True)
         if self.training:
@@ -87,7 +92,7 @@ class FeatureLoss(nn.Module):
 
     @torch.no_grad()
     def _update(self, target: Tensor) -> None:
-        rate = max(self.momentum, 1 / (int(self.updates) + 1))  # a plain average at first
+        rate = max(MOMENTUM, 1 / (int(self.updates) + 1))  # a plain average at first
         self.updates += 1
         centred = target - self.mean.view(1, -1, 1, 1)
         moments = torch.stack([centred.mean((0, 2, 3)), centred.square().mean((0, 2, 3))])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from s2olib.project import InputError
 
 SMALLEST = 32  # pixels: of fewer, nothing is left to judge
+WIDTH = 64  # channels of the first layer
 
 
 class PatchGAN(nn.Module):
@@ -16,16 +17,16 @@ class PatchGAN(nn.Module):
     2.77 M parameters for 2 + 3 channels, initialised N(0, 0.02). Images below 32 pixels raise `InputError`.
     """
 
-    def __init__(self, sar_channels: int = 2, opt_channels: int = 3, width: int = 64) -> None:
+    def __init__(self, sar_channels: int = 2, opt_channels: int = 3) -> None:
         super().__init__()
         self.channels = (sar_channels, opt_channels)
         self.layers = nn.Sequential(
-            nn.Conv2d(sar_channels + opt_channels, width, 4, 2, 1),
+            nn.Conv2d(sar_channels + opt_channels, WIDTH, 4, 2, 1),
             nn.LeakyReLU(0.2),
-            *_layer(width, 2 * width, 2),
-            *_layer(2 * width, 4 * width, 2),
-            *_layer(4 * width, 8 * width, 1),
-            nn.Conv2d(8 * width, 1, 4, 1, 1),
+            *_layer(WIDTH, 2 * WIDTH, 2),
+            *_layer(2 * WIDTH, 4 * WIDTH, 2),
+            *_layer(4 * WIDTH, 8 * WIDTH, 1),
+            nn.Conv2d(8 * WIDTH, 1, 4, 1, 1),
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):

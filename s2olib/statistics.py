@@ -22,11 +22,11 @@ BLOCK_SIZE = 10  # patches
 FEWEST_GROUPS = 10  # independent groups for an interval to speak of other places
 
 
-def blocks(index: pd.DataFrame, *, size: int = BLOCK_SIZE) -> np.ndarray:
-    """Cluster number of each row of an index or of ``patches.csv``, (N,): contiguous blocks of about `size` in a group.
+def blocks(index: pd.DataFrame) -> np.ndarray:
+    """Cluster number of each row of an index or of ``patches.csv``, (N,): contiguous blocks of about `BLOCK_SIZE`.
 
-    Rows of a group are taken in the order of scene, row, column (id where these are absent) and cut into equal parts;
-    a group of fewer than `size` rows is one block. Where there are `FEWEST_GROUPS`, each is one block: only groups are
+    Rows of a group, taken in the order of scene, row, column (id where these are absent), are cut into equal parts;
+    a group of fewer rows is one block. Where there are `FEWEST_GROUPS`, each is one block: only groups are
     independent of each other, and only they let an interval speak of other places.
     """
     keys = [name for name in ("group", "scene", "row", "col") if name in index] or ["group"]
@@ -40,7 +40,7 @@ def blocks(index: pd.DataFrame, *, size: int = BLOCK_SIZE) -> np.ndarray:
     count = 0
     whole = len(edges) + 1 >= FEWEST_GROUPS
     for start, stop in pairwise([0, *edges, len(index)]):
-        for part in np.array_split(order[start:stop], 1 if whole else max(1, round((stop - start) / size))):
+        for part in np.array_split(order[start:stop], 1 if whole else max(1, round((stop - start) / BLOCK_SIZE))):
             clusters[part] = count
             count += 1
     return clusters

@@ -102,10 +102,10 @@ def test_faults_are_named():
     with pytest.raises(InputError, match="not the same patches"):
         small()(torch.randn(1, 1, 32, 32), torch.randn(1, 3, 32, 64))
     with pytest.raises(InputError, match="at least 32"):
-        PatchGAN(1, 3, width=4)(torch.randn(1, 1, 16, 64), torch.randn(1, 3, 16, 64))
+        PatchGAN(1, 3)(torch.randn(1, 1, 16, 64), torch.randn(1, 3, 16, 64))
 
 
-@pytest.mark.parametrize("judge", [small, lambda: PatchGAN(1, 3, width=4)])
+@pytest.mark.parametrize("judge", [small, lambda: PatchGAN(1, 3)])
 def test_other_channels_are_named(judge):
     with pytest.raises(InputError, match=r"opt has shape \(1, 4, 32, 32\): this discriminator takes \(B, 3, H, W\)"):
         judge()(torch.randn(1, 1, 32, 32), torch.randn(1, 4, 32, 32))
@@ -116,7 +116,7 @@ def test_other_channels_are_named(judge):
 def test_patchgan_is_the_published_size_and_sees_70_pixels():
     assert round(sum(p.numel() for p in PatchGAN(2, 3).parameters()) / 1e6, 2) == 2.77
     torch.manual_seed(0)
-    judge = PatchGAN(1, 3, width=4).eval()
+    judge = PatchGAN(1, 3).eval()
     opt = torch.randn(1, 3, 256, 256, requires_grad=True)
     logits = judge(torch.randn(1, 1, 256, 256), opt)
     assert logits.shape == (1, 1, 30, 30)
