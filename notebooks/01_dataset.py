@@ -76,8 +76,6 @@ from s2olib.data import SPLITS, build, landcover, triplets
 from s2olib.data.datasheet import datasheet
 from s2olib.data.export import export_geotiffs
 
-figures.use_style()
-
 # %% [markdown]
 # ## Twelve classes, four categories
 #
@@ -105,6 +103,7 @@ given = {name: value for name, value in globals().items() if name in known}
 for name in ("pixel_size_m", "cloud_brightness", "haze_brightness", "workers"):
     given[name] = given[name] or None
 info = build.build(**given)
+figures.use_style(synthetic=info["synthetic"])
 
 # %% tags=["nbval-check-output"]
 talk = {"train": 4033, "validation": 738, "test": 589}

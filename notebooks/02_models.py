@@ -37,7 +37,6 @@ from s2olib.generators import complexity, create_generator
 from s2olib.losses import FeatureLoss, optical_sensitivity, segmentation_loss
 from s2olib.patchgan import PatchGAN
 
-figures.use_style()
 _ = torch.manual_seed(seed)
 
 # %% [markdown]
@@ -111,6 +110,7 @@ for name, config in settings.items():
 # %%
 data = Triplets(dataset_root, "validation")
 data = data if len(data) > 1 else Triplets(dataset_root, "train")  # an image is compared with another one
+figures.use_style(synthetic=data.info["synthetic"])
 items = [data[i] for i in range(0, len(data), max(1, len(data) // 4))][:4]
 sar, opt = torch.stack([item["sar"] for item in items]), torch.stack([item["opt"] for item in items])
 dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 2), width=8)  # batch statistics: it is untrained

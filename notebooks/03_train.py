@@ -67,7 +67,6 @@ from IPython.display import Markdown
 from s2olib import budget, checkpoints, figures, records, training
 from s2olib.data.triplets import Triplets
 
-figures.use_style()
 names = training.Parameters.__dataclass_fields__
 given = {name: value for name, value in globals().items() if name in names} | {"crop_size": crop_size or None}
 for name in ("depths", "num_heads", "class_weights"):
@@ -123,6 +122,7 @@ if dry_run:
 # %%
 run = training.train(parameters)
 record, patches = records.read(run), records.read_patches(run)
+figures.use_style(synthetic=record["dataset"]["synthetic"])
 
 # %% mystnb={"figure": {"caption": "By epoch: losses on the training split, and on the validation split PSNR and what the DSD does. Dotted: the epoch that was evaluated."}, "image": {"alt": "Training curves"}}
 keys = dict.fromkeys(key for row in record["curves"] for key in row if key not in ("epoch", "generator"))

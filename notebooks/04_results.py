@@ -33,9 +33,9 @@ from s2olib import baselines, evaluation, figures, records, statistics
 from s2olib.data.triplets import Triplets
 from s2olib.project import resolve
 
-figures.use_style()
 runs = records.find(resolve(run_root))
 train = Triplets(dataset_root, "train")
+figures.use_style(synthetic=train.info["synthetic"])
 records.check_data(runs, train.info, dataset_root)
 credit = train.info["parameters"].get("credit") or ""
 synthetic = (

@@ -45,8 +45,8 @@ from s2olib import checkpoints, figures, records, statistics
 from s2olib.data.triplets import Triplets
 from s2olib.project import resolve
 
-figures.use_style()
 test = Triplets(dataset_root, "test")
+figures.use_style(synthetic=test.info["synthetic"])
 synthetic = "**Synthetic data: this page verifies the code.** " if test.info["synthetic"] else ""
 credit = test.info["parameters"].get("credit") or ""
 shown = "Land cover is shown for the reader alone; no generator sees it. " if test.has_lulc else ""

@@ -52,7 +52,7 @@ from s2olib.data import embedded, sar
 from s2olib.project import resolve
 from s2olib.translation import gradient, seam_ratio, tile_edges, translate
 
-figures.use_style()
+figures.use_style(synthetic=not scene)
 run = resolve(weights) if weights else resolve(run_root) / records.run_name(generator, tag, seed)
 folder = resolve(run_root) / "translation"
 folder.mkdir(parents=True, exist_ok=True)

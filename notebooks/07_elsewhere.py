@@ -37,8 +37,8 @@ from s2olib import baselines, checkpoints, evaluation, figures, records
 from s2olib.data import SPLITS
 from s2olib.data.triplets import Triplets
 
-figures.use_style()
 info = Triplets(dataset_root, "train").info
+figures.use_style(synthetic=info["synthetic"])
 assert info["sar"]["units"] == "dB", f"{dataset_root} is not in decibels: grey levels cannot be made from it"
 networks = {Path(folder).name: checkpoints.load_generator(folder) for folder in weights}
 Markdown(f"**{Path(dataset_root).name}.** {info['parameters']['credit']}")

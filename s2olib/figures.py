@@ -39,8 +39,8 @@ OWN_COLOURS = ("#56B4E9", "#CC79A7", "#E69F00", "#332288", "#882255", "#44AA99",
 NO_DATA_COLOUR = "#e6e6e6"
 
 
-def use_style() -> None:
-    """Set the book's style for every figure that follows."""
+def use_style(*, synthetic: bool = False) -> None:
+    """Set the book's style for every figure that follows; each of `synthetic` data says so at its foot."""
     mpl.rcdefaults()
     mpl.rcParams.update(
         {
@@ -65,8 +65,15 @@ def use_style() -> None:
             "axes.prop_cycle": mpl.cycler(color=SERIES),
             "image.interpolation": "nearest",
             "svg.hashsalt": "s2olib",
+            "figure.hooks": [f"{__name__}:say_synthetic"] if synthetic else [],
         }
     )
+
+
+def say_synthetic(figure: Figure) -> None:
+    """Mark a figure of synthetic data, so that it stays marked when it is taken out of its page."""
+    figure.set_figheight(figure.get_figheight() + 0.2)
+    figure.supxlabel("synthetic data", x=0.995, ha="right", fontsize=9, fontstyle="italic", color="#555555")
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -55,6 +55,22 @@ def test_optical_picture_is_the_saved_file_that_metrics_measure():
     np.testing.assert_array_equal(figures.opt_picture(opt), to_8bit(opt).permute(1, 2, 0).numpy().astype(np.uint8))
 
 
+def test_a_figure_of_synthetic_data_says_so_and_none_of_real_data_does():
+    rows = [{"SAR": np.zeros((8, 8, 3), np.uint8), "OPT": np.zeros((8, 8, 3), np.uint8)}]
+    plain = figures.comparison(rows, [{"OPT": "20.0 dB"}])
+    figures.use_style(synthetic=True)
+    marked = figures.comparison(rows, [{"OPT": "20.0 dB"}])
+    figures.use_style()
+    assert marked.get_supxlabel() == "synthetic data" and not plain.get_supxlabel()
+    marked.canvas.draw()
+    renderer = marked.canvas.get_renderer()
+    assert all(marked.bbox.y1 >= ax.get_tightbbox(renderer).y1 for ax in marked.axes)
+    mark = marked._supxlabel.get_window_extent(renderer)
+    assert not any(mark.overlaps(ax.get_tightbbox(renderer)) for ax in marked.axes)
+    assert marked.bbox.containsx(mark.x1) and marked.bbox.containsy(mark.y0)
+    assert not figures.comparison(rows).get_supxlabel()
+
+
 def test_sar_pictures():
     vv, vh = np.full((1, 4, 5), 0.2), np.full((1, 4, 5), -0.4)
     assert figures.sar_picture(np.concatenate([vv, vh]))[2, 3].tolist() == [
