@@ -103,11 +103,12 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
 
 
 def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
-    """One table as MyST markdown: the generators' differences with the DSD, S2OFormer stepping up by interpolation.
+    """One table as MyST markdown: the generators' differences with the DSD, S2OFormer and U-Net stepping up by
+    interpolation, and U-Net as it is.
 
     Each *p* is corrected for all pairs of generators with the same losses as well, which were compared before.
     """
-    compared, rows, where = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd"), [], []
+    compared, rows, where = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd-bilinear", "unet-dsd"), [], []
     for name, runs in profiles.items():
         variants = {f"{record['generator']}-{record['tag']}": record["tag"] for record in runs.values()}
         if not {*compared} <= {*variants}:
@@ -115,7 +116,7 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         patches = _patches(results / name, runs, [*variants])
         tested = next(iter(runs.values()))["evaluation"]
         where.append(f"*{name}*: {tested['patches']} test patches in {tested['clusters']} clusters")
-        shown = list(combinations(compared, 2))
+        shown = [pair for pair in combinations(compared, 2) if pair != compared[2:]]  # one network, with one change
         alike = (pair for pair in combinations(variants, 2) if variants[pair[0]] == variants[pair[1]])
         pairs = shown + [pair for pair in alike if {*pair} not in map(set, shown)]
         found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
@@ -131,8 +132,8 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
     if not rows:
         return f"{results_table.NOT_RUN}\n"
     caption = (
-        "Paired differences of generators, with interpolation as S2OFormer's step up (*dsd-bilinear*) instead of pixel "
-        f"shuffles; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, descriptive; "
+        "Paired differences of generators, with interpolation as the step up of S2OFormer and U-Net (*dsd-bilinear*), "
+        f"and of U-Net as it is; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, descriptive; "
         "*p* corrected for these pairs and all with the same losses."
     )
     form = FORMATS | {f"{label}, p (Holm)": ".3f" for label in ("PSNR (dB)", "SSIM")}

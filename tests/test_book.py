@@ -415,23 +415,26 @@ def test_two_sets_of_places_stand_in_one_table(tmp_path):
     assert "pix2pix" not in table and "40 patches in 4 clusters; one colour 30.00 dB" in table
 
 
-def test_generators_are_compared_with_interpolation_in_s2oformer(tmp_path):
+def test_generators_are_compared_with_interpolation(tmp_path):
     assert place_table.render_bilinear(tmp_path, {"ombria": {}}) == "*not yet run*\n"
     for name, tag, scores in (("unet", "dsd", (19.0, 19.5)), ("hat", "dsd", (22.0,)), ("s2oformer", "dsd", (10.0,))):
         for seed, psnr in enumerate(scores):
             publish(tmp_path / "ombria", name, tag=tag, seed=seed, psnr=psnr)
     profiles = provenance.read_results(tmp_path)
-    assert "not yet run" in place_table.render_bilinear(tmp_path, profiles), "without that network there is no table"
+    assert "not yet run" in place_table.render_bilinear(tmp_path, profiles), "without those networks there is no table"
+    publish(tmp_path / "ombria", "unet", tag="dsd-bilinear", psnr=21.0)
     publish(tmp_path / "ombria", "s2oformer", tag="dsd-bilinear", psnr=20.0)
     publish(tmp_path / "ombria", "s2oformer", tag="dsd-bilinear", seed=1, psnr=20.0)
     lines = place_table.render_bilinear(tmp_path, provenance.read_results(tmp_path)).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ombria")]
     assert [c[1:4] for c in cells] == [
         ["s2oformer-dsd-bilinear", "hat-dsd", "0"],
+        ["s2oformer-dsd-bilinear", "unet-dsd-bilinear", "0"],
         ["s2oformer-dsd-bilinear", "unet-dsd", "0, 1"],
+        ["hat-dsd", "unet-dsd-bilinear", "0"],
         ["hat-dsd", "unet-dsd", "0"],
     ]
-    assert [c[4][:5] for c in cells] == ["−2.00", "0.75 ", "3.00 "]
+    assert [c[4][:5] for c in cells] == ["−2.00", "−1.00", "0.75 ", "1.00 ", "3.00 "]
 
 
 def test_a_random_dsd_is_compared_with_none_on_the_seeds_of_both(tmp_path):
