@@ -133,8 +133,8 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         return f"{results_table.NOT_RUN}\n"
     caption = (
         "Paired differences of generators, with interpolation as the step up of S2OFormer and U-Net (*dsd-bilinear*), "
-        f"and of U-Net as it is; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, descriptive; "
-        "*p* corrected for these pairs and all with the same losses."
+        f"and of U-Net as it is; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, "
+        "descriptive; *p* corrected for these pairs and all with the same losses."
     )
     form = FORMATS | {f"{label}, p (Holm)": ".3f" for label in ("PSNR (dB)", "SSIM")}
     return figures.metric_table(rows, caption, "tab-bilinear", form) + "\n"
