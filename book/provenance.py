@@ -11,6 +11,7 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import brightness
 import device
 import grid
 import numpy as np
@@ -405,6 +406,7 @@ def write(root: Path) -> None:
         "foresight.md": foresight({name: profiles.get(name, {}) for name in SETS}) + "\n",
         "device.md": device.render(results),
         "grid.md": grid.render(results / "grid"),
+        "brightness.md": brightness.render(results / "brightness"),
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),
         "places.md": place_table.render(results / "socal"),

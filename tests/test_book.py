@@ -23,6 +23,7 @@ from s2olib.project import InputError
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("book", "notebooks")]
 
+import brightness  # noqa: E402
 import build  # noqa: E402
 import check  # noqa: E402
 import device  # noqa: E402
@@ -344,6 +345,15 @@ def test_what_a_device_was_measured_with_stands_in_its_table(tmp_path):
     (tmp_path / "device" / "a.json").write_text(json.dumps(measured))
     with pytest.raises(InputError, match=r"a\.json has no field 'share'"):
         device.render(tmp_path)
+
+
+def test_brighter_radar_is_told_by_what_it_changes(tmp_path):
+    assert brightness.render(tmp_path / "none") == "No brightness was tried.\n"
+    runs = {"hat-dsd-s0": {"0": [20.0, 22.0, 24.0], "0.1": [19.0, 21.0, 23.0], "0.3": [10.0, 12.0, 14.0]}}
+    (tmp_path / "a.json").write_text(json.dumps({"clusters": [0, 0, 1], "runs": runs}))
+    table = brightness.render(tmp_path)
+    assert "+ 10%" in table and "3 validation patches of *a* in 2 clusters" in table
+    assert row(table, "hat-dsd-s0") == ["22.00", "−1.00 [−1.00,\u00a0−1.00]", "−10.00 [−10.00,\u00a0−10.00]"]
 
 
 def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
