@@ -256,7 +256,7 @@ def lighten(data: dict[str, str]) -> None:
     png, stream = base64.b64decode(data.pop("image/png")), io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     if len(png) > LARGE:
-        picture.save(stream, "JPEG", quality=85, optimize=True, progressive=True)
+        picture.save(stream, "JPEG", quality=80, optimize=True, progressive=True)
         data["image/jpeg"] = base64.b64encode(stream.getvalue()).decode()
     else:
         drawing = picture.getcolors(4096) is not None
