@@ -122,19 +122,16 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
         for psnr, ssim in list(zip(*found, strict=True))[: len(shown)]:
             row = {"profile": name, "variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
-            for label, of in (("PSNR (dB)", psnr), ("SSIM", ssim)):
-                row |= {
-                    label: of["difference"],
-                    f"{label}, over seeds": of["over_seeds"],
-                    f"{label}, p (Holm)": of["p"],
-                }
+            for metric, unit, of in (("PSNR", " (dB)", psnr), ("SSIM", "", ssim)):
+                row |= {metric + unit: of["difference"], f"{metric}, over seeds": of["over_seeds"]}
+                row[f"{metric}, p"] = of["p"]
             rows.append(row)
     if not rows:
         return f"{results_table.NOT_RUN}\n"
     caption = (
         "Paired differences of generators, with interpolation as the step up of S2OFormer and U-Net (*dsd-bilinear*), "
         f"and of U-Net as it is; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, "
-        "descriptive; *p* corrected for these pairs and all with the same losses."
+        "descriptive; *p* corrected (Holm) for these pairs and all with the same losses."
     )
-    form = FORMATS | {f"{label}, p (Holm)": ".3f" for label in ("PSNR (dB)", "SSIM")}
+    form = FORMATS | {f"{metric}, p": ".3f" for metric in ("PSNR", "SSIM")}
     return figures.metric_table(rows, caption, "tab-bilinear", form) + "\n"
