@@ -13,8 +13,8 @@ workers, and some 60 MiB of the process that workers are forked from; Linux's /p
 nothing left to write to the disk, and medians are printed. Two builds of one worker at once, which share nothing, show
 how much of a second core this machine gives to such work; no build of two workers gains more. Other work on the machine
 slows everything down: the load is printed, and the processor's time. A virtual machine may give up memory that is free,
-and whoever writes to it next waits until it is back, for half the time of a build: so as much as will be written is
-taken before each.
+and whoever writes to it next waits until it is back, for half the time of a build: so before each all that is free is
+filled with the cache of an empty file, as it is on a machine that has been at work for a day.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from s2olib.data.landcover import merge_codes, merge_table
 from s2olib.project import resolve, write_json
 
 LEGEND = "hrlulc-v21.11"
-MOST = 2**20  # bytes that are written for a patch, in parts and in the arrays
 AS_ONE = {"patches": sum, "cpu_s": sum}  # of what runs at once; of all else the most
 
 
@@ -92,6 +91,17 @@ def _watch(family: dict[int, tuple[float, float]], over: threading.Event) -> Non
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
                 (peak,) = (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
                 family[pid] = peak, used[pid]
+
+
+def fill_memory(empty: Path) -> None:
+    """Read a file without content, as long as memory is free, which the system then keeps for it until it is asked for
+    some."""
+    empty.touch()
+    os.truncate(empty, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with open(empty, "rb", buffering=0) as stream:
+        part = bytearray(2**20)
+        while stream.readinto(part):
+            pass
 
 
 def ours(target: Path, workers: int, options: dict) -> int:
@@ -150,9 +160,9 @@ def main() -> None:
         turns: dict[str, list] = {}
         for _ in range(given.turns):
             count = given.copies * SHAPE[0] * SHAPE[1]
-            for name, (function, *calls) in _cases(root, given.workers, count).items():
+            for i, (name, (function, *calls)) in enumerate(_cases(root, given.workers, count).items()):
                 (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
-                np.ones(len(calls) * count * MOST, np.uint8)  # taken, and free again
+                fill_memory(root / f"empty-{i}")
                 turns.setdefault(name, []).append(measured(function, *calls))
                 for made in root.glob("made*"):
                     shutil.rmtree(made)

@@ -235,7 +235,7 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
 
 def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):
     """The scene's mosaic. Every second patch of every second row has nearly all of it, and so is read first; of the
-    others those that add something, and every eighth to see that the archive is of one piece."""
+    others those that add something, and every sixteenth to see that the archive is of one piece."""
     top, left, bottom, right = np.reshape(boxes or [(0, 0, grid.height, grid.width)], (-1, 4)).T
     first, last = top.min(), bottom.max()
     count, shape = (len(patches[0][2][0]), len(patches[0][2][1])), (last - first, grid.width)
@@ -248,7 +248,7 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
             continue
         place = (..., slice(max(row - first, 0), row - first + SIZE), slice(column, column + SIZE))
         rows = (..., slice(max(first - row, 0), last - row), slice(None))  # of the patch
-        if number % 8 and whole[place].all():
+        if number % 16 and whole[place].all():
             continue
         part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]))
         check_units(part, "dB", pair["s1"])

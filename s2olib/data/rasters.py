@@ -565,32 +565,36 @@ def check_units(values: np.ndarray, units: str, path: Path, dtype: str = "") -> 
 
     `values` hold NaN where there is no data; `dtype` is the file's, where it is known.
     """
-    good = np.isfinite(values)
-    finite = values.ravel() if good.all() else values[good]
-    if finite.size < FEW:
-        return
-    low, high = float(finite.min()), float(finite.max())
-    some = finite[:: finite.size // 5000 + 1]
-    middle = np.median(some)  # noise may take single pixels of power below zero, and bright roofs above 0 dB
-    found = f"'{path}' is declared '{units}' but holds values from {low:.4g} to {high:.4g}"
-    if units == "dB" and middle >= 0:
-        raise InputError(
-            f"{found}: decibels of land and sea are mostly negative, so set sar_units to 'linear' or '8-bit'"
-        )
-    if units == "dB" and some.size > 1000 and (some == np.round(some)).all():
-        raise InputError(f"{found}, whole numbers alone: decibels were cut to integers somewhere, fetch the file anew")
-    if units == "linear" and middle < 0:
-        raise InputError(f"{found}: power is never negative, so set sar_units to 'dB'")
-    if units == "linear" and (high > 10_000 or middle > 10 or dtype == "uint8"):
-        raise InputError(f"{found}: that is no calibrated sigma0; calibrate it, or scale it to 8 bits and say '8-bit'")
-    if units == "8-bit" and (low < 0 or high > 255 or (some != np.round(some)).any()):
-        raise InputError(f"{found}: 8-bit means whole numbers from 0 to 255")
+    if wrong := _contradiction(values, units, dtype):
+        low, high = np.nanmin(values), np.nanmax(values)
+        raise InputError(f"'{path}' is declared '{units}' but holds values from {low:.4g} to {high:.4g}{wrong}")
+
+
+def _contradiction(values: np.ndarray, units: str, dtype: str) -> str:
+    """What speaks against the units of float32 values, judged by some five thousand of them, and what to do."""
+    some = values.ravel()[:: values.size // 5000 + 1]
+    some = some[np.isfinite(some)]
+    if some.size < FEW:
+        return ""
+    # noise may take single pixels of power below zero, and bright roofs above 0 dB
+    if units == "dB" and np.median(some) >= 0:
+        return ": decibels of land and sea are mostly negative, so set sar_units to 'linear' or '8-bit'"
+    whole = (some == np.round(some)).all()
+    if units == "dB" and some.size > 1000 and whole:
+        return ", whole numbers alone: decibels were cut to integers somewhere, fetch the file anew"
+    if units == "linear" and np.median(some) < 0:
+        return ": power is never negative, so set sar_units to 'dB'"
+    if units == "linear" and (np.nanmax(values) > 10_000 or np.median(some) > 10 or dtype == "uint8"):
+        return ": that is no calibrated sigma0; calibrate it, or scale it to 8 bits and say '8-bit'"
+    if units == "8-bit" and (np.nanmin(values) < 0 or np.nanmax(values) > 255 or not whole):
+        return ": 8-bit means whole numbers from 0 to 255"
     if units == "reflectance x 10000" and np.quantile(some, 0.99) <= 30:  # a lake at dusk is brighter
-        raise InputError(f"{found}: multiply reflectance of 0 to 1 by 10000, or percent by 100")
+        return ": multiply reflectance of 0 to 1 by 10000, or percent by 100"
     # the brightest pixel of a dark sea is 255 by chance, but not several of five thousand
-    saturated = high == 255 and np.count_nonzero(some == 255) > 3 and (some == np.round(some)).all()
+    saturated = whole and np.count_nonzero(some == 255) > 3 and np.nanmax(values) == 255
     if units == "reflectance x 10000" and (dtype == "uint8" or saturated):
-        raise InputError(f"{found}: that is an 8-bit image, so set opt_units to '8-bit'")
+        return ": that is an 8-bit image, so set opt_units to '8-bit'"
+    return ""
 
 
 def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
