@@ -93,12 +93,11 @@ def _watch(family: dict[int, tuple[float, float]], over: threading.Event) -> Non
                 family[pid] = peak, used[pid]
 
 
-def fill_memory(empty: Path) -> None:
+def fill_memory(folder: Path) -> None:
     """Read a file without content, as long as memory is free, which the system then keeps for it until it is asked for
-    some."""
-    empty.touch()
-    os.truncate(empty, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with open(empty, "rb", buffering=0) as stream:
+    some. It is a new file each time: to cut one that is there would free what it holds."""
+    with tempfile.NamedTemporaryFile(dir=folder, buffering=0, delete=False) as stream:
+        stream.truncate(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         part = bytearray(2**20)
         while stream.readinto(part):
             pass
@@ -160,9 +159,9 @@ def main() -> None:
         turns: dict[str, list] = {}
         for _ in range(given.turns):
             count = given.copies * SHAPE[0] * SHAPE[1]
-            for i, (name, (function, *calls)) in enumerate(_cases(root, given.workers, count).items()):
+            for name, (function, *calls) in _cases(root, given.workers, count).items():
                 (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
-                fill_memory(root / f"empty-{i}")
+                fill_memory(root)
                 turns.setdefault(name, []).append(measured(function, *calls))
                 for made in root.glob("made*"):
                     shutil.rmtree(made)
