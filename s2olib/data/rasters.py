@@ -489,22 +489,25 @@ def positions(target: Grid, crs: CRS, place: Affine, top: int, rows: int) -> np.
     """Where the pixel centres of some rows of a grid lie in a north-up raster's pixels: columns and rows (2, rows, W).
 
     Exact to less than a micrometre, yet a thousand times cheaper than asking for each pixel: a change of projection is
-    so smooth over a scene that a polynomial through 9 x 9 Chebyshev points repeats it.
+    so smooth over a scene that a polynomial through 9 Chebyshev points of a row repeats it, and 5 of some 128 rows.
     """
-    nodes = np.cos(np.pi * (np.arange(9) + 0.5) / 9)  # in [−1, 1]
-    fit = np.linalg.inv(chebvander(nodes, 8))  # values at the nodes → coefficients
-
-    def basis(count: int) -> np.ndarray:
-        return chebvander((np.arange(count) + 0.5) / count * 2 - 1, 8) @ fit  # (count, 9)
-
-    row, column = np.meshgrid(top + (nodes + 1) / 2 * rows, (nodes + 1) / 2 * target.width, indexing="ij")
+    (down, over_rows), (across, over_columns) = _interpolation(rows, 5), _interpolation(target.width, 9)
+    row, column = np.meshgrid(top + down, across, indexing="ij")
     found = transform(target.crs, crs, *(v.ravel() for v in target.transform @ (column, row)))
-    x, y = (np.reshape(values, (9, 9)) for values in found)
+    x, y = (np.reshape(values, row.shape) for values in found)
     if crs.is_geographic:  # on both sides of the antimeridian, on one scale
         x -= 360 * np.round((x - x[0, 0]) / 360)
     found = ~place @ (x, y)
     # not with @, for which BLAS starts threads that workers beside each other would fight over
-    return np.einsum("crj,jw->crw", basis(rows) @ np.stack(found), basis(target.width).T.copy())
+    return np.einsum("ri,ciw->crw", over_rows, np.einsum("cij,jw->ciw", np.stack(found), over_columns.T.copy()))
+
+
+def _interpolation(count: int, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where in so many pixels a function is asked for, and what makes its values at their centres of these: (count,
+    points)."""
+    nodes = np.cos(np.pi * (np.arange(points) + 0.5) / points)  # Chebyshev's, in [−1, 1]
+    fit = np.linalg.inv(chebvander(nodes, points - 1))  # values at the nodes → coefficients
+    return (nodes + 1) / 2 * count, chebvander((np.arange(count) + 0.5) / count * 2 - 1, points - 1) @ fit
 
 
 def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
@@ -523,11 +526,12 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
             return _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
         for start in range(0, target.height, 128):  # a band of rows at a time, which stays in the processor's cache
             part = out[start : start + 128]
-            where = positions(target, file.crs, file.transform, start, len(part))
+            # a little to the lower right, so that a centre on an edge goes one way, whatever the last digits say
+            place = file.transform @ Affine.translation(-1e-8, -1e-8)
+            where = positions(target, file.crs, place, start, len(part))
             if file.crs.is_geographic:
                 turn = 360 / file.transform.a
                 where[0] -= turn * np.round((where[0].mean() - file.width / 2) / turn)
-            where += 1e-8  # so that a centre on an edge goes one way, whatever the last digits say
             columns, rows = np.floor(where, out=where).astype(np.int32)
             inside = ...
             if rows.min() < 0 or columns.min() < 0 or rows.max() >= file.height or columns.max() >= file.width:
@@ -577,24 +581,30 @@ def _contradiction(values: np.ndarray, units: str, dtype: str) -> str:
     if some.size < FEW:
         return ""
     # noise may take single pixels of power below zero, and bright roofs above 0 dB
-    if units == "dB" and np.median(some) >= 0:
+    if units == "dB" and _most(some >= 0):
         return ": decibels of land and sea are mostly negative, so set sar_units to 'linear' or '8-bit'"
     whole = (some == np.round(some)).all()
     if units == "dB" and some.size > 1000 and whole:
         return ", whole numbers alone: decibels were cut to integers somewhere, fetch the file anew"
-    if units == "linear" and np.median(some) < 0:
+    if units == "linear" and _most(some < 0):
         return ": power is never negative, so set sar_units to 'dB'"
-    if units == "linear" and (np.nanmax(values) > 10_000 or np.median(some) > 10 or dtype == "uint8"):
+    if units == "linear" and (np.nanmax(values) > 10_000 or _most(some > 10) or dtype == "uint8"):
         return ": that is no calibrated sigma0; calibrate it, or scale it to 8 bits and say '8-bit'"
     if units == "8-bit" and (np.nanmin(values) < 0 or np.nanmax(values) > 255 or not whole):
         return ": 8-bit means whole numbers from 0 to 255"
-    if units == "reflectance x 10000" and np.quantile(some, 0.99) <= 30:  # a lake at dusk is brighter
+    # a lake at dusk is brighter
+    if units == "reflectance x 10000" and np.count_nonzero(some > 30) < some.size / 100:
         return ": multiply reflectance of 0 to 1 by 10000, or percent by 100"
     # the brightest pixel of a dark sea is 255 by chance, but not several of five thousand
     saturated = whole and np.count_nonzero(some == 255) > 3 and np.nanmax(values) == 255
     if units == "reflectance x 10000" and (dtype == "uint8" or saturated):
         return ": that is an 8-bit image, so set opt_units to '8-bit'"
     return ""
+
+
+def _most(condition: np.ndarray) -> bool:
+    """Whether more than half are true: a condition on the median, without its cost."""
+    return np.count_nonzero(condition) > condition.size / 2
 
 
 def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
@@ -619,6 +629,8 @@ def sar_no_data(sar: np.ndarray) -> np.ndarray:
     Minus infinity in one band alone is the decibels of no power, as noise correction leaves it: dark, and valid. In
     8-bit images zero is a value: calm water.
     """
+    if sar.size and sar.min() >= SAR_FILL and sar.max() < 0:  # as decibels of most ground are; never of not-a-number
+        return sar
     if (silent := np.isneginf(sar)).any():
         sar = np.where(silent & ~silent.all(0), to_db(DARKEST), sar)
     good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar < SAR_FILL)).all(0)
@@ -631,8 +643,10 @@ def check_order(sar: np.ndarray, bands: Sequence[str], path: Path) -> None:
         some = sar[:, ::8, ::8] if sar[0].size > 2**14 else sar
         excess = (some[list(bands).index("VH")] - some[list(bands).index("VV")]).ravel()
         excess = excess[np.isfinite(excess)]
-        if excess.size >= FEW and (excess := float(np.median(excess))) > 1:
-            raise InputError(f"'{path}' looks swapped: its VH is {excess:.1f} dB above VV; name the bands in the file")
+        if excess.size >= FEW and _most(excess > 1):
+            raise InputError(
+                f"'{path}' looks swapped: its VH is {np.median(excess):.1f} dB above VV; name the bands in the file"
+            )
 
 
 def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
