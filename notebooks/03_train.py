@@ -36,6 +36,7 @@ window_size: int = 8
 mlp_ratio: float = 2.0
 upsampling: str = "shuffle"  # S2OFormer's step up between scales, U-Net's is a transposed convolution; or bilinear
 crop_size: int = 64  # pixels; 0 trains on whole patches
+sar_shift: float = 0.0  # most by which a crop's radar is made brighter or darker, as a share of its range
 l1_weight: float = 1.0
 dsd_weight: float = 0.02
 gan_weight: float = 0.0

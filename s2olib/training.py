@@ -71,8 +71,9 @@ class Parameters:
 
     These are Adam's published ones, which the talk does not state. `upsampling` "shuffle" leaves a network its own step
     up (S2OFormer's pixel shuffle, U-Net's transposed convolution), "bilinear" interpolates; HAT has none. `crop_size`
-    None trains on whole patches. A weight of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a
-    step, over all devices and parts.
+    None trains on whole patches; `sar_shift` makes their radar brighter or darker, by up to this share of its range,
+    each time anew. A weight of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a step, over
+    all devices and parts.
 
     `dsd_schedule`: in "joint" the DSD learns in every epoch and judges in every epoch; with "warm-up" it judges only
     after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others. "random", a control, is
@@ -106,6 +107,7 @@ class Parameters:
     mlp_ratio: float = 2.0
     upsampling: str = "shuffle"
     crop_size: int | None = None
+    sar_shift: float = 0.0
     l1_weight: float = 1.0
     dsd_weight: float = 0.02
     gan_weight: float = 0.0
@@ -213,7 +215,8 @@ class Parameters:
     def training_data(self) -> LabelledTriplets:
         """The training split as this run sees it."""
         labels = {name: getattr(self, name) for name in ("label_merge", "label_size_m", "label_permutation")}
-        return LabelledTriplets(self.dataset_root, "train", crop_size=self.crop_size, seed=self.seed, **labels)
+        made = {"crop_size": self.crop_size, "sar_shift": self.sar_shift, "seed": self.seed}
+        return LabelledTriplets(self.dataset_root, "train", **made, **labels)
 
     def validation_data(self) -> LabelledTriplets:
         """The validation split, with the training split's merge where it has labels: pseudo-categories it has not."""
@@ -247,7 +250,7 @@ class Resident:
     def __init__(self, data: Triplets, order: EpochOrder, device: torch.device) -> None:
         self.data, self.order = data, order
         whole = copy.copy(data)
-        whole.crop_size = None
+        whole.crop_size, whole.sar_shift = None, 0.0
         items = [whole[i] for i in tqdm(range(len(whole)), desc="training split to the device", leave=False)]
         names = [name for name in items[0] if name != "item"]
         self.maps = {name: torch.stack([item.pop(name) for item in items]).to(device) for name in names}
@@ -255,9 +258,9 @@ class Resident:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for items in self.order:
             windows = [(i, ..., *self.data.window(i)) for i in items]
-            yield {"item": torch.tensor(items)} | {
-                name: torch.stack([values[window] for window in windows]) for name, values in self.maps.items()
-            }
+            batch = {name: [values[window] for window in windows] for name, values in self.maps.items()}
+            batch["sar"] = list(map(self.data.shifted, items, batch["sar"]))
+            yield {"item": torch.tensor(items)} | {name: torch.stack(values) for name, values in batch.items()}
 
 
 @dataclass

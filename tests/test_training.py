@@ -346,6 +346,8 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"betas": 0.9}, "betas is 0.9: it must be a list"),
         ({"class_weights": 1.0}, "class_weights is 1.0: it must be a list"),
         ({"crop_size": "64"}, "crop_size is '64'"),
+        ({"sar_shift": 1.5}, "sar_shift is 1.5"),
+        ({"sar_shift": float("nan")}, "sar_shift is nan"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"learning_rate": float("inf")}, "learning_rate is inf"),
         ({"label_size_m": -500.0}, "label_size_m is -500.0"),
@@ -470,6 +472,7 @@ def test_batches_are_the_same_however_they_are_fed(small, change):
             data.set_epoch(order.epoch)
             yield from loader
 
+    small = dataclasses.replace(small, sar_shift=0.2)
     pairs = list(zip(batches(small), batches(dataclasses.replace(small, **change)), strict=True))
     assert len(pairs) > 4 and not torch.equal(pairs[0][0]["sar"], pairs[-1][0]["sar"])
     for first, second in pairs:

@@ -95,6 +95,27 @@ def test_crops_depend_on_seed_epoch_and_item_alone(root):
         assert any(not torch.equal(item["sar"], other[i]["sar"]) for i, item in first.items())
 
 
+def test_radar_is_shifted_anew_each_epoch_all_bands_alike_and_nothing_else(root):
+    plain, data = Triplets(root, "train", crop_size=8), Triplets(root, "train", crop_size=8, sar_shift=0.3)
+    shifts = {}
+    for epoch in range(20):
+        plain.set_epoch(epoch)
+        data.set_epoch(epoch)
+        for i in range(len(data)):
+            item, as_it_is = data[i], plain[i]
+            sar, before = item.pop("sar"), as_it_is.pop("sar")
+            torch.testing.assert_close(item, as_it_is, rtol=0, atol=0)  # the same crop, too
+            inside = sar.abs() < 1
+            shift = (sar - before)[inside].median()
+            torch.testing.assert_close(sar, (before + shift).clamp(-1, 1))
+            shifts[epoch, i] = shift.item() / 2
+    found = np.array(list(shifts.values()))
+    assert abs(found).max() <= 0.3 and found.min() < -0.2 and found.max() > 0.2 and abs(found.mean()) < 0.1
+    again = Triplets(root, "train", crop_size=8, sar_shift=0.3)
+    again.set_epoch(19)
+    torch.testing.assert_close(again[2], data[2], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_that_outlive_an_epoch_give_the_same_items(root, start):
     data = Triplets(root, "train", crop_size=8)
@@ -129,6 +150,7 @@ def test_without_land_cover_everything_else_is_identical(root):
         ({"split": "dev"}, "unknown split 'dev'"),
         ({"dataset_root": "/nowhere"}, "no data set at '/nowhere'"),
         ({"crop_size": 64}, "crop_size 64 is not within 1..32"),
+        ({"sar_shift": -0.1}, "sar_shift is -0.1"),
         ({"limits": {"sar": [[-25, 0]]}}, r"limits\['sar'\] must be one"),
         ({"limits": {"opt": [[1, 0]] * 3}}, r"limits\['opt'\] must be one"),
     ],

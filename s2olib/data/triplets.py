@@ -25,8 +25,10 @@ class Triplets(Dataset):
         dataset_root: the folder that `build` wrote.
         split: "train", "validation", "test", or "refused": examples of the patches that were turned away.
         crop_size: side of a random crop in pixels; None gives whole patches.
+        sar_shift: most by which an item's radar, all bands alike, is made brighter or darker, as a share of its range.
         limits: ``{"sar": [[low, high], …], "opt": […]}`` in the bands' units; default: those of dataset.json.
-        seed: with the epoch (`set_epoch`) and the item it decides where the crop is, whatever worker makes it.
+        seed: with the epoch (`set_epoch`) and the item it decides where the crop is and how much is shifted, whatever
+            worker makes it.
 
     An item is a dict: "sar" (Cs, P, P) and "opt" (3, P, P) float32 in [−1, 1], clipped, not-a-number at −1 (integer
     types store no data as 0, which is scaled as any 0 is); "lulc" (P, P) int64 categories with `IGNORE` for no data
@@ -40,6 +42,7 @@ class Triplets(Dataset):
         split: str,
         *,
         crop_size: int | None = None,
+        sar_shift: float = 0.0,
         limits: dict[str, list] | None = None,
         seed: int = 0,
     ) -> None:
@@ -72,7 +75,9 @@ class Triplets(Dataset):
                 )
         if crop_size is not None and not 0 < crop_size <= self.info["patch_size"]:
             raise InputError(f"crop_size {crop_size} is not within 1..{self.info['patch_size']}, the patches' own size")
-        self.crop_size, self.seed = crop_size, seed
+        if not 0 <= sar_shift <= 1:
+            raise InputError(f"sar_shift is {sar_shift}: it must be a share of the radar's range, from 0 to 1")
+        self.crop_size, self.sar_shift, self.seed = crop_size, sar_shift, seed
         self.sar_channels, self.opt_channels = len(self.info["sar"]["bands"]), len(self.info["opt"]["bands"])
         self.has_lulc = (self.folder / "lulc.npy").is_file()
         self._merge: dict[str, list[int]] = self.info["lulc"]["codes"] if self.info["lulc"] else {}
@@ -97,17 +102,27 @@ class Triplets(Dataset):
         return len(self.index)
 
     def set_epoch(self, epoch: int) -> None:
-        """Move the random crops: their position depends on (seed, epoch, item) and on nothing else."""
+        """Move the random crops, and shift anew: both depend on (seed, epoch, item) and on nothing else."""
         self._epoch.fill_(epoch)
 
     def window(self, i: int) -> tuple[slice, slice]:
         """Rows and columns of the crop that item `i` is in this epoch."""
         size, top, left = self.info["patch_size"], 0, 0
         if self.crop_size is not None and self.crop_size < size:
-            generator = np.random.Generator(np.random.Philox(key=[self.seed, (int(self._epoch) << 32) + i]))
-            top, left = (int(x) for x in generator.integers(0, size - self.crop_size + 1, 2))
+            top, left = (int(x) for x in self._random(i).integers(0, size - self.crop_size + 1, 2))
             size = self.crop_size
         return slice(top, top + size), slice(left, left + size)
+
+    def shifted(self, i: int, sar: torch.Tensor) -> torch.Tensor:
+        """Item `i`'s radar in [−1, 1] as bright as it is in this epoch."""
+        if not self.sar_shift:
+            return sar
+        return (sar + 2 * self._random(i, 1).uniform(-self.sar_shift, self.sar_shift)).clamp(-1, 1)
+
+    def _random(self, i: int, stream: int = 0) -> np.random.Generator:
+        return np.random.Generator(
+            np.random.Philox(counter=[0, stream, 0, 0], key=[self.seed, (int(self._epoch) << 32) + i])
+        )
 
     def _patch(self, name: str, i: int, rows: slice, columns: slice) -> np.ndarray:
         if name not in self._arrays:
@@ -124,6 +139,7 @@ class Triplets(Dataset):
         i = range(len(self))[i]  # negative indices count from the end; IndexError ends a plain for loop
         window = self.window(i)
         item = {"item": i, **{name: self._scaled(name, self._patch(name, i, *window)) for name in ("sar", "opt")}}
+        item["sar"] = self.shifted(i, item["sar"])
         if self.has_lulc:
             merged = merge_codes(self._patch("lulc", i, *window), self._merge)
             item["lulc"] = torch.from_numpy(merged.astype(np.int64))
