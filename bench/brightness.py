@@ -1,40 +1,102 @@
-"""What becomes of a network's images when the radar is brighter than what it has learned from.
+"""What becomes of a network's images when the radar is brighter than what it has learned from, and where in a U-Net.
 
     python bench/brightness.py RUN_FOLDER [RUN_FOLDER ...] [--dataset data/ombria-20m] [--record FILE.json]
 
 Unseen places can have brighter radar than any training patch. Here the radar of validation patches is made brighter, by
-`STEPS` of its range, and PSNR is taken each time. The test split is never opened.
+`STEPS` of its range, and PSNR is taken each time. With one step, `SHOWN`, a U-Net is taken apart: it gets crops of the
+size it was trained on, one after the other, in the place of whole patches; weights of its kernels that no such crop
+reaches, which are as chance has left them, are set to zero; or its `DEEPEST` smallest maps come from the radar as it
+was, all others from the brighter one. The test split is never opened.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from s2olib import checkpoints, records
 from s2olib.data.triplets import Triplets
+from s2olib.generators.unet import UNet
 from s2olib.metrics import psnr, to_8bit
 from s2olib.project import resolve, writing
 from s2olib.statistics import blocks
 
 STEPS = (0.0, 0.1, 0.2, 0.3)  # of the range from the lower limit to the upper one
+SHOWN = 0.2
+DEEPEST = 3  # of a U-Net's maps: 4, 2 and 1 pixels wide where a crop has 64
 
 
-@torch.inference_mode()
-def measure(run: Path, validation: Triplets) -> dict[str, list[float]]:
-    """Every patch's PSNR, by how much brighter its radar was made."""
+def in_crops(network: UNet, sar: Tensor, size: int) -> Tensor:
+    """Translate (B, C, H, W) in crops that lie side by side."""
+    rows = [torch.cat([network(crop) for crop in row.split(size, 3)], 3) for row in sar.split(size, 2)]
+    return torch.cat(rows, 2)
+
+
+def without_untrained(network: UNet, channels: int, size: int) -> UNet:
+    """A copy whose kernels are zero where a crop of this size gives no gradient."""
+    network = copy.deepcopy(network)
+    network(torch.randn(1, channels, size, size)).sum().backward()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.weight.data[..., layer.weight.grad.abs().amax((0, 1)) == 0] = 0
+    return network
+
+
+def with_deepest_of(network: UNet, sar: Tensor, brighter: Tensor) -> Tensor:
+    """Translate `brighter` with the smallest maps of `sar`."""
+    kept: list[Tensor] = []
+
+    def hook(_module, _inputs, found: Tensor) -> Tensor:
+        kept.append(found)
+        return kept[0]
+
+    handle = network.down[-DEEPEST].register_forward_hook(hook)
+    network(sar)
+    fake = network(brighter)
+    handle.remove()
+    return fake
+
+
+def ways(network: nn.Module, run: Path, channels: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """What takes a U-Net apart: functions of the radar as it is and of the brighter one."""
+    size = records.read(run)["parameters"]["crop_size"]
+    if not isinstance(network, UNet) or not size:
+        return {}
+    reached = without_untrained(network, channels, size)
+    return {
+        "crops": lambda _, brighter: in_crops(network, brighter, size),
+        "untrained": lambda _, brighter: reached(brighter),
+        "deepest": lambda sar, brighter: with_deepest_of(network, sar, brighter),
+    }
+
+
+def measure(run: Path, validation: Triplets) -> tuple[dict[str, list[float]], dict[str, dict[str, list[float]]]]:
+    """Every patch's PSNR, by how much brighter its radar was made; and the same, at 0 and `SHOWN`, in each way."""
     network, _ = checkpoints.load_generator(run)
-    found: dict[str, list[float]] = {f"{step:g}": [] for step in STEPS}
-    for i in tqdm(range(len(validation)), desc=run.name):
-        sar, opt = (validation[i][name][None] for name in ("sar", "opt"))
-        for step in STEPS:
-            fake = network((sar + 2 * step).clamp(-1, 1))
-            found[f"{step:g}"].append(round(psnr(to_8bit(fake), to_8bit(opt)).item(), 6))
-    return found
+    apart = ways(network, run, validation.sar_channels)
+    whole: dict[str, list[float]] = {f"{step:g}": [] for step in STEPS}
+    parts: dict[str, dict[str, list[float]]] = {way: {f"{step:g}": [] for step in (0, SHOWN)} for way in apart}
+    with torch.inference_mode():
+        for i in tqdm(range(len(validation)), desc=run.name):
+            sar, opt = (validation[i][name][None] for name in ("sar", "opt"))
+
+            def score(fake: Tensor, opt: Tensor = opt) -> float:
+                return round(psnr(to_8bit(fake), to_8bit(opt)).item(), 6)
+
+            brighter = {f"{step:g}": (sar + 2 * step).clamp(-1, 1) for step in STEPS}
+            for step, values in whole.items():
+                values.append(score(network(brighter[step])))
+            for way, steps in parts.items():
+                for step, values in steps.items():
+                    values.append(score(apart[way](sar, brighter[step])))
+    return whole, parts
 
 
 def main() -> None:
@@ -46,9 +108,13 @@ def main() -> None:
     validation, runs = Triplets(given.dataset, "validation"), [resolve(run) for run in given.runs]
     result: dict = {"data": validation.info["fingerprint"], "clusters": blocks(validation.index).tolist()}
     result["code"] = {run.name: records.read(run)["code_version"] for run in runs}
-    result["runs"] = {run.name: measure(run, validation) for run in runs}
-    for run, values in result["runs"].items():
-        print(run, {step: round(sum(each) / len(each), 3) for step, each in values.items()})
+    result |= {"runs": {}, "shown": f"{SHOWN:g}", "ways": {}}
+    for run in runs:
+        whole, parts = measure(run, validation)
+        result["runs"][run.name] = whole
+        result["ways"] |= {run.name: parts} if parts else {}
+        for way, values in {"whole": whole, **parts}.items():
+            print(run.name, way, {step: round(sum(each) / len(each), 3) for step, each in values.items()})
     if given.record:
         with writing(given.record) as path:
             path.write_text(json.dumps(result) + "\n")

@@ -10,11 +10,15 @@ import numpy as np
 from s2olib import figures
 from s2olib.statistics import cluster_interval
 
+WAYS = {"crops": "in crops", "untrained": "untrained weights 0", "deepest": "deepest maps as before"}
+
 
 def render(folder: Path) -> str:
-    """A table for each data set, as MyST markdown."""
+    """Two tables for each data set, as MyST markdown: how much brighter radar costs, and by which way in a U-Net."""
     measured = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return "\n\n".join([table(name, one) for name, one in measured.items()] or ["No brightness was tried."]) + "\n"
+    tables = [table(name, one) for name, one in measured.items()]
+    tables += [apart(name, one) for name, one in measured.items() if one["ways"]]
+    return "\n\n".join(tables or ["No brightness was tried."]) + "\n"
 
 
 def table(name: str, measured: dict) -> str:
@@ -32,3 +36,22 @@ def table(name: str, measured: dict) -> str:
         "bootstrap, descriptive."
     )
     return figures.metric_table(rows, caption, f"tab-brightness-{name}")
+
+
+def apart(name: str, measured: dict) -> str:
+    """How much a U-Net's PSNR changes on one data set with one step, whole and in each way it was taken apart."""
+    clusters, shown, rows = np.array(measured["clusters"]), measured["shown"], []
+
+    def change(values: dict) -> tuple[float, float, float]:
+        return cluster_interval(np.subtract(values[shown], values["0"]), clusters)
+
+    for run, ways in sorted(measured["ways"].items()):
+        row = {"run": run, "whole patches": change(measured["runs"][run])}
+        rows.append(row | {title: change(ways[way]) for way, title in WAYS.items()})
+    caption = (
+        f"Change of PSNR (dB) when the radar of *{name}*'s validation patches is made brighter by {float(shown):.0%} "
+        "of its range: whole patches; the same in crops of the size of training; with those weights set to zero that "
+        "no such crop reaches; and with the three smallest maps made from the radar as it was. The patches and "
+        f"intervals are those of {{numref}}`tab-brightness-{name}`."
+    )
+    return figures.metric_table(rows, caption, f"tab-apart-{name}")

@@ -103,35 +103,52 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
 
 
 def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
-    """One table as MyST markdown: the generators' differences with the DSD, S2OFormer and U-Net stepping up by
-    interpolation, and U-Net as it is.
+    """Two tables as MyST markdown: the generators' differences with the DSD, S2OFormer and U-Net stepping up by
+    interpolation, and U-Net as it is; and those of a U-Net that learned from radar made brighter and darker as well."""
+    compared = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd-bilinear", "unet-dsd")
+    pairs = [pair for pair in combinations(compared, 2) if pair != compared[2:]]  # one network, with one change
+    what = (
+        "Paired differences of generators, with interpolation as the step up of S2OFormer and U-Net (*dsd-bilinear*), "
+        "and of U-Net as it is"
+    )
+    tables = [_pairs(results, profiles, pairs, what, "tab-bilinear")]
+    pairs = [("unet-dsd-bilinear-shift", other) for other in reversed(compared)]
+    what = (
+        "Paired differences from U-Net with interpolation that was trained with radar made brighter or darker by "
+        "chance (*shift*)"
+    )
+    tables.append(_pairs(results, profiles, pairs, what, "tab-shift"))
+    return "\n\n".join(table for table in tables if table) + "\n" if any(tables) else f"{results_table.NOT_RUN}\n"
+
+
+def _pairs(
+    results: Path, profiles: Mapping[str, Mapping[str, dict]], shown: list[tuple[str, str]], what: str, name: str
+) -> str:
+    """A table of these differences on every set that has all their variants; "" where none has.
 
     Each *p* is corrected for all pairs of generators with the same losses as well, which were compared before.
     """
-    compared, rows, where = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd-bilinear", "unet-dsd"), [], []
-    for name, runs in profiles.items():
+    rows, where = [], []
+    for profile, runs in profiles.items():
         variants = {f"{record['generator']}-{record['tag']}": record["tag"] for record in runs.values()}
-        if not {*compared} <= {*variants}:
+        if not {variant for pair in shown for variant in pair} <= {*variants}:
             continue
-        patches = _patches(results / name, runs, [*variants])
+        patches = _patches(results / profile, runs, [*variants])
         tested = next(iter(runs.values()))["evaluation"]
-        where.append(f"*{name}*: {tested['patches']} test patches in {tested['clusters']} clusters")
-        shown = [pair for pair in combinations(compared, 2) if pair != compared[2:]]  # one network, with one change
+        where.append(f"*{profile}*: {tested['patches']} test patches in {tested['clusters']} clusters")
         alike = (pair for pair in combinations(variants, 2) if variants[pair[0]] == variants[pair[1]])
         pairs = shown + [pair for pair in alike if {*pair} not in map(set, shown)]
         found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
         for psnr, ssim in list(zip(*found, strict=True))[: len(shown)]:
-            row = {"profile": name, "variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
+            row = {"profile": profile, "variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
             for metric, unit, of in (("PSNR", " (dB)", psnr), ("SSIM", "", ssim)):
                 row |= {metric + unit: of["difference"], f"{metric}, over seeds": of["over_seeds"]}
                 row[f"{metric}, p"] = of["p"]
             rows.append(row)
     if not rows:
-        return f"{results_table.NOT_RUN}\n"
+        return ""
     caption = (
-        "Paired differences of generators, with interpolation as the step up of S2OFormer and U-Net (*dsd-bilinear*), "
-        f"and of U-Net as it is; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, "
-        "descriptive; *p* corrected (Holm) for these pairs and all with the same losses."
+        f"{what}; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, descriptive; *p* "
+        "corrected (Holm) for these pairs and all with the same losses."
     )
-    form = FORMATS | {f"{metric}, p": ".3f" for metric in ("PSNR", "SSIM")}
-    return figures.metric_table(rows, caption, "tab-bilinear", form) + "\n"
+    return figures.metric_table(rows, caption, name, FORMATS | dict.fromkeys(("PSNR, p", "SSIM, p"), ".3f"))

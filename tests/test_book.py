@@ -350,10 +350,18 @@ def test_what_a_device_was_measured_with_stands_in_its_table(tmp_path):
 def test_brighter_radar_is_told_by_what_it_changes(tmp_path):
     assert brightness.render(tmp_path / "none") == "No brightness was tried.\n"
     runs = {"hat-dsd-s0": {"0": [20.0, 22.0, 24.0], "0.1": [19.0, 21.0, 23.0], "0.3": [10.0, 12.0, 14.0]}}
-    (tmp_path / "a.json").write_text(json.dumps({"clusters": [0, 0, 1], "runs": runs}))
+    measured = {"clusters": [0, 0, 1], "runs": runs, "shown": "0.1", "ways": {}}
+    (tmp_path / "a.json").write_text(json.dumps(measured))
     table = brightness.render(tmp_path)
+    assert "tab-apart-a" not in table  # no U-Net
     assert "+ 10%" in table and "3 validation patches of *a* in 2 clusters" in table
     assert row(table, "hat-dsd-s0") == ["22.00", "−1.00 [−1.00,\u00a0−1.00]", "−10.00 [−10.00,\u00a0−10.00]"]
+
+    ways = {way: {"0": [9.0] * 3, "0.1": [9.0 + change] * 3} for change, way in enumerate(brightness.WAYS)}
+    (tmp_path / "a.json").write_text(json.dumps(measured | {"ways": {"hat-dsd-s0": ways}}))
+    table = brightness.render(tmp_path).split("tab-apart-a")[1]
+    changes = [cell.split()[0] for cell in row(table, "hat-dsd-s0")]
+    assert changes == ["−1.00", "0.00", "1.00", "2.00"]
 
 
 def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
@@ -445,6 +453,16 @@ def test_generators_are_compared_with_interpolation(tmp_path):
         ["hat-dsd", "unet-dsd", "0"],
     ]
     assert [c[4][:5] for c in cells] == ["−2.00", "−1.00", "0.75 ", "1.00 ", "3.00 "]
+
+    publish(tmp_path / "ombria", "unet", tag="dsd-bilinear-shift", psnr=21.5)
+    table = place_table.render_bilinear(tmp_path, provenance.read_results(tmp_path)).split("tab-shift")[1]
+    cells = [[cell.strip() for cell in line.split("|")[3:6:2]] for line in table.splitlines() if "| ombria" in line]
+    assert [(less, mean[:5]) for less, mean in cells] == [
+        ("unet-dsd", "2.50 "),
+        ("unet-dsd-bilinear", "0.50 "),
+        ("hat-dsd", "−0.50"),
+        ("s2oformer-dsd-bilinear", "1.50 "),
+    ]
 
 
 def test_a_random_dsd_is_compared_with_none_on_the_seeds_of_both(tmp_path):
