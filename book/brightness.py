@@ -51,7 +51,7 @@ def apart(name: str, measured: dict) -> str:
     caption = (
         f"Change of PSNR (dB) when the radar of *{name}*'s validation patches is made brighter by {float(shown):.0%} "
         "of its range: whole patches; the same in crops of the size of training; with those weights set to zero that "
-        "no such crop reaches; and with the three smallest maps made from the radar as it was. The patches and "
-        f"intervals are those of {{numref}}`tab-brightness-{name}`."
+        "no such crop reaches; and with the three smallest maps made from the radar as it was. "
+        f"{len(clusters)} patches in {clusters.max() + 1} clusters; in brackets a 95 % cluster bootstrap, descriptive."
     )
     return figures.metric_table(rows, caption, f"tab-apart-{name}")
