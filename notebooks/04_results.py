@@ -193,8 +193,8 @@ Markdown(differences(pairs, "Paired differences from one colour", "tab-colour"))
 # both have. `l1` has no discriminator, `pix2pix` PatchGAN in the DSD's place, `dsd-ssim` a term more. The DSD of
 # `dsd-random` sees the real pairs and never learns, that of `dsd-frozen` no longer once it judges; that of
 # `dsd-permuted` learns with another patch's categories, that of `dsd-twelve` with unmerged classes, that of `dsd-500m`
-# with coarse cells. The generator of `dsd-bilinear` steps up between scales by interpolation; that of
-# `dsd-bilinear-shift` has also learned from radar made brighter and darker by chance.
+# with coarse cells. The generator of `dsd-bilinear` steps up between scales by interpolation; with `shift` in its name
+# it has learned from radar made brighter and darker by chance.
 
 # %% tags=["hide-input"]
 whole = {record_of[name]["generator"]: name for name in variants if record_of[name]["tag"] == "dsd"}

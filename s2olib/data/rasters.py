@@ -524,11 +524,11 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
         if place := source.position_of(target):
             window = Window(place[1], place[0], target.width, target.height)
             return _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
+        # a little to the upper left, so that a centre on an edge goes one way, whatever the last digits say
+        origin = file.transform @ Affine.translation(-1e-8, -1e-8)
         for start in range(0, target.height, 128):  # a band of rows at a time, which stays in the processor's cache
             part = out[start : start + 128]
-            # a little to the lower right, so that a centre on an edge goes one way, whatever the last digits say
-            place = file.transform @ Affine.translation(-1e-8, -1e-8)
-            where = positions(target, file.crs, place, start, len(part))
+            where = positions(target, file.crs, origin, start, len(part))
             if file.crs.is_geographic:
                 turn = 360 / file.transform.a
                 where[0] -= turn * np.round((where[0].mean() - file.width / 2) / turn)
