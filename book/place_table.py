@@ -112,11 +112,9 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         "and of U-Net as it is"
     )
     tables = [_pairs(results, profiles, pairs, what, "tab-bilinear")]
-    pairs = [("unet-dsd-bilinear-shift", other) for other in reversed(compared)]
-    what = (
-        "Paired differences from U-Net with interpolation that was trained with radar made brighter or darker by "
-        "chance (*shift*)"
-    )
+    pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(compared))]
+    pairs.append(("unet-dsd-shift", "unet-dsd"))
+    what = "Paired differences of U-Nets that were trained with radar made brighter or darker by chance (*shift*)"
     tables.append(_pairs(results, profiles, pairs, what, "tab-shift"))
     return "\n\n".join(table for table in tables if table) + "\n" if any(tables) else f"{results_table.NOT_RUN}\n"
 

@@ -455,13 +455,16 @@ def test_generators_are_compared_with_interpolation(tmp_path):
     assert [c[4][:5] for c in cells] == ["−2.00", "−1.00", "0.75 ", "1.00 ", "3.00 "]
 
     publish(tmp_path / "ombria", "unet", tag="dsd-bilinear-shift", psnr=21.5)
+    publish(tmp_path / "ombria", "unet", tag="dsd-shift", psnr=19.0)
     table = place_table.render_bilinear(tmp_path, provenance.read_results(tmp_path)).split("tab-shift")[1]
     cells = [[cell.strip() for cell in line.split("|")[3:6:2]] for line in table.splitlines() if "| ombria" in line]
     assert [(less, mean[:5]) for less, mean in cells] == [
+        ("unet-dsd-shift", "2.50 "),
         ("unet-dsd", "2.50 "),
         ("unet-dsd-bilinear", "0.50 "),
         ("hat-dsd", "−0.50"),
         ("s2oformer-dsd-bilinear", "1.50 "),
+        ("unet-dsd", "0.00 "),
     ]
 
 
