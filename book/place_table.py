@@ -111,12 +111,12 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         "Paired differences of generators, with interpolation as the step up of S2OFormer and U-Net (*dsd-bilinear*), "
         "and of U-Net as it is"
     )
-    tables = [_pairs(results, profiles, pairs, what, "tab-bilinear")]
+    bilinear = _pairs(results, profiles, pairs, what, "tab-bilinear")
     pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(compared))]
     pairs.append(("unet-dsd-shift", "unet-dsd"))
     what = "Paired differences of U-Nets that were trained with radar made brighter or darker by chance (*shift*)"
-    tables.append(_pairs(results, profiles, pairs, what, "tab-shift"))
-    return "\n\n".join(table for table in tables if table) + "\n" if any(tables) else f"{results_table.NOT_RUN}\n"
+    shift = _pairs(results, profiles, pairs, what, "tab-shift")
+    return "\n\n".join(filter(None, (bilinear, shift))) + "\n" if bilinear or shift else f"{results_table.NOT_RUN}\n"
 
 
 def _pairs(
