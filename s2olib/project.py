@@ -111,17 +111,19 @@ def code_fingerprint(*modules: str) -> str:
 @cache
 def _read(source: bytes, suffix: str) -> str:
     """What a file says, read once in a process."""
-    return str(_meaning(ast.parse(source)) if suffix == ".py" else yaml.safe_load(source))
+    return _meaning(ast.parse(source)) if suffix == ".py" else str(yaml.safe_load(source))
 
 
-def _meaning(node: object) -> object:
+def _meaning(node: object) -> str:
     """A syntax tree as nested lists, without docstrings and what is not there, of which each Python has its own."""
     if isinstance(node, list):
-        return [_meaning(member) for member in node if not _is_docstring(member)]
-    if isinstance(node, ast.AST):
+        members = [_meaning(member) for member in node if not _is_docstring(member)]
+    elif isinstance(node, ast.AST):
         fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
-        return [type(node).__name__, *((name, _meaning(value)) for name, value in fields)]
-    return repr(node)
+        members = [repr(type(node).__name__), *(f"({name!r}, {_meaning(value)})" for name, value in fields)]
+    else:
+        return repr(repr(node))
+    return f"[{', '.join(members)}]"
 
 
 def _is_docstring(node: object) -> bool:

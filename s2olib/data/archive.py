@@ -159,8 +159,9 @@ def scan(
     kinds = ("s1", "s2", "lc") if own_layer else ("s1", "s2")
     patches: dict[tuple[str, int, int], dict[str, Path]] = {}
     for path in sorted(files, key=str):  # paths compare more slowly
-        match = NAME.fullmatch(path.name)
-        if match is None or path.parent.name != f"{match[3]}_{match[4]}" or path.parent.parent.name != match[1]:
+        season, folder, name = path.parts[-3:]
+        match = NAME.fullmatch(name)
+        if match is None or folder != f"{match[3]}_{match[4]}" or season != match[1]:
             raise InputError(
                 f"'{path}' does not fit its folder: SEN12MS names a patch <season>_<s1|s2|lc>_<scene>_p<number>.tif"
             )
@@ -222,15 +223,15 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
     patches, known = [], {}
     for pair, (row, column) in zip(found, places, strict=True):
         own = {kind: heads[path] for kind, path in pair.items()}
-        alike = tuple((own[kind].count, own[kind].names, own[kind].dtype) for kind in ("s1", "s2"))
-        if alike not in known:
+        alike = tuple((head.count, head.names, head.dtype, head.start) for head in own.values())
+        if alike not in known:  # one for many, so that little is sent to a worker
             sar = sar_bands(pair["s1"], own["s1"], polarisations)
-            known[alike] = sar, optical_bands(pair["s2"], own["s2"], colours)
-        patches.append((pair, own, known[alike], row - top, column - left))
+            known[alike] = own, sar, optical_bands(pair["s2"], own["s2"], colours)
+        patches.append((pair, known[alike], row - top, column - left))
     name = f"{season}_{scene}"
     files = tuple(path for pair in found for path in pair.values())
     read = partial(_read, patches, grid, opt_offset)
-    return Scene(name, grid, files, read, tuple(patches[-1][2][0]), name, season.split("_")[1], opt_offset=opt_offset)
+    return Scene(name, grid, files, read, tuple(patches[-1][1][1]), name, season.split("_")[1], opt_offset=opt_offset)
 
 
 def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):
@@ -238,12 +239,13 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
     others those that add something, and every sixteenth to see that the archive is of one piece."""
     top, left, bottom, right = np.reshape(boxes or [(0, 0, grid.height, grid.width)], (-1, 4)).T
     first, last = top.min(), bottom.max()
-    count, shape = (len(patches[0][2][0]), len(patches[0][2][1])), (last - first, grid.width)
+    _, *bands = patches[0][1]
+    count, shape = map(len, bands), (last - first, grid.width)
     sar, opt = (np.empty((channels, *shape), np.float32) for channels in count)
     laid, whole = (np.zeros(shape, bool) for _ in range(2))  # by any patch, in all bands
     codes = np.zeros(shape, np.uint8) if "lc" in patches[0][0] else None
     order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
-    for number, (pair, heads, (polarisations, colours), row, column) in enumerate(order):
+    for number, (pair, (heads, polarisations, colours), row, column) in enumerate(order):
         if not ((top < row + SIZE) & (bottom > row) & (left < column + SIZE) & (right > column)).any():
             continue
         place = (..., slice(max(row - first, 0), row - first + SIZE), slice(column, column + SIZE))

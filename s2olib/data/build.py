@@ -418,9 +418,10 @@ def _states(files: list[Path]) -> dict[Path, str]:
     """Each file's name, size and time."""
     states = {}
     for file in files:
-        if not file.is_file():
-            raise InputError(f"'{file}' does not exist")
-        stat = file.stat()
+        try:
+            stat = file.stat()
+        except OSError:
+            raise InputError(f"'{file}' does not exist") from None
         states[file] = f"{file.parent.name}/{file.name} {stat.st_size} {stat.st_mtime_ns}"
     return states
 

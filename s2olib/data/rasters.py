@@ -225,36 +225,40 @@ def _start(path: Path, file: rasterio.DatasetReader, found: Header) -> int | Non
 
 
 def _head(path: Path, size: int) -> bytes:
-    with suppress(OSError), open(path, "rb") as stream:  # GDAL says what is wrong
+    with suppress(OSError), open(path, "rb", buffering=0) as stream:  # GDAL says what is wrong
         return stream.read(size)
     return b""
 
 
-def _folder_headers(files: Sequence[Path]) -> list[Header]:
-    """The headers of files of one folder.
+def _folder_headers(sizes: dict[Path, int]) -> list[Header]:
+    """The headers of files of one folder, given with their sizes.
 
     Those of an archive are mostly alike: what comes before the pixels differs in nothing but the 16 bytes of the upper
     left corner. GDAL takes two milliseconds for a CRS; seeing that all other bytes are those of a file that it has read
     is as sure, and takes a fiftieth.
     """
     found: list[Header] = []
-    beside = set(os.listdir(files[0].parent))
-    size, before, after = -1, b"", b""  # of the last file that GDAL read: its size, and its bytes around the corner
-    for path in files:
+    beside = set(os.listdir(next(iter(sizes)).parent))
+    alike, before, after = -1, b"", b""  # of the last file that GDAL read: its size, and its bytes around the corner
+    for path, size in sizes.items():
         alone = not beside & {f"{path.name}.aux.xml", f"{path.name}.msk"}  # which GDAL would look into as well
-        if alone and path.stat().st_size == size:
-            head, last = _head(path, found[-1].start), found[-1].grid
+        if alone and size == alike:
+            last = found[-1]
+            head, grid = _head(path, last.start), last.grid
             if head.startswith(before) and head.endswith(after):
                 x, y = struct.unpack("<2d", head[len(before) : -len(after)])
-                place = Affine(last.transform.a, 0.0, x, 0.0, last.transform.e, y)
-                found.append(replace(found[-1], grid=replace(last, transform=place)))
+                place = Affine(grid.transform.a, 0.0, x, 0.0, grid.transform.e, y)
+                grid = Grid(grid.crs, place, grid.height, grid.width)
+                found.append(Header(grid, last.count, last.dtype, last.names, last.start))
                 continue
         with rasterio.Env(**GDAL):  # of the thread that calls
-            found.append(header(path))
+            head = header(path)
+        if head.grid.crs:  # files that are alike share one, also with other folders: it takes long to compare two
+            head = replace(head, grid=replace(head.grid, crs=crs_of(head.grid.crs.to_string())))
+        found.append(head)
         corner = struct.pack("<2d", found[-1].grid.transform.c, found[-1].grid.transform.f)
         parts = _head(path, found[-1].start or 0).split(corner)
-        alike = len(parts) == 2 and alone
-        size, before, after = (path.stat().st_size, *parts) if alike else (-1, b"", b"")
+        alike, before, after = (size, *parts) if len(parts) == 2 and alone else (-1, b"", b"")
     return found
 
 
@@ -274,14 +278,16 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
         known = dict(json.loads(cache.read_text()))
     names = {path: path.as_posix()[len(cache.parent.as_posix()) + 1 :] for path in files}
     states = {path: _state(path) for path in files}
-    todo = [path for path in files if known.get(names[path], [])[: len(states[path])] != states[path]]
-    folders: dict[Path, list[Path]] = {}
-    for path in todo:
-        folders.setdefault(path.parent, []).append(path)
+    heads: dict[Path, Header] = {}
+    folders: dict[Path, dict[Path, int]] = {}  # path and size of what is not known
+    for path, state in states.items():
+        if known.get(names[path], [])[: len(state)] != state:
+            folders.setdefault(path.parent, {})[path] = state[1]
     found = tqdm(_scanned(list(folders.values())), total=len(folders), desc="headers", unit="folder", leave=False)
     remembered, crs, text = time.monotonic(), None, None
     try:
         for path, head in zip(chain(*folders.values()), chain.from_iterable(found), strict=True):
+            heads[path] = head
             grid, place = head.grid, head.grid.transform
             if grid.crs is not crs:  # files that are alike share one, and naming it takes longer than all else here
                 crs, text = grid.crs, grid.crs and grid.crs.to_string()
@@ -291,10 +297,9 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
                 _remember(known, cache)
                 remembered = time.monotonic()
     finally:
-        if todo:
+        if folders:
             _remember(known, cache)
-    heads = {}
-    for path in files:
+    for path in (path for path in files if path not in heads):
         crs, a, c, e, f, height, width, count, dtype, bands, start = known[names[path]][len(states[path]) :]
         grid = Grid(crs and crs_of(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
         heads[path] = Header(grid, count, dtype, tuple(bands), start)
@@ -315,7 +320,7 @@ def _remember(known: dict[str, list], cache: Path) -> None:
         aside.write_text(json.dumps(known))
 
 
-def _scanned(folders: list[list[Path]]) -> Iterator[list[Header]]:
+def _scanned(folders: list[dict[Path, int]]) -> Iterator[list[Header]]:
     """`_folder_headers` of each: by several threads where the first has mostly waited for the disk, since they would
     wait for each other otherwise."""
     if folders:
