@@ -1,12 +1,13 @@
 """What becomes of a network's images when the radar is brighter than what it has learned from, and where in a U-Net.
 
-    python bench/brightness.py RUN_FOLDER [RUN_FOLDER ...] [--dataset data/ombria-20m] [--record FILE.json]
+    python bench/brightness.py [RUN_FOLDER ...] [--dataset data/ombria-20m] [--record FILE.json]
 
 Unseen places can have brighter radar than any training patch. Here the radar of validation patches is made brighter, by
 `STEPS` of its range, and PSNR is taken each time. With one step, `SHOWN`, a U-Net is taken apart: it gets crops of the
 size it was trained on, one after the other, in the place of whole patches; weights of its kernels that no such crop
 reaches, which are as chance has left them, are set to zero; or its `DEEPEST` smallest maps come from the radar as it
-was, all others from the brighter one. The test split is never opened.
+was, all others from the brighter one. No network translates a patch of the test split here; how bright its radar is, is
+noted patch by patch, as for the other splits. A record that is there keeps what it has of other runs.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from s2olib import checkpoints, records
+from s2olib.data import SPLITS
 from s2olib.data.triplets import Triplets
 from s2olib.generators.unet import UNet
 from s2olib.metrics import psnr, to_8bit
-from s2olib.project import resolve, writing
+from s2olib.project import InputError, resolve, writing
 from s2olib.statistics import blocks
 
 STEPS = (0.0, 0.1, 0.2, 0.3)  # of the range from the lower limit to the upper one
@@ -99,18 +101,33 @@ def measure(run: Path, validation: Triplets) -> tuple[dict[str, list[float]], di
     return whole, parts
 
 
+def brightness(dataset: str) -> dict[str, dict[str, float]]:
+    """How bright each patch's radar is, by split and id: the mean of its pixels, as a share of the range."""
+    found = {}
+    for split in SPLITS:
+        patches = Triplets(dataset, split)
+        means = (round((patches[i]["sar"].mean().item() + 1) / 2, 6) for i in range(len(patches)))
+        found[split] = dict(zip(patches.index["id"], means, strict=True))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--dataset", default="data/ombria-20m")
     parser.add_argument("--record", type=Path, help="also write to this JSON file")
     given = parser.parse_args()
     validation, runs = Triplets(given.dataset, "validation"), [resolve(run) for run in given.runs]
     result: dict = {"data": validation.info["fingerprint"], "clusters": blocks(validation.index).tolist()}
-    result["code"] = {run.name: records.read(run)["code_version"] for run in runs}
-    result |= {"runs": {}, "shown": f"{SHOWN:g}", "ways": {}}
+    result |= {"radar": brightness(given.dataset), "code": {}, "runs": {}, "shown": f"{SHOWN:g}", "ways": {}}
+    if given.record and given.record.is_file():
+        before = json.loads(given.record.read_text())
+        if before["data"] != result["data"]:
+            raise InputError(f"'{given.record}' is of another data set: give another file")
+        result |= {name: before[name] for name in ("code", "runs", "ways")}
     for run in runs:
         whole, parts = measure(run, validation)
+        result["code"][run.name] = records.read(run)["code_version"]
         result["runs"][run.name] = whole
         result["ways"] |= {run.name: parts} if parts else {}
         for way, values in {"whole": whole, **parts}.items():

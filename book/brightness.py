@@ -1,4 +1,5 @@
-"""The tables of networks under radar brighter than they have learned, made from what ``bench/brightness.py`` left."""
+"""The tables of networks under radar brighter than they have learned, made from what ``bench/brightness.py`` left and
+from runs' patches."""
 
 from __future__ import annotations
 
@@ -7,18 +8,54 @@ from pathlib import Path
 
 import numpy as np
 
-from s2olib import figures
-from s2olib.statistics import cluster_interval
+from s2olib import figures, records
+from s2olib.statistics import blocks, cluster_interval
 
 WAYS = {"crops": "in crops", "untrained": "untrained weights 0", "deepest": "deepest maps as before"}
+COMPARED = (("unet-dsd-bilinear", "unet-dsd"), ("unet-dsd-bilinear-shift", "unet-dsd"), ("unet-dsd-shift", "unet-dsd"))
+QUARTERS = ("darkest quarter", "second", "third", "brightest quarter")
 
 
 def render(folder: Path) -> str:
-    """Two tables for each data set, as MyST markdown: how much brighter radar costs, and by which way in a U-Net."""
+    """Three tables for each data set, as MyST markdown: U-Net's step up by how bright unseen places are, how much
+    brighter radar costs on validation patches, and by which way in a U-Net."""
     measured = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    tables = [table(name, one) for name, one in measured.items()]
+    tables = [quarters(name, one, folder.parent) for name, one in measured.items()]
+    tables += [table(name, one) for name, one in measured.items()]
     tables += [apart(name, one) for name, one in measured.items() if one["ways"]]
-    return "\n\n".join(tables or ["No brightness was tried."]) + "\n"
+    return "\n\n".join(filter(None, tables or ["No brightness was tried."])) + "\n"
+
+
+def quarters(name: str, measured: dict, results: Path) -> str:
+    """How U-Nets that were trained otherwise differ from U-Net as it is, in quarters of the test patches by how bright
+    their radar is."""
+    radar, rows = measured["radar"], []
+    for record in sorted(results.glob("*/unet-*/record.json")):
+        found = records.read(record.parent)
+        first = f"{found['generator']}-{found['tag']}"
+        for second in (other for this, other in COMPARED if this == first):
+            beside = record.parent.with_name(f"{second}-s{found['seed']}")
+            if found["dataset"]["fingerprint"] != measured["data"] or not beside.is_dir():
+                continue
+            patches, others = records.read_patches(record.parent), records.read_patches(beside)
+            order = np.argsort(patches["id"].map(radar["test"]), kind="stable")
+            differences, clusters = (patches["psnr"] - others["psnr"]).to_numpy(), blocks(patches)
+            row = {"variant": first, "less": second, "seed": str(found["seed"])}
+            for quarter, part in zip(QUARTERS, np.array_split(order, len(QUARTERS)), strict=True):
+                row[quarter] = cluster_interval(differences[part], clusters[part])
+            rows.append(row)
+    if not rows:
+        return ""
+    brightest, values = {split: max(of.values()) for split, of in radar.items()}, np.array([*radar["test"].values()])
+    edges = [f"{part.min():.0%} to {part.max():.0%}" for part in np.array_split(np.sort(values), len(QUARTERS))]
+    caption = (
+        f"Differences in PSNR (dB) on the {len(values)} test patches of *{name}*, in quarters by how bright their "
+        f"radar is (mean of a patch, as a share of the range: {', '.join(edges)}). The brightest training patch has "
+        f"{brightest['train']:.0%}, the brightest validation patch {brightest['validation']:.0%}; test patches "
+        f"that are brighter than any training patch: {(values > brightest['train']).sum()}. In brackets a 95 % cluster "
+        "bootstrap over a quarter's patches, descriptive. Made after the scores were known."
+    )
+    return figures.metric_table(rows, caption, f"tab-quarters-{name}")
 
 
 def table(name: str, measured: dict) -> str:

@@ -351,9 +351,10 @@ def test_brighter_radar_is_told_by_what_it_changes(tmp_path):
     assert brightness.render(tmp_path / "none") == "No brightness was tried.\n"
     runs = {"hat-dsd-s0": {"0": [20.0, 22.0, 24.0], "0.1": [19.0, 21.0, 23.0], "0.3": [10.0, 12.0, 14.0]}}
     measured = {"clusters": [0, 0, 1], "runs": runs, "shown": "0.1", "ways": {}}
+    measured |= {"data": "abc", "radar": {"train": {"x": 0.9}, "validation": {"y": 0.8}, "test": {}}}
     (tmp_path / "a.json").write_text(json.dumps(measured))
     table = brightness.render(tmp_path)
-    assert "tab-apart-a" not in table  # no U-Net
+    assert "tab-apart-a" not in table and "tab-quarters-a" not in table  # no U-Net
     assert "+ 10%" in table and "3 validation patches of *a* in 2 clusters" in table
     assert row(table, "hat-dsd-s0") == ["22.00", "−1.00 [−1.00,\u00a0−1.00]", "−10.00 [−10.00,\u00a0−10.00]"]
 
@@ -362,6 +363,26 @@ def test_brighter_radar_is_told_by_what_it_changes(tmp_path):
     table = brightness.render(tmp_path).split("tab-apart-a")[1]
     changes = [cell.split()[0] for cell in row(table, "hat-dsd-s0")]
     assert changes == ["−1.00", "0.00", "1.00", "2.00"]
+
+
+def test_runs_are_compared_in_quarters_from_the_darkest_radar_to_the_brightest(tmp_path):
+    publish(tmp_path / "ombria", "unet")
+    published = publish(tmp_path / "ombria", "unet", tag="dsd-bilinear").parent / "patches.csv"
+    patches = pd.read_csv(published)
+    patches.assign(psnr=patches["psnr"] - patches.index).to_csv(published, index=False)  # the later, the worse
+    publish(tmp_path / "other", "unet", tag="dsd-bilinear", fingerprint="other data")
+    (tmp_path / "brightness").mkdir()
+    radar = {"train": {"x": 0.975}, "validation": {"y": 0.5}}
+    radar["test"] = {name: 1 - i / 40 for i, name in enumerate(patches["id"])}  # the later, the darker
+    measured = {"data": "abc", "clusters": [0, 1], "radar": radar, "shown": "0.1", "ways": {}}
+    measured["runs"] = {"unet-dsd-s0": {"0": [20.0, 20.0]}}
+    (tmp_path / "brightness" / "a.json").write_text(json.dumps(measured))
+    table = brightness.render(tmp_path / "brightness").split("tab-quarters-a")[1]
+    assert table.count("| unet-dsd-bilinear ") == 1
+    less, seed, *quarters = row(table, "unet-dsd-bilinear")
+    assert (less, seed) == ("unet-dsd", "0")
+    assert [cell.split()[0] for cell in quarters] == ["−34.50", "−24.50", "−14.50", "−4.50"]
+    assert "brighter than any training patch: 1." in brightness.render(tmp_path / "brightness")
 
 
 def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
