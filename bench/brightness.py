@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from s2olib import checkpoints, records
 from s2olib.data import SPLITS
-from s2olib.data.triplets import Triplets
+from s2olib.data.triplets import Triplets, clipped
 from s2olib.generators.unet import UNet
 from s2olib.metrics import psnr, to_8bit
-from s2olib.project import InputError, resolve, writing
+from s2olib.project import resolve, writing
 from s2olib.statistics import blocks
 
 STEPS = (0.0, 0.1, 0.2, 0.3)  # of the range from the lower limit to the upper one
@@ -87,17 +87,17 @@ def measure(run: Path, validation: Triplets) -> tuple[dict[str, list[float]], di
     parts: dict[str, dict[str, list[float]]] = {way: {f"{step:g}": [] for step in (0, SHOWN)} for way in apart}
     with torch.inference_mode():
         for i in tqdm(range(len(validation)), desc=run.name):
-            sar, opt = (validation[i][name][None] for name in ("sar", "opt"))
+            sar, opt = (validation.scaled(i)[name][None] for name in ("sar", "opt"))
 
             def score(fake: Tensor, opt: Tensor = opt) -> float:
                 return round(psnr(to_8bit(fake), to_8bit(opt)).item(), 6)
 
-            brighter = {f"{step:g}": (sar + 2 * step).clamp(-1, 1) for step in STEPS}
+            brighter = {f"{step:g}": clipped(sar + 2 * step) for step in STEPS}
             for step, values in whole.items():
                 values.append(score(network(brighter[step])))
             for way, steps in parts.items():
                 for step, values in steps.items():
-                    values.append(score(apart[way](sar, brighter[step])))
+                    values.append(score(apart[way](brighter["0"], brighter[step])))
     return whole, parts
 
 
@@ -122,12 +122,14 @@ def main() -> None:
     result |= {"radar": brightness(given.dataset), "code": {}, "runs": {}, "shown": f"{SHOWN:g}", "ways": {}}
     if given.record and given.record.is_file():
         before = json.loads(given.record.read_text())
-        if before["data"] != result["data"]:
-            raise InputError(f"'{given.record}' is of another data set: give another file")
+        if any(before[name] != result[name] for name in ("data", "shown")):
+            parser.error(f"{given.record} is of another data set or step: name a new file")
         result |= {name: before[name] for name in ("code", "runs", "ways")}
+    found = {run.name: records.read(run) for run in runs}
+    records.check_data(found, validation.info, given.dataset)  # of another set these may be test patches
     for run in runs:
         whole, parts = measure(run, validation)
-        result["code"][run.name] = records.read(run)["code_version"]
+        result["code"][run.name] = found[run.name]["code_version"]
         result["runs"][run.name] = whole
         result["ways"] |= {run.name: parts} if parts else {}
         for way, values in {"whole": whole, **parts}.items():

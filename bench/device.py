@@ -75,11 +75,12 @@ def main() -> None:
     result |= {"precision": "bf16 autocast", "matrix_flop_per_s": rate, "networks": {}}
     if given.record and given.record.is_file():
         before = json.loads(given.record.read_text())
-        if any(before[name] != result[name] for name in ("batch", "size", "width", "precision")) or (
-            before["machine"]["name"] != result["machine"]["name"]
+        if any(before[name] != result[name] for name in ("batch", "size", "width", "precision")) or any(
+            before["machine"][name] != result["machine"][name] for name in ("name", "torch")
         ):
-            parser.error(f"{given.record} was measured on another device or at another size: give another file.")
-        result["networks"] = before["networks"]
+            parser.error(f"{given.record} has another device, PyTorch or size: give another file.")
+        result["networks"], rate = before["networks"], before["matrix_flop_per_s"]  # one rate for all its shares
+        result["matrix_flop_per_s"] = rate
     print(f"{result['machine']['name']}, torch {torch.__version__}: bf16 matrix product {rate / 1e12:.0f} TFLOP/s")
     print("\n| network | pass | patches/s | GiB | of the matrix rate | first pass, s |")
     print("|---|---|---|---|---|---|")

@@ -107,8 +107,10 @@ def main() -> None:
         if any(before[key] != result[key] for key in ("data", "clusters")):
             parser.error(f"{given.record} is of other data or another --step: name a new file")
         result = before
-    for run in map(resolve, given.runs):
-        record = records.read(run)
+    found = {run: records.read(run) for run in map(resolve, given.runs)}
+    named = {run.name: record for run, record in found.items()}
+    records.check_data(named, splits["train"].info, given.dataset)  # of another set these may be test patches
+    for run, record in found.items():
         result["code"][run.name] = record["code_version"]
         measured = {"validation": measure(run, splits["validation"], given.step)}
         result["runs"][run.name] = measured["validation"]

@@ -255,14 +255,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     arguments = parser.parse_args()
+    kwargs = {key: getattr(arguments, key) for key in ("steps", "crop", "batch", "learning_rate")}
+    fingerprint = Triplets(arguments.dataset_root, "validation").info["fingerprint"]
     for seed in arguments.seeds:
         for name in arguments.names:
             path = arguments.results / f"{name.replace(', ', '-').replace(' ', '-')}-s{seed}.json"
             if not path.is_file():
-                kwargs = {key: getattr(arguments, key) for key in ("steps", "crop", "batch", "learning_rate")}
                 result = run(arguments.dataset_root, name, seed, **kwargs)
                 write_json(path, result)
             result = json.loads(path.read_text())
+            if result["conditions"] != kwargs or result["data"] != fingerprint:
+                parser.error(f"{path} was run on other data or with other options: give another folder for results.")
             print(f"{name:25s} s{seed} {result['psnr']:.2f} dB {result['ssim']:.4f}", flush=True)
 
 

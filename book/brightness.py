@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from s2olib import figures, records
+from s2olib.project import InputError
 from s2olib.statistics import blocks, cluster_interval
 
 WAYS = {"crops": "in crops", "untrained": "untrained weights 0", "deepest": "deepest maps as before"}
@@ -38,6 +39,10 @@ def quarters(name: str, measured: dict, results: Path) -> str:
             if found["dataset"]["fingerprint"] != measured["data"] or not beside.is_dir():
                 continue
             patches, others = records.read_patches(record.parent), records.read_patches(beside)
+            if list(patches["id"]) != list(others["id"]):
+                raise InputError(
+                    f"{record.parent} and {beside} were not evaluated on the same patches: run them again."
+                )
             order = np.argsort(patches["id"].map(radar["test"]), kind="stable")
             differences, clusters = (patches["psnr"] - others["psnr"]).to_numpy(), blocks(patches)
             row = {"variant": first, "less": second, "seed": str(found["seed"])}

@@ -1,5 +1,5 @@
-"""How networks do in each place apart, on two sets of places, with a DSD that never learns, and with interpolation in
-S2OFormer; from runs' patches."""
+"""How networks do in each place apart, on two sets of places, with a DSD that never learns, with interpolation in their
+steps up, and with radar made brighter and darker in training; from runs' patches."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ def render(folder: Path) -> str:
     candidates = figures.metric_table(
         rows, caption, "tab-topology", {"thousand MACs a pixel": ".0f", "thousand weights": ".0f"}
     )
-    rows = [{"step": f"{a} → {b}", "what was changed": what} | gain(names, a, b) for (a, b), what in STEPS.items()]
+    both = ((a, b, what) for (a, b), what in STEPS.items() if {a, b} <= {*names})
+    rows = [{"step": f"{a} → {b}", "what was changed": what} | gain(names, a, b) for a, b, what in both]
     caption = "What each change gave, by the seeds that both sides have."
     steps = figures.metric_table(rows, caption, "tab-topology-steps", {"PSNR (dB)": "+.2f", "SSIM": "+.3f"})
     seeds = ", ".join(map(str, sorted({run["seed"] for run in runs})))

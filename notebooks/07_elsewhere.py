@@ -113,15 +113,16 @@ shown = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill", "offset_free_psn
 if places:
     measured = {name: patches[patches["group"].isin(places)].reset_index() for name, patches in measured.items()}
 about = records.evaluation_conditions(measured["mean colour"], "all splits")
+few = about["clusters"] < 10
 table = []
 for name, patches in measured.items():
-    summary = records.summarise(patches)
-    table.append({"made by": name} | {title: summary[key]["mean"] for key, title in shown.items()})
+    scores = {key: tuple(score.values()) for key, score in records.summarise(patches).items()}  # mean, low, high
+    table.append({"made by": name} | {title: scores[key][0] if few else scores[key] for key, title in shown.items()})
+interval = "too few for an interval" if few else "in brackets a 95 % cluster bootstrap"
 caption = (
     f"{Path(dataset_root).name}: means over {about['patches']} patches of {', '.join(about['groups'])}; "
-    f"clusters: {about['clusters']}, too few for an interval; {about['data_range']}."
+    f"clusters: {about['clusters']}, {interval}; {about['data_range']}."
 )
-assert about["clusters"] < 10, "so many clusters deserve an interval"
 Markdown(figures.metric_table(table, caption, f"tab-{Path(dataset_root).name}", {"SSIM": ".3f"}))
 
 # %%

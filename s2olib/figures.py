@@ -183,7 +183,8 @@ def comparison(
 
 
 def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) -> Figure:
-    """Where the windows lie, by split: columns `lon`, `lat` (degrees) and `split`; `places` (lon, lat) are named.
+    """Where the windows lie, by split: columns `lon`, `lat` (degrees) and `split`; `places` (lon, lat) among them are
+    named.
 
     Japan's outline is drawn behind them (Natural Earth, 1:10,000,000, public domain; simplified, main islands). Where
     the windows spread further than some 100 km, a second map shows the surroundings of the places.
@@ -191,6 +192,9 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) ->
     if not len(index) or index[["lon", "lat"]].isna().any(axis=None):
         raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
     panels = [_frame(index["lon"], index["lat"], 0.02)]
+    lon, lat, half = panels[0]
+    reach = half / math.cos(math.radians(lat)), half
+    places = {n: p for n, p in places.items() if abs(p[0] - lon) < reach[0] and abs(p[1] - lat) < reach[1]}
     if places and panels[0][2] > 50 / KM_PER_DEGREE:
         panels.append(_frame(*zip(*places.values(), strict=True), 50 / KM_PER_DEGREE))
     figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, WIDTH * 0.8 * len(panels)), squeeze=False)

@@ -249,9 +249,7 @@ class Resident:
 
     def __init__(self, data: Triplets, order: EpochOrder, device: torch.device) -> None:
         self.data, self.order = data, order
-        whole = copy.copy(data)
-        whole.crop_size, whole.sar_shift = None, 0.0
-        items = [whole[i] for i in tqdm(range(len(whole)), desc="training split to the device", leave=False)]
+        items = [data.scaled(i) for i in tqdm(range(len(data)), desc="training split to the device", leave=False)]
         names = [name for name in items[0] if name != "item"]
         self.maps = {name: torch.stack([item.pop(name) for item in items]).to(device) for name in names}
 

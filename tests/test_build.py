@@ -293,6 +293,8 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"stride": 16.5}, "stride must be a whole number of at least 1, not 16.5"),
         ({"max_sea": "0.1"}, "max_sea must be a number, not '0.1'"),
         ({"cloud_brightness": "0.25"}, "cloud_brightness must be a number, not '0.25'"),
+        ({"cloud_brightness": 2500}, "cloud_brightness is reflectance: above 0 and at most 2.*not 2500"),
+        ({"haze_brightness": 0}, "haze_brightness is reflectance: above 0 .*not 0"),
         ({"buffer_m": float("nan")}, "buffer_m must be a number, not nan"),
         ({"test_places": (138.8, 36.1)}, "test_places must be pairs"),
         ({"test_places": 5}, "test_places must be pairs"),
@@ -760,7 +762,7 @@ def test_overlap_is_told_from_rounding_in_any_unit(tmp_path, pairs, crs, pixel):
 def test_a_data_set_that_lost_an_array_is_made_again(tmp_path, pairs):
     options = pairs({f"{i}": i * FAR for i in range(6)})
     info = build(tmp_path / "set", **options, test_places=None)
-    for name in ("test/sar.npy", "validation/index.csv"):
+    for name in ("test/sar.npy", "validation/index.csv", "refused/index.csv"):
         (tmp_path / "set" / name).unlink()
         assert build(tmp_path / "set", **options, test_places=None) == info and (tmp_path / "set" / name).is_file()
 

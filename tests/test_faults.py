@@ -74,6 +74,12 @@ def test_the_faultless_ones_build(root, tmp_path, source):
     assert build(tmp_path / "set", **options(root, source))["counts"] == {"train": 1, "validation": 1, "test": 1}
 
 
+def test_labels_that_were_lost_are_made_again(root, tmp_path):
+    info = build(tmp_path / "set", **options(root, "pairs"))
+    (tmp_path / "set/test/lulc.npy").unlink()
+    assert build(tmp_path / "set", **options(root, "pairs")) == info and (tmp_path / "set/test/lulc.npy").is_file()
+
+
 def cut(name, share=0.5):
     """Keep the first part of a file."""
     return lambda root: os.truncate(root / name, int((root / name).stat().st_size * share))
@@ -351,7 +357,30 @@ def test_broken_tar_archives_are_named(root, tmp_path):
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(InputError, match=r"spring_s1.tar.gz' is broken"):
         build(tmp_path / "set", **given)
+    path.unlink()
+    path = path.with_suffix("")
+    with tarfile.open(path, "w") as tar:
+        tar.add(root / "sen12ms", arcname=".")
+    with tarfile.open(path) as tar:
+        last = tar.getmembers()[-1].offset
+    for size in (last, last + 100):  # where a file ends, and within a header
+        os.truncate(path, size)
+        with pytest.raises(InputError, match=r"spring_s1.tar' is broken: fetch it again \(it ends too early\)"):
+            build(tmp_path / "set", **given)
+        assert not (tmp_path / "unpacked" / f"{path.name}.json").exists()
+        with tarfile.open(path, "w") as tar:
+            tar.add(root / "sen12ms", arcname=".")
     assert not (tmp_path / "set").exists()
+
+
+def test_a_patch_without_a_crs_in_a_tar_archive_is_named(root, tmp_path):
+    rewrite(S1, SAR, crs=None)(root)
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars/ROIs1158_spring_s1.tar", "w") as tar:
+        tar.add(root / "sen12ms", arcname=".")
+    given = options(root, "sen12ms") | {"tar_root": tmp_path / "tars", "archive_root": tmp_path / "unpacked"}
+    with pytest.raises(InputError, match=r"spring_s1.tar' is broken: .*s1_1_p30.tif' has no coordinate reference"):
+        build(tmp_path / "set", **given)
 
 
 def test_a_folder_that_holds_other_things_is_left_alone(root):

@@ -145,6 +145,11 @@ def test_map_puts_windows_and_scale_right():
     assert {text.get_text(): getattr(text, "xy", None) for text in ax.texts}.items() >= places.items()
 
 
+def test_places_that_lie_elsewhere_are_on_no_map():
+    figure = figures.split_map(index().assign(lon=lambda of: of["lon"] - 250), {"Kaga": (136.3, 36.3)})
+    assert len(figure.axes) == 1 and not any("Kaga" in text.get_text() for text in figure.axes[0].texts)
+
+
 def test_shares_fill_the_bars_in_proportion():
     figure = figures.class_shares(index())
     widths = {bar.get_y(): [] for bar in figure.axes[0].patches}

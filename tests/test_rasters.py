@@ -61,6 +61,14 @@ def test_values_that_contradict_their_units_are_refused(tmp_path, options, chang
     assert "kaga.tif" in str(error.value)
 
 
+def test_units_are_judged_where_hardly_any_pixel_is_seen_at_first(tmp_path):
+    """Every pixel that a regular sample of this image meets has no data: they are all in its first column."""
+    power = np.random.default_rng(0).uniform(0.01, 0.2, (2, 2499, 1000)).astype(np.float32)
+    power[..., 0] = np.nan
+    with pytest.raises(InputError, match=r"'edge.tif' is declared 'dB' but holds values from 0.01 to 0.2: .* 'linear'"):
+        rasters.check_units(power, "dB", Path("edge.tif"))
+
+
 def test_single_values_decide_about_no_units(tmp_path):
     power = (10 ** (SAR / 10)).astype(np.float32)
     power[:, 3, 4] = -1e-5  # as noise removal leaves them

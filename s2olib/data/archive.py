@@ -116,16 +116,22 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                 target = archive_root / name
                 if not (target.is_file() and target.read_bytes() == content):
                     with MemoryFile(content) as file:
-                        wanted = covers(header(Path(file.name)).grid)
-                    if not wanted:
+                        grid = header(Path(file.name)).grid
+                    if grid.crs is None:
+                        raise InputError(f"'{member.name}' has no coordinate reference system")
+                    if not covers(grid):
                         outside[f"{match[1]}_{match[4]}"] += match[3] == "s2"  # a patch counts once
                         continue
                     with writing(target) as aside:
                         aside.write_bytes(content)
                 kept.append(name)
-            while rest := tar.fileobj.read(2**20):
-                if any(rest):  # a header that makes no sense ends an archive quietly; behind its last file are zeros
+            behind = tar.fileobj.read(2**20)  # the last file: zeros, of which `tar` has read some
+            if not behind:
+                raise tarfile.ReadError("it ends too early")
+            while behind:
+                if any(behind):  # a header that makes no sense ends an archive quietly
                     raise tarfile.ReadError("a part of it is no archive")
+                behind = tar.fileobj.read(2**20)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, InputError) as error:
         raise InputError(f"'{path}' is broken: fetch it again ({error})") from error
     return {"outside": outside, "kept": kept}

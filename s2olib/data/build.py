@@ -213,7 +213,8 @@ def build(
     with suppress(OSError, ValueError):  # one that cannot be read is written anew
         info = json.loads((root / "dataset.json").read_text())
         files = [f"{split}/{name}" for split in SPLITS for name in ("index.csv", "sar.npy", "opt.npy")]
-        files += ["train/lulc.npy"] if legend else []
+        labelled = [] if not legend else ["train"] if legend in PSEUDO else SPLITS
+        files += ["refused/index.csv", *(f"{split}/lulc.npy" for split in labelled)]
         whole = all((root / file).is_file() for file in files)
         if whole and info.get("parameters") == parameters and info.get("inputs") == inputs:
             return info
@@ -260,8 +261,8 @@ def build(
         "tiles": None if _own_layer(parameters) else tiles,
         "sar_units": sar["units"],
         "opt_units": opt["units"],
-        "cloud_brightness": (cloud_brightness or 0) / opt["scale"] or cloud,
-        "haze_brightness": (haze_brightness or 0) / opt["scale"] or haze,
+        "cloud_brightness": cloud_brightness / opt["scale"] if cloud_brightness else cloud,
+        "haze_brightness": haze_brightness / opt["scale"] if haze_brightness else haze,
     }
     rules = Rules(**{field.name: (reading | own)[field.name] for field in fields(Rules)})
     parts = {}
@@ -344,6 +345,10 @@ def _check(p: dict) -> None:
             raise InputError(f"{name} must be a number, not {p[name]!r}")
         if name.startswith("max_") and not 0 <= p[name] <= 1:
             raise InputError(f"{name} must be a share from 0 to 1, not {p[name]!r}")
+    unit, most = ("in 8 bits", 255) if p["opt_units"] == "8-bit" else ("reflectance", 2)
+    for name in ("cloud_brightness", "haze_brightness"):
+        if p[name] is not None and not 0 < p[name] <= most:
+            raise InputError(f"{name} is {unit}: above 0 and at most {most}, or none for the default; not {p[name]!r}")
     if p["pixel_size_m"] is not None and not (_is_number(p["pixel_size_m"]) and p["pixel_size_m"] > 0):
         raise InputError(f"pixel_size_m must be metres above 0, not {p['pixel_size_m']!r}")
     for name in ("buffer_m", "block_m"):

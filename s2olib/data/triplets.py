@@ -18,6 +18,11 @@ from s2olib.data.landcover import merge_codes
 from s2olib.project import InputError, resolve
 
 
+def clipped(scaled: torch.Tensor) -> torch.Tensor:
+    """To [−1, 1], not-a-number to −1."""
+    return scaled.clamp(-1, 1).nan_to_num(-1)
+
+
 class Triplets(Dataset):
     """Aligned patches of one split, scaled to [−1, 1] by limits per band.
 
@@ -25,7 +30,8 @@ class Triplets(Dataset):
         dataset_root: the folder that `build` wrote.
         split: "train", "validation", "test", or "refused": examples of the patches that were turned away.
         crop_size: side of a random crop in pixels; None gives whole patches.
-        sar_shift: most by which an item's radar, all bands alike, is made brighter or darker, as a share of its range.
+        sar_shift: most by which an item's radar, all bands alike, is made brighter or darker, as a share of its range;
+            what is not-a-number stays so.
         limits: ``{"sar": [[low, high], …], "opt": […]}`` in the bands' units; default: those of dataset.json.
         seed: with the epoch (`set_epoch`) and the item it decides where the crop is and how much is shifted, whatever
             worker makes it.
@@ -114,10 +120,10 @@ class Triplets(Dataset):
         return slice(top, top + size), slice(left, left + size)
 
     def shifted(self, i: int, sar: torch.Tensor) -> torch.Tensor:
-        """Item `i`'s radar in [−1, 1] as bright as it is in this epoch."""
-        if not self.sar_shift:
-            return sar
-        return (sar + 2 * self._random(i, 1).uniform(-self.sar_shift, self.sar_shift)).clamp(-1, 1)
+        """Item `i`'s radar, scaled alone, as bright as it is in this epoch, in [−1, 1]."""
+        if self.sar_shift:
+            sar = sar + 2 * self._random(i, 1).uniform(-self.sar_shift, self.sar_shift)
+        return clipped(sar)
 
     def _random(self, i: int, stream: int = 0) -> np.random.Generator:
         return np.random.Generator(
@@ -129,18 +135,21 @@ class Triplets(Dataset):
             self._arrays[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return np.array(self._arrays[name][i, ..., rows, columns])
 
-    def _scaled(self, name: str, stored: np.ndarray) -> torch.Tensor:
-        low, high = np.array(self.limits[name], np.float32).T[:, :, None, None]  # (C, 1, 1) each
-        value = stored.astype(np.float32) * np.float32(self.info[name]["scale"])
-        value = np.clip((value - low) / (high - low) * 2 - 1, -1, 1)
-        return torch.from_numpy(np.where(np.isnan(value), np.float32(-1), value))
+    def scaled(self, i: int, rows: slice = slice(None), columns: slice = slice(None)) -> dict:
+        """Item `i` in these rows and columns, its radar scaled alone: neither shifted nor `clipped`."""
+        item: dict = {"item": i}
+        for name in ("sar", "opt"):
+            low, high = np.array(self.limits[name], np.float32).T[:, :, None, None]  # (C, 1, 1) each
+            value = self._patch(name, i, rows, columns).astype(np.float32) * np.float32(self.info[name]["scale"])
+            item[name] = torch.from_numpy((value - low) / (high - low) * 2 - 1)
+        item["opt"] = clipped(item["opt"])
+        if self.has_lulc:
+            merged = merge_codes(self._patch("lulc", i, rows, columns), self._merge)
+            item["lulc"] = torch.from_numpy(merged.astype(np.int64))
+        return item
 
     def __getitem__(self, i: int) -> dict:
         i = range(len(self))[i]  # negative indices count from the end; IndexError ends a plain for loop
-        window = self.window(i)
-        item = {"item": i, **{name: self._scaled(name, self._patch(name, i, *window)) for name in ("sar", "opt")}}
+        item = self.scaled(i, *self.window(i))
         item["sar"] = self.shifted(i, item["sar"])
-        if self.has_lulc:
-            merged = merge_codes(self._patch("lulc", i, *window), self._merge)
-            item["lulc"] = torch.from_numpy(merged.astype(np.int64))
         return item
