@@ -11,6 +11,7 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import again
 import brightness
 import device
 import grid
@@ -345,8 +346,8 @@ def times_table(results: Path, profiles: list[str]) -> str:
     ]
     return figures.metric_table(
         rows,
-        "Seconds to execute each notebook. Trainings on real data were finished before and are not counted here; their "
-        "minutes stand in each run's record.",
+        "Seconds to execute each notebook. Trainings on real data and those of *ablation* were finished before and are "
+        "not counted here; their minutes stand in each run's record.",
         "tab-times",
         {"seconds": ".0f"},
     )
@@ -406,6 +407,7 @@ def write(root: Path) -> None:
         "foresight.md": foresight({name: profiles.get(name, {}) for name in SETS}) + "\n",
         "device.md": device.render(results),
         "grid.md": grid.render(results / "grid"),
+        "again.md": again.render(results),
         "brightness.md": brightness.render(results / "brightness"),
         "times.md": times_table(results, executed) + "\n",
         "first_picture.md": first_picture(results, profiles),

@@ -23,6 +23,7 @@ from s2olib.project import InputError
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("book", "notebooks")]
 
+import again  # noqa: E402
 import brightness  # noqa: E402
 import build  # noqa: E402
 import check  # noqa: E402
@@ -383,6 +384,27 @@ def test_runs_are_compared_in_quarters_from_the_darkest_radar_to_the_brightest(t
     assert (less, seed) == ("unet-dsd", "0")
     assert [cell.split()[0] for cell in quarters] == ["−34.50", "−24.50", "−14.50", "−4.50"]
     assert "brighter than any training patch: 1." in brightness.render(tmp_path / "brightness")
+
+
+def test_a_run_that_was_trained_twice_is_compared_with_itself(tmp_path):
+    def curve(path, loss):
+        record = json.loads(path.read_text())
+        record["curves"] = [epoch | {"segmentation": loss} for epoch in record["curves"]]
+        path.write_text(json.dumps(record))
+
+    assert again.render(tmp_path) == f"{results_table.NOT_RUN}\n"
+    curve(publish(tmp_path / "ombria", "hat", psnr=20.0), 0.5)
+    second = publish(tmp_path / "again" / "ombria", "hat", psnr=21.5)
+    curve(second, 0.75)
+    epoch, both, psnr, free, ssim, begun, dsd = row(again.render(tmp_path), "{doc}`hat-dsd-s0")[-7:]
+    assert (epoch, both) == ("2, 2", "20.00, 21.50")
+    assert psnr == "1.50 [1.50,\u00a01.50]" and free.startswith("0.00 ") and ssim.startswith("0.000 ")
+    assert (begun, dsd) == ("1.5000", "0.2")
+    record = json.loads(second.read_text())
+    record["parameters"]["learning_rate"] = 0.1
+    second.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="hat-dsd-s0 is not the same run as"):
+        again.render(tmp_path)
 
 
 def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
