@@ -43,8 +43,8 @@ def render(results: Path) -> str:
     caption = (
         f"Runs that were trained twice with one seed, by two versions of the code ({'. '.join(tested.values())}). "
         "Differences, the second training less the first: in PSNR (dB), without and with each picture's mean colour "
-        "put right, and in SSIM, on test patches, in brackets a 95 % cluster bootstrap, descriptive; in validation PSNR "
-        "after the first epoch; and in the DSD's own loss, the largest of all epochs."
+        "put right, and in SSIM, on test patches, in brackets a 95 % cluster bootstrap, descriptive; in validation "
+        "PSNR after the first epoch; and in the DSD's own loss, the largest of all epochs."
     )
     formats = {METRICS["ssim"]: ".3f", "validation PSNR, first epoch": ".4f", "loss of the DSD": ".1g"}
     return figures.metric_table(rows, caption, "tab-again", formats) + "\n"
