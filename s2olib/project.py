@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -16,12 +17,17 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import yaml
 
 # What a disk says that is full or may not be written to; GDAL gives no number
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 DISK |= {None}
+LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
+# A process that was forked, to read batches say, outlives by seconds one that is killed, and would keep its locks
+_LOCKS: set[IO] = set()
+os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _LOCKS])
 
 
 class InputError(ValueError):
@@ -80,6 +86,45 @@ def writable(name: str, path: str | Path) -> Iterator[None]:
             raise
         why = error.strerror or error
         raise InputError(f"{name} '{path}' cannot be written ({why}): make room, or choose another folder") from error
+
+
+@contextlib.contextmanager
+def alone(path: Path, name: str) -> Iterator[None]:
+    """Have a file or folder that is written for this process alone, until the block ends.
+
+    `name` is the parameter to change where another process has it, which `InputError` says at once. The lock is a file
+    beside `path`, which may so be moved, and ends with the process, however that ends. A disk that knows no locks has
+    none.
+    """
+    place = path.with_name(f".{path.name}.lock")
+    with contextlib.suppress(FileExistsError):  # if it is no folder, opening says so
+        place.parent.mkdir(parents=True)
+    while True:
+        with open(place, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"'{path}' is being written by another process: wait for it, or give another {name}"
+                ) from None
+            except OSError as error:
+                if error.errno not in LOCKLESS:
+                    raise
+            if not _is_at(place, lock):  # the process that had it has ended just now
+                continue
+            _LOCKS.add(lock)
+            try:
+                yield
+                return
+            finally:
+                place.unlink(missing_ok=True)  # while it is locked, so that nobody else's is removed
+                _LOCKS.remove(lock)
+
+
+def _is_at(place: Path, file: IO) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), place.stat())
+    return False
 
 
 def fingerprint(*paths: Path) -> str:

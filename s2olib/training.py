@@ -20,7 +20,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -56,7 +56,7 @@ from s2olib.losses import (
 )
 from s2olib.metrics import SSIM_WINDOW, psnr, to_8bit
 from s2olib.patchgan import SMALLEST, PatchGAN
-from s2olib.project import InputError, code_fingerprint, fingerprint, resolve
+from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve
 
 GIB = 2**30
 CODE = ("training", "evaluation", "generators", "dsd", "losses", "patchgan", "metrics", "baselines")
@@ -286,8 +286,8 @@ def train(parameters: Parameters) -> Path:
     process but for what a batch shares, as BatchNorm and the dice loss see a process's part and running statistics are
     averaged after each step, and for dropout and stochastic depth, which each process draws for itself.
 
-    Raises `InputError` before any work for a dataset or parameter that cannot be used, and when a loss or weight is no
-    longer finite, naming the step and the patches.
+    Raises `InputError` before any work for a dataset or parameter that cannot be used and for a run that another
+    process is training, and when a loss or weight is no longer finite, naming the step and the patches.
     """
     data = parameters.training_data()
     if len(data) < parameters.batch_size:
@@ -353,7 +353,7 @@ def train(parameters: Parameters) -> Path:
         chosen = f"device '{parameters.device}', precision '{parameters.precision}'"
         raise InputError(f"{chosen} cannot be had here: {' '.join(str(error).split())}") from None
     try:
-        fabric.launch(partial(_train, parameters=parameters, key=key))
+        fabric.launch(partial(_train_alone, parameters=parameters, key=key))
     except torch.multiprocessing.ProcessRaisedException as error:  # of one of several processes, as text
         name, _, said = str(error).strip().splitlines()[-1].partition(": ")
         if not name.endswith(InputError.__name__):
@@ -362,8 +362,14 @@ def train(parameters: Parameters) -> Path:
     return parameters.run
 
 
+def _train_alone(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
+    """What each process does: `_train`, with the run's folder locked by the one that writes into it."""
+    with alone(parameters.run, "tag") if fabric.is_global_zero else nullcontext():
+        _train(fabric, parameters, key)
+
+
 def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
-    """What each process does: the loop."""
+    """The loop."""
     run, main = parameters.run, fabric.is_global_zero
     _forget_peak_memory(fabric.device)
     if parameters.compiled:

@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from s2olib.checkpoints import load_generator
 from s2olib.data.sar import Scene, describe, opened
-from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, write_json
+from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve, write_json
 
 BLOCK = 128  # pixels of the unfinished raster's blocks
 NOTICE = "Generated from SAR, not an observation"
@@ -87,8 +87,8 @@ def translate(
     same file on one day and device, interrupted or not. Unfinished work lies beside `target` in a folder that the same
     call goes on from.
 
-    Raises `InputError` before any work for input that cannot be used; and when writing fails, for instance on a full
-    disk. `target` appears only when it is whole.
+    Raises `InputError` before any work for input that cannot be used and for a `target` that another process is
+    writing; and when writing fails, for instance on a full disk. `target` appears only when it is whole.
     """
     started = time.perf_counter()
     source, target = resolve(source), resolve(target)
@@ -118,10 +118,12 @@ def translate(
         scene = describe(file, config, bands, sar_units, stretch)
         work = target.with_name(f".{target.name}.part")
         try:
-            engine = _Engine(network, config, key, tile_size)
-            progress = _begin(work, key, scene, config, engine)
-            _fill(work, progress, scene, engine)
-            _finish(work, target)
+            with alone(target, "target"):
+                _check_target(source, target, overwrite)  # again: another process may have finished it just now
+                engine = _Engine(network, config, key, tile_size)
+                progress = _begin(work, key, scene, config, engine)
+                _fill(work, progress, scene, engine)
+                _finish(work, target)
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"The GPU's memory does not hold {batch_size or 'one'} tiles of {tile_size} pixels: take less of them "
@@ -150,10 +152,7 @@ def _check(source: Path, target: Path, output: str, tile_size, overlap, batch_si
     """Raise `InputError` for anything that can be told without opening the source."""
     if not source.is_file():
         raise InputError(f"'{source}' does not exist: give a GeoTIFF.")
-    if target.is_dir() or (target.exists() and target.samefile(source)):
-        raise InputError(f"'{target}' is {'a folder' if target.is_dir() else 'the source'}: give a file to write.")
-    if target.exists() and not overwrite:
-        raise InputError(f"'{target}' exists: give another name, or overwrite (--overwrite).")
+    _check_target(source, target, overwrite)
     folder = next((parent for parent in target.parents if parent.exists()), target.parent)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"'{target}' cannot be written: '{folder}' is no folder that you may write to.")
@@ -167,6 +166,13 @@ def _check(source: Path, target: Path, output: str, tile_size, overlap, batch_si
         raise InputError(f"batch_size is {batch_size}: give a number of tiles, or 0 to have it found.")
     if stretch and not (len(stretch) == 2 and stretch[0] < stretch[1]):
         raise InputError(f"stretch {stretch} must be a lower and a higher number of decibels.")
+
+
+def _check_target(source: Path, target: Path, overwrite: bool) -> None:
+    if target.is_dir() or (target.exists() and target.samefile(source)):
+        raise InputError(f"'{target}' is {'a folder' if target.is_dir() else 'the source'}: give a file to write.")
+    if target.exists() and not overwrite:
+        raise InputError(f"'{target}' exists: give another name, or overwrite (--overwrite).")
 
 
 def starts(length: int, tile_size: int, overlap: int) -> list[int]:

@@ -317,10 +317,9 @@ def test_a_target_below_a_file_or_where_nobody_may_write(root, tmp_path):
 
 
 def test_two_builds_into_one_folder(root, tmp_path):
-    (tmp_path / ".set.parts").mkdir()
-    with open(tmp_path / ".set.parts/lock", "w") as lock:
+    with open(tmp_path / ".set.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match=r"set' is being written by another build"):
+        with pytest.raises(InputError, match=r"set' is being written by another process: .* another dataset_root"):
             build(tmp_path / "set", **options(root, "pairs"))
     assert build(tmp_path / "set", **options(root, "pairs"))["counts"]["test"] == 1
 
@@ -330,7 +329,7 @@ def test_a_disk_that_knows_no_locks(root, tmp_path, monkeypatch, number):
     def fails(*args):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module.fcntl, "flock", fails)
+    monkeypatch.setattr(fcntl, "flock", fails)
     assert build(tmp_path / "set", **options(root, "pairs"))["counts"]["test"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "set"]
 

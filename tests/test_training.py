@@ -147,6 +147,31 @@ def test_a_finished_run_is_not_run_again_and_another_is_kept(small, monkeypatch)
     assert old["parameters"]["dsd_weight"] > 0 and records.read(run)["parameters"]["dsd_weight"] == 0
 
 
+def test_a_run_that_is_being_trained_is_left_alone(small, monkeypatch):
+    small = dataclasses.replace(small, epochs=1)
+    other, validate, run = dataclasses.replace(small, dsd_weight=0.0), training._Networks.validate, small.run
+
+    def meanwhile(*args):
+        monkeypatch.setattr(training._Networks, "validate", validate)
+        before = {path: path.read_bytes() for path in run.parent.rglob("*") if path.is_file()}
+        monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+        for second in (small, other, dataclasses.replace(other, devices=2)):
+            with pytest.raises(InputError, match=r"^'.*unet-dsd-s0' is being written by .* give another tag$"):
+                training.train(second)
+        assert before == {path: path.read_bytes() for path in run.parent.rglob("*") if path.is_file()}
+        return validate(*args)
+
+    monkeypatch.setattr(training._Networks, "validate", meanwhile)
+    training.train(small)
+    assert records.read(run)["parameters"] == small.lasting()
+    assert [path.name for path in sorted(run.parent.iterdir())] == ["test_readings.csv", run.name]
+    with project.alone(run, "tag"):
+        assert training.train(small) == run  # it is finished, and only read
+    training.train(other)
+    assert records.read(run)["parameters"] == other.lasting()
+    assert records.read(run.parent / "superseded" / f"{run.name}.0")["parameters"] == small.lasting()
+
+
 def test_a_run_of_data_that_are_scaled_otherwise_is_another(small, tmp_path):
     root = shutil.copytree(small.dataset_root, tmp_path / "data")
     small = dataclasses.replace(small, dataset_root=str(root), epochs=1)

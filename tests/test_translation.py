@@ -175,6 +175,37 @@ def test_a_finished_row_is_not_translated_again_but_other_parameters_begin_anew(
         assert translated
 
 
+def test_a_target_that_is_being_written_is_left_alone(tmp_path, weights, scene, monkeypatch):
+    translate(scene, tmp_path / "whole.tif", weights, **SMALL)
+    network = create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=2)
+    other, fill, target = make_weights(tmp_path / "other", network), translation._fill, tmp_path / "out.tif"
+
+    def meanwhile(*args):
+        monkeypatch.undo()
+        for second in (weights, other):
+            with pytest.raises(InputError, match=r"^'.*out.tif' is being written by .* give another target$"):
+                translate(scene, target, second, overwrite=True, **SMALL)
+        fill(*args)
+
+    monkeypatch.setattr(translation, "_fill", meanwhile)
+    translate(scene, target, weights, **SMALL)
+    assert target.read_bytes() == (tmp_path / "whole.tif").read_bytes() and not list(tmp_path.glob(".*"))
+    translate(scene, target, other, overwrite=True, **SMALL)
+    with rasterio.open(target) as a, rasterio.open(tmp_path / "whole.tif") as b:
+        assert (a.read() != b.read()).mean() > 0.5
+
+
+def test_a_target_that_another_process_has_finished_meanwhile_is_kept(tmp_path, weights, scene, monkeypatch):
+    def slow(*args):
+        (tmp_path / "out.tif").write_bytes(b"another's")
+        return sar_module.describe(*args)
+
+    monkeypatch.setattr(translation, "describe", slow)
+    with pytest.raises(InputError, match="exists: give another name"):
+        translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    assert (tmp_path / "out.tif").read_bytes() == b"another's" and not list(tmp_path.glob(".*"))
+
+
 def test_linear_power_and_other_band_orders_give_the_same_file(tmp_path, weights, sar, scene):
     translate(scene, tmp_path / "db.tif", weights)
     power = write(tmp_path / "power.tif", 10 ** (sar[::-1].astype(np.float64) / 10), names=("Sigma0_VH", "Sigma0_VV"))

@@ -10,8 +10,6 @@ who wrote them.
 from __future__ import annotations
 
 import csv
-import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -60,14 +58,13 @@ from s2olib.data.splits import (
     unique_area,
     with_groups,
 )
-from s2olib.project import InputError, code_fingerprint, resolve, writable, writing
+from s2olib.project import InputError, alone, code_fingerprint, resolve, writable, writing
 
 SOURCES = ("sen12ms", "embedded", "folder")
 SAR_LIMITS = {"VH": [-32.0, -5.0], "HV": [-32.0, -5.0]}  # dB; any other band has VV's
 TEST_PLACES = ((136.30, 36.30), (136.15, 36.20))  # Kaga and Mikuni, which the talk compares by eye
 COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "row", "col", "date")
 EXAMPLES = 4  # refused patches that are kept to be looked at, for each reason
-LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 PART = 64  # windows in a part of the work, unless one scene has more
 AT_ONCE = 2**24  # pixels of a scene that are read at once; a larger one is several parts
 WORTH_A_PROCESS = 512  # windows
@@ -270,7 +267,12 @@ def build(
         files = [states[file] for file in (*extra, *(file for scene, _ in job for file in scene.files))]
         state = f"{parameters} {_inputs(files)} {[(w.id, w.split) for _, windows in job for w in windows]}"
         parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = job
-    with _space_for(root) as folder, writing(root) as aside:
+    with (
+        writable("dataset_root", root),
+        alone(root, "dataset_root"),
+        _space_for(root) as folder,
+        writing(root) as aside,
+    ):
         digest = _written(parts, rules, folder, aside, refused, executor, workers)
         try:
             windows = check_separation(aside)
@@ -540,31 +542,22 @@ def _lots(windows: list[Window], pixels: float) -> list[list[Window]]:
 
 @contextmanager
 def _space_for(root: Path) -> Iterator[Path]:
-    """A folder beside `root` for finished parts, which this build has for itself.
+    """A folder beside `root` for finished parts.
 
     An interrupted build leaves its finished parts there, and the next one takes those that it needs; what a killed one
     had begun to join is removed. After success nothing stays.
     """
     folder = root.with_name(f".{root.name}.parts")
-    with writable("dataset_root", root):
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
-            except BlockingIOError:
-                raise InputError(f"dataset_root '{root}' is being written by another build: wait for it") from None
-            except OSError as error:
-                if error.errno not in LOCKLESS:
-                    raise
-            aside = re.compile(rf"\.{re.escape(root.stem)}\.\d+(\.old)?\.part{re.escape(root.suffix)}")
-            for left in [path for path in root.parent.iterdir() if aside.fullmatch(path.name)]:
-                shutil.rmtree(left)
-            try:
-                yield folder
-                shutil.rmtree(folder)
-            finally:
-                if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
-                    shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = re.compile(rf"\.{re.escape(root.stem)}\.\d+(\.old)?\.part{re.escape(root.suffix)}")
+    for left in [path for path in root.parent.iterdir() if aside.fullmatch(path.name)]:
+        shutil.rmtree(left)
+    try:
+        yield folder
+        shutil.rmtree(folder)
+    finally:
+        if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
+            shutil.rmtree(folder)
 
 
 class _Here(Executor):

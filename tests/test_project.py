@@ -1,0 +1,61 @@
+"""What is written is written by one process at a time, whenever another one begins, ends or is killed."""
+
+import fcntl
+import multiprocessing
+import os
+import time
+from contextlib import suppress
+
+import pytest
+
+from s2olib.project import InputError, alone
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_who_comes_second_is_refused_until_the_first_has_ended(tmp_path, error):
+    path = tmp_path / "new" / "set.v1"
+    with suppress(KeyboardInterrupt), alone(path, "target"):
+        for _ in range(2):  # who is refused takes nothing away
+            with pytest.raises(InputError, match=r"^'.*set.v1' is being written by .* give another target$"):
+                alone(path, "target").__enter__()
+        with alone(path.with_name("set.v2"), "target"):
+            pass
+        if error:
+            raise error
+    assert not list(path.parent.iterdir())
+
+
+def test_a_lock_that_was_removed_before_it_was_had_is_taken_anew(tmp_path, monkeypatch):
+    real = fcntl.flock
+
+    def late(file, how):
+        monkeypatch.undo()
+        (tmp_path / ".set.lock").unlink()  # the first process ends between the second's opening and locking
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with alone(tmp_path / "set", "target"), pytest.raises(InputError):
+        alone(tmp_path / "set", "target").__enter__()
+
+
+def test_a_killed_process_holds_nothing_though_one_that_it_forked_lives_on(tmp_path):
+    def work(pipe):
+        with alone(tmp_path / "set", "target"):
+            if child := os.fork():
+                pipe.send(child)
+            time.sleep(60)
+
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=work, args=(there,))
+    process.start()
+    child = here.recv()
+    try:
+        with pytest.raises(InputError):
+            alone(tmp_path / "set", "target").__enter__()
+        process.kill()
+        process.join()
+        with alone(tmp_path / "set", "target"):
+            os.kill(child, 0)  # it lives
+    finally:
+        os.kill(child, 9)
+    assert not list(tmp_path.iterdir())
