@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from s2olib import translation
 from s2olib.checkpoints import load_generator
+from s2olib.data import rasters
 from s2olib.data import sar as sar_module
 from s2olib.generators import create_generator
 from s2olib.project import InputError
@@ -242,6 +243,61 @@ def test_border_noise_and_empty_pixels_are_masked_but_dark_water_is_not(tmp_path
         np.testing.assert_array_equal(file.dataset_mask(), expected)
 
 
+def valid_of(path, weights):
+    """Where a translation sees data, and where a data set that is built of the same file does."""
+    config = json.loads((weights / "config.json").read_text())
+    with sar_module.opened(path) as file:
+        scene = sar_module.describe(file, config)
+        _, translated = scene.rows(0, file.height)
+    sar = rasters.read_bands(path, scene.indexes, rasters.header(path))
+    sar = sar if scene.units == "8-bit" else rasters.sar_no_data(sar)
+    sar = rasters.sar_db(sar) if scene.units == "linear" else sar
+    return translated, np.isfinite(sar).all(0)
+
+
+@pytest.mark.parametrize("units", ["dB", "linear"])
+@pytest.mark.parametrize("fill", [-9999, 0, np.inf])
+def test_a_fill_that_no_file_declares_is_no_data_as_for_a_data_set(tmp_path, weights, sar, units, fill):
+    sar = sar if units == "dB" else 10 ** (sar / 10)
+    sar[:, :, :300] = fill  # most of it
+    sar[1, 400, 400] = -np.inf if units == "dB" else 0  # no power in one band alone
+    expected = np.arange(430) >= np.full((500, 1), 300)
+    for found in valid_of(write(tmp_path / "scene.tif", sar), weights):
+        np.testing.assert_array_equal(found, expected)
+    report = translate(tmp_path / "scene.tif", tmp_path / "out.tif", weights, **SMALL)
+    assert report["units"] == units and report["valid"] == pytest.approx(130 / 430)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_a_grey_level_that_is_declared_no_data_counts_as_for_a_data_set(tmp_path, kind):
+    network = create_generator("unet", in_channels=2, out_channels=3, embed_dim=2, levels=2)
+    grey = make_weights(tmp_path / "grey", network, units="8-bit", opt_limits=(0.0, 255.0))
+    config = json.loads((grey / "config.json").read_text())
+    config["sar"]["limits"] *= 2
+    (grey / "config.json").write_text(json.dumps(config))
+    levels = np.random.default_rng(0).integers(1, 256, (2, 60, 50)).astype(kind)
+    levels[1, :20], levels[:, 50:] = 0, 0  # a lake, dark in one band; outside
+    expected = np.arange(60)[:, None] < np.full(50, 50)
+    expected[:20] = kind == np.uint8  # no other number is a value by chance
+    for found in valid_of(write(tmp_path / "levels.tif", levels, nodata=0), grey):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(0.01, 0.0), (1.0, -30.0)])
+def test_numbers_that_are_declared_to_be_scaled_are_refused_as_for_a_data_set(tmp_path, weights, sar, scale, offset):
+    path = write(tmp_path / "scene.tif", sar)  # which would pass for decibels
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (scale,) * 2, (offset,) * 2
+    said = []
+    for refuse in (rasters.header, lambda path: translate(path, tmp_path / "out.tif", weights)):
+        with pytest.raises(
+            InputError, match=rf"to be scaled by {scale:g} and moved by {offset:g}: write them"
+        ) as error:
+            refuse(path)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
 def test_the_uncertainty_band_is_the_spread_and_changes_no_colour(tmp_path, weights, scene):
     translate(scene, tmp_path / "plain.tif", weights, **SMALL)
     translate(scene, tmp_path / "spread.tif", weights, uncertainty=True, **SMALL)
@@ -353,7 +409,7 @@ GREY = {"pixels": np.arange(256, dtype=np.uint8).reshape(1, 16, 16), "names": ("
         ({}, ["--sar-units", "decibel"], "'decibel' is unknown"),
         ({"pixels": np.full((2, 8, 8), 0.1, np.float32)}, ["--sar-units", "dB"], "declared 'dB' but holds.*'linear'"),
         ({"pixels": np.full((2, 8, 8), 400, np.uint16)}, [], "around 400: that is no sigma0"),
-        ({"pixels": np.full((2, 8, 8), -1400, np.int16)}, [], "around -1400: that is no sigma0"),
+        ({"pixels": np.full((2, 8, 8), -1400, np.int16)}, [], "only .* numbers below -90: .* rescaled first"),
         ({"pixels": np.full((2, 8, 8), 7, np.uint8)}, [], "grey levels"),
         ({"pixels": np.full((2, 8, 8), np.nan, np.float32)}, [], "no valid pixel"),
         ({"pixels": np.zeros((2, 8, 8), np.float32)}, ["--sar-units", "dB"], "no valid pixel"),

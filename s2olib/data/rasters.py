@@ -178,22 +178,16 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
 
 
 def header(path: Path) -> Header:
-    """Read a raster's header. Raises InputError for a file that is missing, unreadable, complex or rotated.
+    """Read a raster's header. Raises InputError for a file that is missing, unreadable, complex, scaled or rotated.
 
     A last band without a name that says where the image is transparent is a mask, and not counted.
     """
     with _opened(path) as file:
+        check_stored(path, file)
         place = file.transform if file.crs else PIXELS
         grid = Grid(file.crs, place, file.height, file.width)
-        if "complex" in file.dtypes[0]:
-            raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first")
         if file.crs and not (file.crs.is_projected or file.crs.is_geographic):
             raise InputError(f"'{path}' has a coordinate reference system of no place on Earth: warp it to one that is")
-        if any(file.offsets) or not {*file.scales} <= {1.0, 1e-4}:  # the latter is Sentinel-2's own
-            raise InputError(
-                f"'{path}' declares values to be scaled by {file.scales[0]:g} and moved by {file.offsets[0]:g}: write "
-                "them so (gdal_translate -unscale -ot Float32; reflectance x 10000), for they are taken as stored"
-            )
         count = file.count - (file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1])
         found = Header(grid, count, file.dtypes[0], _names(file)[:count])
         found = replace(found, start=_start(path, file, found))
@@ -202,6 +196,17 @@ def header(path: Path) -> Header:
     ):
         raise InputError(f"'{path}' is rotated or flipped: warp it to a north-up grid first")
     return found
+
+
+def check_stored(path: Path, file: rasterio.DatasetReader) -> None:
+    """Refuse an open raster, naming it, whose stored numbers are not its values: complex, or declared to be scaled."""
+    if "complex" in file.dtypes[0]:
+        raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first")
+    if any(file.offsets) or not {*file.scales} <= {1.0, 1e-4}:  # the latter is Sentinel-2's own
+        raise InputError(
+            f"'{path}' declares values to be scaled by {file.scales[0]:g} and moved by {file.offsets[0]:g}: write them "
+            "so (gdal_translate -unscale -ot Float32; reflectance x 10000), for they are taken as stored"
+        )
 
 
 def _names(file: rasterio.DatasetReader) -> tuple[str | None, ...]:
@@ -414,10 +419,7 @@ def _check_palette(path: Path, found: Header) -> None:
 
 
 def read_bands(path: Path, bands: tuple[int, ...], head: Header, part: Window | None = None) -> np.ndarray:
-    """Bands as float32 (C, H, W), or a part of them, NaN where the file declares no data; `head` is its `header`.
-
-    Of bytes any may also be a value, such as 0 for the blue of a red roof: there no data is where all bands hold it.
-    """
+    """`values_of` a file's bands as float32 (C, H, W), or of a part of them; `head` is its `header`."""
     if part is not None and not part.width:
         return np.empty((len(bands), 0, 0), np.float32)
     if head.start is not None and part is None:
@@ -427,10 +429,18 @@ def read_bands(path: Path, bands: tuple[int, ...], head: Header, part: Window | 
                 pixels = pixels.reshape(head.grid.height, head.grid.width, head.count)
                 return np.stack([pixels[..., band - 1] for band in bands], dtype=np.float32, casting="unsafe")
     with _opened(path) as file:
-        found = file.read(bands, window=part, masked=True, out_dtype=np.float32)
-        if head.dtype == "uint8" and found.mask.any():
-            return np.where(found.mask.all(0), np.float32(np.nan), found.data)
-        return found.filled(np.nan)
+        return values_of(file, bands, part)
+
+
+def values_of(file: rasterio.DatasetReader, bands: tuple[int, ...], part: Window | None = None) -> np.ndarray:
+    """Bands of an open raster as float32 (C, H, W), or a part of them, NaN where it declares no data.
+
+    Of bytes any may also be a value, such as 0 for the blue of a red roof: there no data is where all bands hold it.
+    """
+    found = file.read(bands, window=part, masked=True, out_dtype=np.float32)
+    if file.dtypes[0] == "uint8" and found.mask.any():
+        return np.where(found.mask.all(0), np.float32(np.nan), found.data)
+    return found.filled(np.nan)
 
 
 def to_linear(db: np.ndarray) -> np.ndarray:
@@ -443,10 +453,21 @@ def to_db(power: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.where(power > 0, power, np.nan), dtype=np.float32)
 
 
+def sar_db(power: np.ndarray) -> np.ndarray:
+    """Linear power of all bands (C, H, W) in dB; NaN where none is above zero.
+
+    What noise correction has emptied in one band alone is dark, and valid.
+    """
+    db = np.maximum(power, DARKEST)
+    db[:, ~(power > 0).any(0)] = np.nan
+    np.log10(db, out=db)
+    db *= 10
+    return db
+
+
 def _warped_db(power: np.ndarray, source: Grid, target: Grid, scale: tuple[float, float]) -> np.ndarray:
-    """`warp` of linear power, in dB. What noise correction has emptied in one band alone is dark, and valid."""
-    power = warp(power, source, target, scale)
-    return to_db(np.where((power > 0).any(0), np.maximum(power, DARKEST), power))
+    """`warp` of linear power, in dB."""
+    return sar_db(warp(power, source, target, scale))
 
 
 def _scale(source: Grid, target: Grid) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """A SAR raster of any kind as a generator asks for it: which bands, in which units, and where there is data.
 
+What holds no data and what is refused is decided by `rasters`, as for the scenes that a data set is built of.
+
 What can be told from the file is told from it and said; what cannot is refused with the reason, before any work.
 """
 
@@ -19,7 +21,19 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from scipy import ndimage
 
-from s2olib.data.rasters import POLARISATIONS, SAR_UNITS, check_order, check_units, polarisation, to_db
+from s2olib.data.rasters import (
+    POLARISATIONS,
+    SAR_FILL,
+    SAR_UNITS,
+    check_order,
+    check_stored,
+    check_units,
+    polarisation,
+    sar_db,
+    sar_no_data,
+    to_db,
+    values_of,
+)
 from s2olib.project import InputError
 
 BORDER_DB, BORDER, SOLID = -30, 64, 9  # border noise: darker in every band, so near to no data so wide (pixels)
@@ -38,22 +52,19 @@ class Scene:
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Values (Cs, H, W) float32 in the weights' units and valid (H, W); invalid values are undefined.
 
-        No data is what the file declares, NaN, what is without echo (zero power) in every band, zero in every band of a
-        dB raster, and border noise. Zero power in one band alone is as dark as can be, and valid. Raises `InputError`
-        for a damaged file.
+        No data is what `rasters.values_of`, `sar_no_data` and `sar_db` take for it, and border noise. Raises
+        `InputError` for a damaged file.
         """
         try:
-            raw = self.file.read(self.indexes, window=window, masked=True, out_dtype="float32")
+            values = values_of(self.file, self.indexes, window)
         except RasterioError as error:
             raise InputError(f"'{self.file.name}' cannot be read to its end: fetch it again ({error}).") from error
-        values, nothing = raw.data, np.ma.getmaskarray(raw).any(0) | np.isnan(raw.data).any(0)
         if self.units == "8-bit":
-            return values, ~nothing
+            return values, np.isfinite(values).all(0)
+        values = sar_no_data(values)
         if self.units == "linear":
-            with np.errstate(divide="ignore", invalid="ignore"):
-                np.log10(np.maximum(values, 0, out=values), out=values)
-            values *= 10
-        nothing |= np.isneginf(values).all(0) | ((values == 0).all(0) & (self.units == "dB"))
+            values = sar_db(values)
+        nothing = np.isnan(values).any(0)
         dark = (values < BORDER_DB).all(0) & ~nothing
         if dark.any() and nothing.any():  # calm water is as dark here and there, but neither solid nor at the border
             near = ndimage.maximum_filter(ndimage.minimum_filter(nothing, SOLID), SOLID + 2 * BORDER)
@@ -74,7 +85,8 @@ class Scene:
 def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
     """The raster as it is; one that has ground control points instead of a grid is warped to its UTM zone.
 
-    Nearest neighbour: it changes neither units nor speckle.
+    Nearest neighbour: it changes neither units nor speckle. Raises `InputError` for a file that cannot be read, holds
+    complex numbers or declares values to be scaled.
     """
     with warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -82,8 +94,7 @@ def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
             file = stack.enter_context(rasterio.open(path))
         except RasterioError as error:
             raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF ({error}).") from error
-        if "complex" in file.dtypes[0]:
-            raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first.")
+        check_stored(path, file)
         points, crs = file.gcps
         if file.crs is None and points:
             if crs is None or not crs.is_geographic:
@@ -178,12 +189,12 @@ def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: lis
 
 
 def _sample(scene: Scene, name: str) -> np.ndarray:
-    """Finite valid values (Cs, N) from 16 windows spread over the scene, or from the first rows that hold any."""
+    """Valid values (Cs, N) from 16 windows spread over the scene, or from the first rows that hold any."""
     height, width, size = scene.file.height, scene.file.width, 256
 
     def valid_values(window: Window) -> np.ndarray:
         values, valid = scene.read(window)
-        return values[:, valid & np.isfinite(values).all(0)]
+        return values[:, valid]
 
     places = [(y, x) for y in (0, 1 / 3, 2 / 3, 1) for x in (0, 1 / 3, 2 / 3, 1)]
     corners = [(round(y * max(0, height - size)), round(x * max(0, width - size))) for y, x in places]
@@ -193,4 +204,7 @@ def _sample(scene: Scene, name: str) -> np.ndarray:
     for top in range(0, height, size):
         if (values := valid_values(Window(0, top, width, min(size, height - top)))).size:
             return values
-    raise InputError(f"'{name}' holds no valid pixel: there is nothing to translate.")
+    raise InputError(
+        f"'{name}' holds no valid pixel, only declared no data, zeros or numbers below {SAR_FILL}: there is nothing to "
+        "translate, unless these are values, to be calibrated or rescaled first."
+    )
