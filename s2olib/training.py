@@ -60,7 +60,7 @@ from s2olib.project import InputError, alone, code_fingerprint, fingerprint, res
 
 GIB = 2**30
 CODE = ("training", "evaluation", "generators", "dsd", "losses", "patchgan", "metrics", "baselines")
-CODE += ("data/triplets", "data/labels", "data/landcover")
+CODE += ("checkpoints", "data/triplets", "data/labels", "data/landcover")
 SENSITIVE = 0.1  # least dependence of the deepest map on the optical image for the feature loss to mean anything
 DSD_SCHEDULES = ("joint", "warm-up", "frozen", "random")
 
