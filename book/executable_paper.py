@@ -37,6 +37,11 @@ import execute
 EXECUTED = re.compile(r"notebooks/executed/(?P<profile>[^/]+)/(?P<name>(?P<source>\d\d_[a-z]+)[^/]*)")
 LABEL = re.compile(r'(:name: |"name": "|numref\}`)(tab|fig)-[\w-]+')  # of a notebook's tables and figures
 RUNS = "book/runs"  # the page that lists them
+RUN_ENTRIES = re.compile(  # of the contents beside a page, with the arrow that opens them
+    r"<details[^>]*><summary>(?:(?!</summary>).)*</summary><ul>\s*"
+    r'(?:<li class="toctree-l2[^"]*"><a[^>]*href="[^"]*_generated/runs/[^"]*">[^<]*</a></li>\s*)+</ul>\s*</details>',
+    re.DOTALL,
+)
 LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 
 
@@ -140,11 +145,15 @@ def leave_out_scripts(app: Sphinx, page: str, template: str, context: dict, doct
 
 
 def shorten_contents(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    """Beside a run's page stands a link to all runs; the contents beside each would weigh a fifteenth of the book."""
+    """The contents beside a page do not list every run, and those beside a run's page are a link to all: they would
+    weigh a tenth of the book."""
+    listed = context.get("generate_toctree_html")
     if page.startswith("book/_generated/runs/"):
         link = f'<a class="reference internal" href="{context["pathto"](RUNS)}">{app.env.titles[RUNS].astext()}</a>'
         contents = f'<ul class="nav bd-sidenav"><li class="toctree-l1">{link}</li></ul>'
         context["generate_toctree_html"] = lambda *_, **__: contents
+    elif listed:
+        context["generate_toctree_html"] = lambda *of, **how: RUN_ENTRIES.sub("", str(listed(*of, **how)))
 
 
 def leave_out_files(app: Sphinx, error: Exception | None) -> None:

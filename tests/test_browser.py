@@ -142,6 +142,15 @@ def test_pages_are_light(visits, html):
     assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) <= 25 * MEGABYTE
 
 
+def test_contents_beside_a_page_lead_to_all_runs_and_list_none(pages):
+    beside = {name: soup.select("nav.bd-links a[href]") for name, soup in pages.items()}
+    links = {name: [urlsplit(link["href"]).path for link in found] for name, found in beside.items()}
+    assert [name for name, found in links.items() if not any("runs.html" in link for link in found)] == [
+        "book/runs.html"  # itself
+    ]
+    assert not any("_generated/runs/" in link for found in links.values() for link in found)
+
+
 def test_no_link_leads_nowhere(html, pages):
     broken = []
     for name, soup in pages.items():
