@@ -168,7 +168,7 @@ def _read(source: bytes, suffix: str) -> str:
 
 
 def _meaning(node: object) -> str:
-    """A syntax tree as text, nested lists, without docstrings and what is not there, of which each Python has its own."""
+    """The text of a syntax tree: lists, without docstrings and what is not there, of which each Python has its own."""
     if isinstance(node, list):
         members = [_meaning(member) for member in node if not _is_docstring(member)]
     elif isinstance(node, ast.AST):
