@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +27,7 @@ from scipy import ndimage
 from test_archive import ORIGIN, tif, write_scene
 from torch.utils.data import default_collate
 
-from s2olib.data import SPLITS, archive, landcover, rasters, splits
+from s2olib.data import SPLITS, archive, landcover, rasters, splits, store
 from s2olib.data import build as module
 from s2olib.data.build import build
 from s2olib.data.datasheet import datasheet
@@ -375,6 +376,28 @@ def test_any_executor_writes_the_same_bytes(tmp_path, options, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "pool", "threads"]
 
 
+def test_no_worker_waits_for_the_last_part(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "PART", 1)
+    whole, joined, read, fill = build(tmp_path / "whole", **options), threading.Event(), module._coarser, store.fill
+    last = archive.scan(options["archive_root"])[-1].id
+
+    def reads(scene, *args):
+        assert scene.id != last or joined.wait(20), "the others are put in their places meanwhile"
+        return read(scene, *args)
+
+    monkeypatch.setattr(module, "_coarser", reads)
+    monkeypatch.setattr(store, "fill", lambda *args: joined.set() or fill(*args))
+    with ThreadPoolExecutor(2) as threads:
+        assert build(tmp_path / "set", **options, executor=threads) == whole
+
+
+def test_the_height_of_what_is_judged_at_once_changes_nothing(tmp_path, options, monkeypatch):
+    build(tmp_path / "whole", **options)
+    monkeypatch.setattr(module, "IN_CACHE", 10 * 256)  # as other rows as can be
+    build(tmp_path / "set", **options)
+    assert _bytes(tmp_path / "set") == _bytes(tmp_path / "whole")
+
+
 def test_a_dask_cluster_of_two_processes_writes_the_same_bytes(tmp_path, options, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(module, "PART", 1)
@@ -442,7 +465,7 @@ class Refusing(ThreadPoolExecutor):
 def test_what_is_not_damage_costs_no_finished_part(tmp_path, options, monkeypatch):
     monkeypatch.setattr(module, "PART", 1)
     whole = build(tmp_path / "whole", **options)
-    with Refusing(2) as executor, pytest.raises(ValueError, match="no scheduler"):
+    with Refusing(5) as executor, pytest.raises(ValueError, match="no scheduler"):
         build(tmp_path / "set", **options, executor=executor)
     parts = [path for path in (tmp_path / ".set.parts").iterdir() if path.is_dir()]
     assert len(parts) == 5 and not (tmp_path / "set").exists()

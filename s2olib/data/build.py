@@ -25,6 +25,7 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
+    ThreadPoolExecutor,
     as_completed,
     wait,
 )
@@ -67,6 +68,7 @@ COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "
 EXAMPLES = 4  # refused patches that are kept to be looked at, for each reason
 PART = 64  # windows in a part of the work, unless one scene has more
 AT_ONCE = 2**24  # pixels of a scene that are read at once; a larger one is several parts
+IN_CACHE = 2**18  # pixels of a strip, whose layers stay in a processor's cache while they are judged and stored
 WORTH_A_PROCESS = 512  # windows
 
 
@@ -554,7 +556,8 @@ def _space_for(root: Path) -> Iterator[Path]:
         shutil.rmtree(left)
     try:
         yield folder
-        shutil.rmtree(folder)
+        with ThreadPoolExecutor() as pool:  # freeing memory takes the system a while
+            list(pool.map(shutil.rmtree, [path for path in folder.iterdir() if path.is_dir()]))
     finally:
         if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
             shutil.rmtree(folder)
@@ -605,17 +608,22 @@ def _end_with_the_builder() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _have_done(executor: Executor, calls: Sequence[tuple], what: str) -> list:
-    """Have each (function, *arguments) done, with a progress bar; after an error what has not begun is cancelled.
+@contextmanager
+def _calls(executor: Executor, number: int, what: str) -> Iterator[Callable[..., Future]]:
+    """Give what has a function called with arguments, so many times, with a progress bar; wait until all is done.
 
-    Returns the results in the calls' order.
+    After an error what has not begun is cancelled.
     """
     futures: list[Future] = []
-    with tqdm(total=len(calls), desc=what, unit="part") as bar:
+    with tqdm(total=number, desc=what, unit="part") as bar:
+
+        def begin(function: Callable, *arguments) -> Future:
+            futures.append(executor.submit(_call, uuid4().hex, function, *arguments))
+            futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update())
+            return futures[-1]
+
         try:
-            for call in calls:
-                futures.append(executor.submit(_call, uuid4().hex, *call))
-                futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update())
+            yield begin
             for future in as_completed(futures):
                 future.result()
         except (BrokenExecutor, EOFError) as error:  # the latter of the process that would have forked one
@@ -625,7 +633,6 @@ def _have_done(executor: Executor, calls: Sequence[tuple], what: str) -> list:
             ) from error
         finally:
             wait([future for future in futures if not future.cancel()])  # or they would write where the next build does
-    return [future.result() for future in futures]
 
 
 def _call(_name: str, function: Callable, *arguments):
@@ -649,25 +656,55 @@ def _written(
 ) -> str:
     """Have every part made that is not there yet, remove those of another build, and put all together in `root`.
 
+    A part goes there as soon as those before it are made, so that no worker waits until the last of them is.
     Adds to `refused`; returns the fingerprint of the three splits.
     """
     for path in folder.iterdir():
         if path.is_dir() and path.name not in parts:
             shutil.rmtree(path)
-    todo = [(_work, job, rules, folder / part) for part, job in parts.items() if not (folder / part).is_dir()]
+    missing = [part for part in parts if not (folder / part).is_dir()]
     windows = sum(len(windows) for job in parts.values() for _, windows in job)
-    with _workers(executor, _processes(workers, windows)) as pool:
-        _have_done(pool, todo, "build")
-        try:
-            return _joined([folder / part for part in parts], rules, root, refused, pool)
-        except InputError:
-            shutil.rmtree(folder)
-            raise
-        except store.Damaged as error:
-            shutil.rmtree(folder)
-            raise InputError(
-                f"'{folder}' held parts of an earlier build that were damaged, and is removed: build again ({error})"
-            ) from error
+    layers = ["opt", "sar"] + ["lulc"] * bool(rules.legend)  # the largest first: the last of all is waited for
+    counts, filled = Counter(), []
+    try:
+        with (
+            _workers(executor, _processes(workers, windows)) as pool,
+            _calls(pool, len(missing) + len(parts) * len(layers), "build") as begin,
+        ):
+            made = {part: begin(_work, parts[part], rules, folder / part) for part in missing}
+            for part, places in _indexed(_finished(parts, made, folder), rules, root, refused):
+                # one array after the other: two workers that write into the same file wait for each other
+                for layer in layers:
+                    # land cover that is made from the optical image, which a network is to find, is for training alone
+                    splits = places if layer != "lulc" or rules.legend not in PSEUDO else places.keys() & {"train"}
+                    stretches = [store.Stretch(root / s / f"{layer}.npy", counts[s], places[s]) for s in splits]
+                    filled.append((stretches, begin(store.fill, part, layer, stretches, rules.patch_size)))
+                counts.update({split: len(members) for split, members in places.items()})
+    except store.Damaged as error:
+        shutil.rmtree(folder)
+        raise InputError(
+            f"'{folder}' held parts of an earlier build that were damaged, and is removed: build again ({error})"
+        ) from error
+    for name in (name for name in SPLITS if not counts[name]):
+        shutil.rmtree(folder)
+        reasons = Counter(r["reason"] for r in refused).most_common(3)
+        raise InputError(
+            f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
+            "loosen the limits, or split otherwise (another seed, where regions are drawn)"
+        )
+    digests: dict[Path, bytearray] = {}
+    for stretches, future in filled:
+        for stretch, digest in zip(stretches, future.result(), strict=True):
+            digests.setdefault(stretch.path, bytearray()).extend(digest)
+    return store.finish(root, digests)
+
+
+def _finished(parts: Iterable[str], made: dict[str, Future], folder: Path) -> Iterator[Path]:
+    """Each part, in order, as soon as it is there."""
+    for part in parts:
+        if part in made:
+            made[part].result()
+        yield folder / part
 
 
 def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
@@ -690,12 +727,13 @@ def _judged(scene: Scene, windows: list[Window], rules: Rules, stored: store.Lay
     """Each window with its row of the index and why it is refused (None for a good one); pixels go to `stored`.
 
     Windows share pixels with those beside, above and below them: what is done to a pixel is done once, in strips of
-    rows that begin and end where windows do.
+    rows of which every window has whole ones.
     """
     layers, rows = _coarser(scene, windows, rules), iter(_rows(scene, windows, rules.patch_size))
     size, pseudo, first = rules.patch_size, rules.legend in PSEUDO, windows[0].row
     table = merge_table(rules.legend, rules.merge) if rules.legend else {}
-    edges = sorted({row - first + edge for row in {window.row for window in windows} for edge in (0, size)})
+    edges = {row - first + edge for row in {window.row for window in windows} for edge in (0, size)}
+    edges = sorted(edges | {*range(0, max(edges), max(1, IN_CACHE // layers[0].shape[-1]))})
     columns = {window.column: slice(window.column, window.column + size) for window in windows}
     strips: dict[int, dict] = {}
     for top, side_by_side in groupby(windows, key=lambda window: window.row - first):
@@ -730,21 +768,25 @@ def _strip(layers, start: int, end: int, columns: dict[int, slice], rules: Rules
     return {c: {n: np.count_nonzero(mask[:, where]) for n, mask in masks.items()} for c, where in columns.items()}
 
 
-def _indices(parts: list[Path], rules: Rules, root: Path, refused: list[dict]) -> dict[str, dict[Path, list]]:
+def _indexed(
+    parts: Iterable[Path], rules: Rules, root: Path, refused: list[dict]
+) -> Iterator[tuple[Path, dict[str, list]]]:
     """Write every split's index in the parts' order, and of what was refused the first of each reason.
 
-    Returns where each split's windows are, {part: [(scene's number, row and column in its layers)]}. Adds to `refused`.
+    Gives each part with where every split's windows are: scene's number, row and column in its layers. Adds to
+    `refused`.
     """
-    kept, places = Counter(), {name: {} for name in (*SPLITS, "refused")}
+    kept = Counter()
     categories = list(merge_table(rules.legend, rules.merge)) if rules.legend else []
     with ExitStack() as stack:
         writers = {}
-        for name in places:
+        for name in (*SPLITS, "refused"):
             (root / name).mkdir(parents=True)
             lines = stack.enter_context(open(root / name / "index.csv", "w", newline=""))
             writers[name] = csv.writer(lines, lineterminator="\n")
             writers[name].writerow([*COLUMNS, *(f"share_{category}" for category in categories)])
         for part in parts:
+            places: dict[str, list] = {}
             for split, verdict, place, row in _verdicts(part):
                 if verdict:
                     refused.append(_refusal(row[0], *verdict))
@@ -753,15 +795,8 @@ def _indices(parts: list[Path], rules: Rules, root: Path, refused: list[dict]) -
                         continue
                     split = "refused"
                 writers[split].writerow(row)
-                places[split].setdefault(part, []).append(place)
-    for name in SPLITS:
-        if not places[name]:
-            reasons = Counter(r["reason"] for r in refused).most_common(3)
-            raise InputError(
-                f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
-                "loosen the limits, or split otherwise (another seed, where regions are drawn)"
-            )
-    return places
+                places.setdefault(split, []).append(place)
+            yield part, places
 
 
 def _verdicts(part: Path) -> list:
@@ -770,24 +805,6 @@ def _verdicts(part: Path) -> list:
         return json.loads((part / "windows.json").read_text())
     except ValueError as error:
         raise store.Damaged(f"'windows.json': {error}") from error
-
-
-def _joined(parts: list[Path], rules: Rules, root: Path, refused: list[dict], pool: Executor) -> str:
-    """Put the layers of each split together; returns the fingerprint of the three splits. Adds to `refused`."""
-    jobs: list[tuple[Path, store.Stretch]] = []
-    for split, places in _indices(parts, rules, root, refused).items():
-        made = rules.legend in PSEUDO and split != "train"  # from the optical image, which a network is to find
-        count, first = sum(map(len, places.values())), 0
-        arrays = store.reserve(root / split, parts[0], count, rules.patch_size, without="lulc.npy" if made else "")
-        for part, windows in places.items():
-            # one array after the other: two workers that write into the same file wait for each other
-            jobs += [(part, store.Stretch(path, offset, first, windows)) for path, offset in arrays.items()]
-            first += len(windows)
-    filled = _have_done(pool, [(store.fill, *job, rules.patch_size) for job in jobs], "join")
-    digests: dict[Path, bytearray] = {}
-    for (_, stretch), digest in zip(jobs, filled, strict=True):
-        digests.setdefault(stretch.path, bytearray()).extend(digest)
-    return store.fingerprint(root, digests)
 
 
 def _coarser(scene: Scene, windows: list[Window], rules: Rules):

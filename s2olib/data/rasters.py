@@ -230,9 +230,16 @@ def _start(path: Path, file: rasterio.DatasetReader, found: Header) -> int | Non
 
 
 def _head(path: Path, size: int) -> bytes:
-    with suppress(OSError), open(path, "rb", buffering=0) as stream:  # GDAL says what is wrong
-        return stream.read(size)
-    return b""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except OSError:  # GDAL says what is wrong
+        return b""
+    try:
+        return os.read(file, size)
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
 
 
 def _folder_headers(sizes: dict[Path, int]) -> list[Header]:

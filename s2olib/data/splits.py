@@ -361,9 +361,9 @@ def _check_content(folder: Path, windows: list[Window], seen: dict[bytes, Window
     """Compare a split's quarters of patches without geography with those `seen`, and add them."""
     opt = np.load(folder / "opt.npy", mmap_mode="r")  # (N, 3, P, P)
     half = opt.shape[-1] // 2
-    for window, patch in zip(windows, opt, strict=True):
+    for number, window in enumerate(windows):
         for row, column in np.ndindex(2, 2) if window.grid.crs is None else ():
-            part = patch[:, row * half : (row + 1) * half, column * half : (column + 1) * half]
+            part = opt[number, :, row * half : (row + 1) * half, column * half : (column + 1) * half]
             if part.std() < 2:  # empty, and equal to anything empty
                 continue
             twin = seen.setdefault(hashlib.sha256(part.tobytes()).digest(), window)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -55,47 +55,49 @@ class Stretch:
     """Windows of a part's layer, (scene's number, row, column), that follow each other in an array from `first` on."""
 
     path: Path  # of the array
-    offset: int  # of its first member, in bytes
     first: int
     windows: list[tuple[int, int, int]]
 
 
-def reserve(folder: Path, part: Path, count: int, size: int, without: str = "") -> dict[Path, int]:
-    """Make empty arrays (N, H, W) or (N, C, H, W) for `count` windows of each layer of a part, but for one file.
+def fill(part: Path, layer: str, stretches: Sequence[Stretch], size: int) -> list[bytes]:
+    """Write windows of a part's layer where they belong; returns of each stretch its patches' SHA-256, joined.
 
-    Returns where the first member of each begins, in bytes.
+    The arrays are (N, H, W) or (N, C, H, W), and `finish` writes how many patches they have in the end.
     """
-    offsets = {}
-    for layer in sorted(part.glob("0_*.npy")) if count else ():
-        if (name := layer.name.removeprefix("0_")) != without:
-            like = _loaded(layer)  # (H, W) or (H, C, W)
-            shape = (count, *like.shape[1:-1], size, size)
-            offsets[folder / name] = np.lib.format.open_memmap(folder / name, "w+", like.dtype, shape).offset
-    return offsets
+    return [_fill(part, layer, stretch, size) for stretch in stretches]
 
 
-def fill(part: Path, stretch: Stretch, size: int) -> bytes:
-    """Write windows of a part's layer where they belong; returns their patches' SHA-256, joined."""
+def _fill(part: Path, layer: str, stretch: Stretch, size: int) -> bytes:
     digests = []
     # for writing alone: a page that is read first, on a disk of several machines, could undo what another wrote
-    with open(os.open(stretch.path, os.O_WRONLY), "wb") as stream:
+    with open(os.open(stretch.path, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as stream:
         for number, members in groupby(stretch.windows, key=itemgetter(0)):
-            pixels = np.moveaxis(_loaded(part / f"{number}_{stretch.path.name}"), 0, -2)  # (H, W) or (C, H, W)
+            pixels = np.moveaxis(_loaded(part / f"{number}_{layer}.npy"), 0, -2)  # (H, W) or (C, H, W)
             for _, row, column in members:
-                patch = pixels[..., row : row + size, column : column + size].tobytes()
+                patch = pixels[..., row : row + size, column : column + size]
                 if not digests:
-                    stream.seek(stretch.offset + stretch.first * len(patch))
-                stream.write(patch)
-                digests.append(hashlib.sha256(patch).digest())
+                    _header(stream, patch.dtype, (stretch.first + len(stretch.windows), *patch.shape))
+                    stream.seek(stretch.first * patch.nbytes, os.SEEK_CUR)
+                content = patch.tobytes()
+                stream.write(content)
+                digests.append(hashlib.sha256(content).digest())
     return b"".join(digests)
 
 
-def fingerprint(root: Path, digests: Mapping[Path, bytes | bytearray]) -> str:
-    """Of the data set in `root`; `digests` has what `fill` returned for each array, joined in the patches' order."""
+def finish(root: Path, digests: Mapping[Path, bytes | bytearray]) -> str:
+    """Have arrays of the data set in `root` say how many patches they have; returns the data set's fingerprint.
+
+    `digests` has what `fill` returned for each array, joined in the patches' order.
+    """
     contents = {root / split / "index.csv": (root / split / "index.csv").read_bytes() for split in SPLITS}
-    contents |= {path: digest for path, digest in digests.items() if path.parent.name in SPLITS}
-    hashes = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
-    lines = [f"{hashes[path]}  {path.relative_to(root)}\n" for path in sorted(hashes)]
+    for path, digest in digests.items():
+        with open(path, "r+b") as stream:
+            np.lib.format.read_magic(stream)
+            (_, *shape), _, dtype = np.lib.format.read_array_header_1_0(stream)
+            _header(stream, dtype, (len(digest) // hashlib.sha256().digest_size, *shape))
+        if path.parent.name in SPLITS:
+            contents[path] = digest
+    lines = [f"{hashlib.sha256(contents[path]).hexdigest()}  {path.relative_to(root)}\n" for path in sorted(contents)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
