@@ -29,7 +29,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache, reduce
 from itertools import groupby, pairwise
@@ -670,9 +670,11 @@ def _written(
         with (
             _workers(executor, _processes(workers, windows)) as pool,
             _calls(pool, len(missing) + len(parts) * len(layers), "build") as begin,
+            ExitStack() as stack,
         ):
             made = {part: begin(_work, parts[part], rules, folder / part) for part in missing}
-            for part, places in _indexed(_finished(parts, made, folder), rules, root, refused):
+            ready = stack.enter_context(closing(_indexed(_finished(parts, made, folder), rules, root, refused)))
+            for part, places in ready:
                 # one array after the other: two workers that write into the same file wait for each other
                 for layer in layers:
                     # land cover that is made from the optical image, which a network is to find, is for training alone

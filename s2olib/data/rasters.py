@@ -230,16 +230,13 @@ def _start(path: Path, file: rasterio.DatasetReader, found: Header) -> int | Non
 
 
 def _head(path: Path, size: int) -> bytes:
-    try:
+    with suppress(OSError):  # GDAL says what is wrong
         file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except OSError:  # GDAL says what is wrong
-        return b""
-    try:
-        return os.read(file, size)
-    except OSError:
-        return b""
-    finally:
-        os.close(file)
+        try:
+            return os.read(file, size)
+        finally:
+            os.close(file)
+    return b""
 
 
 def _folder_headers(sizes: dict[Path, int]) -> list[Header]:
