@@ -391,9 +391,29 @@ def test_no_worker_waits_for_the_last_part(tmp_path, options, monkeypatch):
         assert build(tmp_path / "set", **options, executor=threads) == whole
 
 
+def test_an_error_of_any_part_is_said_at_once(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "PART", 1)
+    first, second, *others = (scene.id for scene in archive.scan(options["archive_root"]))
+    failed, read, made = threading.Event(), module._coarser, []
+
+    def reads(scene, *args):
+        if scene.id == second:
+            failed.set()
+            raise InputError("it is broken")
+        assert failed.wait(20)
+        time.sleep(1 if scene.id == first else 0.3)
+        made.append(scene.id)
+        return read(scene, *args)
+
+    monkeypatch.setattr(module, "_coarser", reads)
+    with ThreadPoolExecutor(2) as threads, pytest.raises(InputError, match="it is broken"):
+        build(tmp_path / "set", **options, executor=threads)
+    assert len(made) <= 1 + len(others) / 2, "those that had not begun are not made"
+
+
 def test_the_height_of_what_is_judged_at_once_changes_nothing(tmp_path, options, monkeypatch):
     build(tmp_path / "whole", **options)
-    monkeypatch.setattr(module, "IN_CACHE", 10 * 256)  # as other rows as can be
+    monkeypatch.setattr(module, "IN_CACHE", 10 * 256)  # strips of 10 rows, which divide no window
     build(tmp_path / "set", **options)
     assert _bytes(tmp_path / "set") == _bytes(tmp_path / "whole")
 
@@ -440,10 +460,14 @@ def test_a_second_build_is_not_taken_for_the_first(tmp_path, options):
 def test_a_damaged_part_is_said_and_made_again(tmp_path, options, monkeypatch):
     whole, real = build(tmp_path / "whole", **options), module.store.fill
     monkeypatch.setattr(module.store, "fill", lambda *args: 1 / 0)
-    for name in ("0_opt.npy", "0_sar.npy", "windows.json"):
+    for name in ("0_opt.npy", "0_sar.npy", "windows.json", "windows.json, gone"):
         with pytest.raises(ZeroDivisionError):
             build(tmp_path / "set", **options)
-        os.truncate(next((tmp_path / ".set.parts").glob(f"*/{name}")), 0 if name == "0_sar.npy" else 200)
+        path = next((tmp_path / ".set.parts").glob(f"*/{name.split(',')[0]}"))
+        if name.endswith("gone"):
+            path.unlink()  # as it is where a build was killed while it removed its parts
+        else:
+            os.truncate(path, 0 if name == "0_sar.npy" else 200)
         with monkeypatch.context() as context:
             context.setattr(module.store, "fill", real)
             with pytest.raises(InputError, match=r"\.set\.parts' held parts .* damaged, and is removed: build again"):
@@ -454,7 +478,7 @@ def test_a_damaged_part_is_said_and_made_again(tmp_path, options, monkeypatch):
 
 
 class Refusing(ThreadPoolExecutor):
-    """Fails when it is asked to join, as a cluster may that is lost."""
+    """Fails when it is asked to fill an array, as a cluster may that is lost."""
 
     def submit(self, fn, /, *args):
         if args[1] is module.store.fill:
@@ -511,7 +535,7 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()
-    (tmp_path / ".set.99999.part/train").mkdir(parents=True)  # of a build that was killed while it joined
+    (tmp_path / ".set.99999.part/train").mkdir(parents=True)  # of a build that was killed
     (tmp_path / ".set.99999.old.part/train").mkdir(parents=True)  # and of one while it took the old one's place
     done, calls[:] = calls[:3], []
     monkeypatch.setattr(module, "_coarser", fails_at(99))

@@ -547,7 +547,7 @@ def _space_for(root: Path) -> Iterator[Path]:
     """A folder beside `root` for finished parts.
 
     An interrupted build leaves its finished parts there, and the next one takes those that it needs; what a killed one
-    had begun to join is removed. After success nothing stays.
+    had begun to put together is removed. After success nothing stays.
     """
     folder = root.with_name(f".{root.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
@@ -609,17 +609,17 @@ def _end_with_the_builder() -> None:
 
 
 @contextmanager
-def _calls(executor: Executor, number: int, what: str) -> Iterator[Callable[..., Future]]:
-    """Give what has a function called with arguments, so many times, with a progress bar; wait until all is done.
+def _calls(executor: Executor, steps: int) -> Iterator[Callable[..., Future]]:
+    """Gives what submits a call: of how many steps, function, arguments. Waits until all are done, with a progress bar.
 
     After an error what has not begun is cancelled.
     """
     futures: list[Future] = []
-    with tqdm(total=number, desc=what, unit="part") as bar:
+    with tqdm(total=steps, desc="build", unit="step") as bar:
 
-        def begin(function: Callable, *arguments) -> Future:
+        def begin(number: int, function: Callable, *arguments) -> Future:
             futures.append(executor.submit(_call, uuid4().hex, function, *arguments))
-            futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update())
+            futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update(number))
             return futures[-1]
 
         try:
@@ -656,7 +656,7 @@ def _written(
 ) -> str:
     """Have every part made that is not there yet, remove those of another build, and put all together in `root`.
 
-    A part goes there as soon as those before it are made, so that no worker waits until the last of them is.
+    A worker that finds no part to make any more puts those in their places that are made, while others make the last.
     Adds to `refused`; returns the fingerprint of the three splits.
     """
     for path in folder.iterdir():
@@ -664,24 +664,25 @@ def _written(
             shutil.rmtree(path)
     missing = [part for part in parts if not (folder / part).is_dir()]
     windows = sum(len(windows) for job in parts.values() for _, windows in job)
-    layers = ["opt", "sar"] + ["lulc"] * bool(rules.legend)  # the largest first: the last of all is waited for
+    layers = ["opt", "sar"] + ["lulc"] * bool(rules.legend)  # the largest first, so that the very last call is short
     counts, filled = Counter(), []
     try:
         with (
             _workers(executor, _processes(workers, windows)) as pool,
-            _calls(pool, len(missing) + len(parts) * len(layers), "build") as begin,
-            ExitStack() as stack,
+            _calls(pool, (len(missing) + len(parts)) * len(layers)) as begin,
         ):
-            made = {part: begin(_work, parts[part], rules, folder / part) for part in missing}
-            ready = stack.enter_context(closing(_indexed(_finished(parts, made, folder), rules, root, refused)))
-            for part, places in ready:
-                # one array after the other: two workers that write into the same file wait for each other
-                for layer in layers:
-                    # land cover that is made from the optical image, which a network is to find, is for training alone
-                    splits = places if layer != "lulc" or rules.legend not in PSEUDO else places.keys() & {"train"}
-                    stretches = [store.Stretch(root / s / f"{layer}.npy", counts[s], places[s]) for s in splits]
-                    filled.append((stretches, begin(store.fill, part, layer, stretches, rules.patch_size)))
-                counts.update({split: len(members) for split, members in places.items()})
+            made = {part: begin(len(layers), _work, parts[part], rules, folder / part) for part in missing}
+            with closing(_indexed(_finished(parts, made, folder), rules, root, refused)) as ready:
+                for part, places in ready:
+                    # neighbours in the queue are of different arrays: who write into the same file wait for each other
+                    for layer in layers:
+                        # land cover made from the optical image, which a network is to find, is for training alone
+                        splits = places if layer != "lulc" or rules.legend not in PSEUDO else places.keys() & {"train"}
+                        stretches = [store.Stretch(root / s / f"{layer}.npy", counts[s], places[s]) for s in splits]
+                        for stretch in stretches:
+                            stretch.path.touch()
+                        filled.append((stretches, begin(1, store.fill, part, layer, stretches, rules.patch_size)))
+                    counts.update({split: len(members) for split, members in places.items()})
     except store.Damaged as error:
         shutil.rmtree(folder)
         raise InputError(
@@ -702,8 +703,11 @@ def _written(
 
 
 def _finished(parts: Iterable[str], made: dict[str, Future], folder: Path) -> Iterator[Path]:
-    """Each part, in order, as soon as it is there."""
+    """Each part, in order, as soon as it is there; an error of any is raised at once."""
+    done = as_completed(made.values())
     for part in parts:
+        while part in made and not made[part].done():
+            next(done).result()
         if part in made:
             made[part].result()
         yield folder / part
@@ -729,7 +733,7 @@ def _judged(scene: Scene, windows: list[Window], rules: Rules, stored: store.Lay
     """Each window with its row of the index and why it is refused (None for a good one); pixels go to `stored`.
 
     Windows share pixels with those beside, above and below them: what is done to a pixel is done once, in strips of
-    rows of which every window has whole ones.
+    rows, each of which a window has whole or not at all.
     """
     layers, rows = _coarser(scene, windows, rules), iter(_rows(scene, windows, rules.patch_size))
     size, pseudo, first = rules.patch_size, rules.legend in PSEUDO, windows[0].row
@@ -805,7 +809,7 @@ def _verdicts(part: Path) -> list:
     """What became of a part's windows, as `_work` says."""
     try:
         return json.loads((part / "windows.json").read_text())
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise store.Damaged(f"'windows.json': {error}") from error
 
 

@@ -62,7 +62,8 @@ class Stretch:
 def fill(part: Path, layer: str, stretches: Sequence[Stretch], size: int) -> list[bytes]:
     """Write windows of a part's layer where they belong; returns of each stretch its patches' SHA-256, joined.
 
-    The arrays are (N, H, W) or (N, C, H, W), and `finish` writes how many patches they have in the end.
+    The arrays are (N, H, W) or (N, C, H, W), in files that are there, if only empty. Whoever comes first gives one a
+    header, which is as long for any number of patches; `finish` writes the true number.
     """
     return [_fill(part, layer, stretch, size) for stretch in stretches]
 
@@ -70,7 +71,7 @@ def fill(part: Path, layer: str, stretches: Sequence[Stretch], size: int) -> lis
 def _fill(part: Path, layer: str, stretch: Stretch, size: int) -> bytes:
     digests = []
     # for writing alone: a page that is read first, on a disk of several machines, could undo what another wrote
-    with open(os.open(stretch.path, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as stream:
+    with open(os.open(stretch.path, os.O_WRONLY), "wb") as stream:
         for number, members in groupby(stretch.windows, key=itemgetter(0)):
             pixels = np.moveaxis(_loaded(part / f"{number}_{layer}.npy"), 0, -2)  # (H, W) or (C, H, W)
             for _, row, column in members:
