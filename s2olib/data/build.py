@@ -676,11 +676,7 @@ def _written(
                 for part, places in ready:
                     # neighbours in the queue are of different arrays: who write into the same file wait for each other
                     for layer in layers:
-                        # land cover made from the optical image, which a network is to find, is for training alone
-                        splits = places if layer != "lulc" or rules.legend not in PSEUDO else places.keys() & {"train"}
-                        stretches = [store.Stretch(root / s / f"{layer}.npy", counts[s], places[s]) for s in splits]
-                        for stretch in stretches:
-                            stretch.path.touch()
+                        stretches = _stretches(root, layer, places, counts, rules)
                         filled.append((stretches, begin(1, store.fill, part, layer, stretches, rules.patch_size)))
                     counts.update({split: len(members) for split, members in places.items()})
     except store.Damaged as error:
@@ -711,6 +707,17 @@ def _finished(parts: Iterable[str], made: dict[str, Future], folder: Path) -> It
         if part in made:
             made[part].result()
         yield folder / part
+
+
+def _stretches(root: Path, layer: str, places: dict[str, list], counts: Counter, rules: Rules) -> list[store.Stretch]:
+    """Where a part's windows go in each split's array of a layer, which is there then, if only empty; `counts` says how
+    many went there before."""
+    if layer == "lulc" and rules.legend in PSEUDO:  # made from the optical image, which a network is to find
+        places = {split: members for split, members in places.items() if split == "train"}
+    stretches = [store.Stretch(root / s / f"{layer}.npy", counts[s], members) for s, members in places.items()]
+    for stretch in stretches:
+        stretch.path.touch()
+    return stretches
 
 
 def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
