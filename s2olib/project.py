@@ -169,11 +169,14 @@ def _read(source: bytes, suffix: str) -> str:
 
 def _meaning(node: object) -> str:
     """The text of a syntax tree: lists, without docstrings and what is not there, of which each Python has its own."""
-    if isinstance(node, list):
+    if isinstance(node, ast.AST):
+        members = [repr(type(node).__name__)]
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is not None and value != []:
+                members.append(f"({name!r}, {_meaning(value)})")
+    elif isinstance(node, list):
         members = [_meaning(member) for member in node if not _is_docstring(member)]
-    elif isinstance(node, ast.AST):
-        fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
-        members = [repr(type(node).__name__), *(f"({name!r}, {_meaning(value)})" for name, value in fields)]
     else:
         return repr(repr(node))
     return f"[{', '.join(members)}]"

@@ -233,7 +233,7 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
         if alike not in known:  # one for many, so that little is sent to a worker
             sar = sar_bands(pair["s1"], own["s1"], polarisations)
             known[alike] = own, sar, optical_bands(pair["s2"], own["s2"], colours)
-        patches.append((pair, known[alike], row - top, column - left))
+        patches.append((str(pair["s2"]), known[alike], row - top, column - left))  # text is sent sooner than paths
     name = f"{season}_{scene}"
     files = tuple(path for pair in found for path in pair.values())
     read = partial(_read, patches, grid, opt_offset)
@@ -245,19 +245,20 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
     others those that add something, and every sixteenth to see that the archive is of one piece."""
     top, left, bottom, right = np.reshape(boxes or [(0, 0, grid.height, grid.width)], (-1, 4)).T
     first, last = top.min(), bottom.max()
-    _, *bands = patches[0][1]
+    heads, *bands = patches[0][1]
     count, shape = map(len, bands), (last - first, grid.width)
     sar, opt = (np.empty((channels, *shape), np.float32) for channels in count)
     laid, whole = (np.zeros(shape, bool) for _ in range(2))  # by any patch, in all bands
-    codes = np.zeros(shape, np.uint8) if "lc" in patches[0][0] else None
+    codes = np.zeros(shape, np.uint8) if "lc" in heads else None
     order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
-    for number, (pair, (heads, polarisations, colours), row, column) in enumerate(order):
+    for number, (path, (heads, polarisations, colours), row, column) in enumerate(order):
         if not ((top < row + SIZE) & (bottom > row) & (left < column + SIZE) & (right > column)).any():
             continue
         place = (..., slice(max(row - first, 0), row - first + SIZE), slice(column, column + SIZE))
         rows = (..., slice(max(first - row, 0), last - row), slice(None))  # of the patch
         if number % 16 and whole[place].all():
             continue
+        pair = {kind: partner(Path(path), kind) for kind in heads}
         part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]))
         check_units(part, "dB", pair["s1"])
         check_order(part, list(polarisations), pair["s1"])

@@ -30,7 +30,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, reduce
 from itertools import groupby, pairwise
 from multiprocessing import connection, forkserver
@@ -268,7 +268,8 @@ def build(
     for job in _jobs(scenes, candidates, resolution_factor):
         files = [states[file] for file in (*extra, *(file for scene, _ in job for file in scene.files))]
         state = f"{parameters} {_inputs(files)} {[(w.id, w.split) for _, windows in job for w in windows]}"
-        parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = job
+        # `read` knows what it opens: paths take longest to be sent
+        parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = [(replace(s, files=()), windows) for s, windows in job]
     with (
         writable("dataset_root", root),
         alone(root, "dataset_root"),

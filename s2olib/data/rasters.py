@@ -529,16 +529,18 @@ def positions(target: Grid, crs: CRS, place: Affine, top: int, rows: int) -> np.
     if crs.is_geographic:  # on both sides of the antimeridian, on one scale
         x -= 360 * np.round((x - x[0, 0]) / 360)
     found = ~place @ (x, y)
-    # not with @, for which BLAS starts threads that workers beside each other would fight over
     return np.einsum("ri,ciw->crw", over_rows, np.einsum("cij,jw->ciw", np.stack(found), over_columns.T.copy()))
 
 
+@lru_cache
 def _interpolation(count: int, points: int) -> tuple[np.ndarray, np.ndarray]:
     """Where in so many pixels a function is asked for, and what makes its values at their centres of these: (count,
     points)."""
     nodes = np.cos(np.pi * (np.arange(points) + 0.5) / points)  # Chebyshev's, in [−1, 1]
     fit = np.linalg.inv(chebvander(nodes, points - 1))  # values at the nodes → coefficients
-    return (nodes + 1) / 2 * count, chebvander((np.arange(count) + 0.5) / count * 2 - 1, points - 1) @ fit
+    values = chebvander((np.arange(count) + 0.5) / count * 2 - 1, points - 1)
+    # here and above not with @, for which BLAS starts threads that workers beside each other would fight over
+    return (nodes + 1) / 2 * count, np.einsum("cp,pn->cn", values, fit)
 
 
 def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
