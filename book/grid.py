@@ -35,7 +35,7 @@ def table(name: str, measured: dict) -> str:
     caption = (
         f"Generated images, and what the mean of 4 × 4 pixels adds (*gain*), over {len(clusters)} validation patches "
         f"of *{name}* in {clusters.max() + 1} clusters; in brackets a 95 % cluster bootstrap, descriptive. *Grid* is "
-        "the standard deviation (8-bit steps) of what repeats every four pixels, in the real images "
+        "the standard deviation (grey levels of 255) of what repeats every four pixels, in the real images "
         f"{values['grid_real'].mean():.2f}."
     )
     formats = {key: ".3f" for key in rows[0] if "SSIM" in key}
@@ -63,8 +63,8 @@ def worth(name: str, measured: dict) -> str:
         return ""
     counts = [f"{len(of)} {names[split]} patches in {max(of) + 1}" for split, of in measured["clusters"].items()]
     caption = (
-        "Runs whose grid is a step or more. What the generator minimises at the end of training, in thousandths, each "
-        "term as weighted there, and by how "
+        "Runs whose grid is a grey level or more. What the generator minimises at the end of training, in thousandths, "
+        "each term as weighted there, and by how "
         f"much it *changes* when the image's grid is taken away: positive where the grid pays. Data *{name}*: "
         f"{' and '.join(counts)} clusters; in brackets a 95 % cluster bootstrap, descriptive."
     )

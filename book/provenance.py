@@ -246,7 +246,7 @@ def ablation_table(folder: Path, runs: dict[str, dict]) -> str:
 def offset_table(folder: Path, runs: dict[str, dict]) -> str:
     """Each run on validation and on unseen places, with and without each picture's mean colour, and what that says.
 
-    Runs with a discriminator of another kind are shown and left out of the sentence.
+    Runs with pix2pix's discriminator are shown and left out of the sentence.
     """
     validated = {run: [curve["validation_psnr"] for curve in record["curves"]] for run, record in runs.items()}
     rows = [
@@ -270,15 +270,16 @@ def offset_table(folder: Path, runs: dict[str, dict]) -> str:
     validation, unseen, without = (max(values) - min(values) for values in zip(*alike, strict=True))
     evaluation = next(iter(runs.values()))["evaluation"]
     caption = (
-        f"Profile {folder.name}: the *epoch* that was scored, on validation patches and on unseen places, dB, and the "
-        f"*fall* of validation PSNR from its highest to the last epoch. In brackets over {evaluation['patches']} test "
-        f"patches, {evaluation['clusters']} clusters; {evaluation['interval']}. *Without offset* is PSNR once each "
-        "picture's mean colour is put right; "
+        f"Profile {folder.name}: the *epoch* that was scored and its PSNR (dB) on validation patches and on unseen "
+        "places, and the *fall* of validation PSNR from its highest to the last epoch. In brackets over "
+        f"{evaluation['patches']} test patches, {evaluation['clusters']} clusters; {evaluation['interval']}. *Without "
+        "offset* is PSNR once each picture's mean colour is put right; "
         "correlation of *edges* with the real ones; deviation (8-bit steps) inside what is *flat* in reality."
     )
+    others = "" if len(alike) == len(rows) else " other than pix2pix's"
     return (
         figures.metric_table(rows, caption, f"tab-offset-{folder.name}", {"edges": ".3f"})
-        + f"\n\nThe {len(alike)} runs without an adversary lie within {validation:.2f} dB of each other on validation "
+        + f"\n\nThe {len(alike)} runs{others} lie within {validation:.2f} dB of each other on validation "
         f"and {unseen:.2f} dB on unseen places; {without:.2f} dB once each picture's mean colour is put right.\n"
     )
 
@@ -305,7 +306,7 @@ def foresight(profiles: dict[str, dict[str, dict]]) -> str:
 
 
 def difference_table(folder: Path) -> str:
-    """What the talk reports, what was measured here, and the difference: scores, and each generator's lead."""
+    """What the talk reports, what was measured here, and the difference: scores, and generators' distances."""
     rows, half = [], {}
     runs = results_table.read_records(folder)
     for generator, (label, *reported) in results_table.REPORTED.items():
@@ -327,8 +328,8 @@ def difference_table(folder: Path) -> str:
         rows.append(row)
     caption = (
         f"Reported in the talk (SEN12JHL), measured here (profile {folder.name}), and the difference. Scores on "
-        "different data do not compare. The last two rows are each generator's lead over the one before: their signs "
-        "may be set side by side, their sizes depend on the data."
+        "different data do not compare. The last two rows are each generator's distance from the one before: their "
+        "signs may be set side by side, their sizes depend on the data."
     )
     return figures.metric_table(rows, caption, f"tab-difference-{folder.name}")
 
