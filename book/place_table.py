@@ -104,7 +104,7 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
 
 def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
     """Two tables as MyST markdown: the generators' differences with the DSD, S2OFormer and U-Net stepping up by
-    interpolation, and U-Net as it is; and those of a U-Net that learned from radar made brighter and darker as well."""
+    interpolation, and U-Net as it is; and those of networks that learned from radar made brighter and darker."""
     compared = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd-bilinear", "unet-dsd")
     pairs = [pair for pair in combinations(compared, 2) if pair != compared[2:]]  # one network, with one change
     what = (
@@ -114,7 +114,9 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
     bilinear = _pairs(results, profiles, pairs, what, "tab-bilinear")
     pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(compared))]
     pairs.append(("unet-dsd-shift", "unet-dsd"))
-    what = "Paired differences of U-Nets that were trained with radar made brighter or darker by chance (*shift*)"
+    others = ("s2oformer-dsd", "unet-dsd-shift", "unet-dsd-bilinear-shift", "hat-dsd")
+    pairs += [("s2oformer-dsd-shift", other) for other in others]
+    what = "Paired differences of networks that were trained with radar made brighter or darker by chance (*shift*)"
     shift = _pairs(results, profiles, pairs, what, "tab-shift")
     return "\n\n".join(filter(None, (bilinear, shift))) + "\n" if bilinear or shift else f"{results_table.NOT_RUN}\n"
 
@@ -146,7 +148,8 @@ def _pairs(
     if not rows:
         return ""
     caption = (
-        f"{what}; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, descriptive; *p* "
-        "corrected (Holm) for these pairs and all with the same losses."
+        f"{what}: *variant* minus *less*; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, "
+        "descriptive; *over seeds*: separable if larger than seeds differ; *p* corrected (Holm) for these pairs and "
+        "all with the same losses."
     )
     return figures.metric_table(rows, caption, name, FORMATS | dict.fromkeys(("PSNR, p", "SSIM, p"), ".3f"))

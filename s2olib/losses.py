@@ -117,8 +117,11 @@ def generator_adversarial_loss(fake_logits: Tensor) -> Tensor:
 
 
 def ssim_loss(fake: Tensor, real: Tensor) -> Tensor:
-    """1 − SSIM of images in [-1, 1], averaged over the batch, a scalar."""
-    return 1 - ssim(fake, real, data_range=2.0).mean()
+    """1 − SSIM of images in [-1, 1], averaged over the batch, a scalar.
+
+    SSIM compares means by their ratio and is defined for values from 0 on: brought to 0..255, as it is measured.
+    """
+    return 1 - ssim((fake + 1) * 127.5, (real + 1) * 127.5).mean()
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from s2olib.losses import (
     segmentation_loss,
     ssim_loss,
 )
+from s2olib.metrics import ssim, to_8bit
 from s2olib.project import InputError
 
 
@@ -212,3 +213,11 @@ def test_ssim_loss_falls_towards_the_real_image():
     assert 0 < loss < 1
     assert ssim_loss(fake.detach() - 0.02 * fake.grad / fake.grad.abs().max(), real) < loss
     assert ssim_loss(real, real).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_ssim_loss_asks_for_what_is_measured():
+    torch.manual_seed(0)
+    real = 0.05 + 0.05 * torch.randn(2, 3, 32, 32)  # around the middle of the range, where signed means cancel
+    fake = real - 0.1
+    assert ssim_loss(fake, real).item() == pytest.approx(1 - ssim(to_8bit(fake), to_8bit(real)).mean().item(), abs=2e-3)
+    assert ssim_loss(fake, real) < 0.1
