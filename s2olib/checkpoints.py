@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import random
 import shutil
+import zipfile
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -61,9 +61,13 @@ def save(path: Path, state: dict) -> None:
 
 def load(path: Path, key: dict) -> dict:
     """Read a checkpoint of the run with `key`; `InputError` for a damaged one or another run's."""
-    try:  # on the CPU, from where networks and optimizers take it: Adam's counter of steps belongs there
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch checks no sums
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+        # on the CPU, from where networks and optimizers take it: Adam's counter of steps belongs there
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a file that is damaged in its names fails in many ways
         raise InputError(f"{path} is no checkpoint ({_reason(error)}): delete it, and the run starts anew.") from None
     if not isinstance(state, dict) or state.get("key") != key:
         raise InputError(f"{path} is the checkpoint of a run with other parameters, data or code: delete it.")

@@ -114,6 +114,9 @@ def evaluate(
     rows = []
     for batch in DataLoader(triplets, BATCH):
         real, fake = batch["opt"].to(device), generator(batch["sar"].to(device)).float()
+        for name, finite in zip(triplets.index["id"][len(rows) :], fake.isfinite().flatten(1).all(1), strict=False):
+            if not finite:  # a mean would leave it out
+                raise InputError(f"the generated image of patch {name} is not finite: train the network again.")
         lulc = batch["lulc"].to(device) if "lulc" in batch else None
         categories = triplets.categories if "lulc" in batch else ()
         measured = patch_metrics(fake, real, mean_colour=colour, lulc=lulc, categories=categories)

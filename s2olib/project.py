@@ -35,6 +35,14 @@ if fcntl:
     os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _LOCKS])
 
 
+# The library's files as they were when this process began: they may be edited while a queue of runs is at work
+SOURCES = {
+    file.relative_to(Path(__file__).parent): file.read_bytes()
+    for end in ("py", "yml")
+    for file in Path(__file__).parent.rglob(f"*.{end}")
+}
+
+
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one sentence that names it and says what to do."""
 
@@ -149,15 +157,15 @@ def fingerprint(*paths: Path) -> str:
 
 def code_fingerprint(*modules: str) -> str:
     """SHA-256 over what the library's sources do, Python's and YAML's, of the modules or folders named (``"dsd"``),
-    else of all.
+    else of all; as they were when they were loaded.
 
     Layout, comments and docstrings do not count, so that explaining better makes no finished run stale; nor does the
     version of Python.
     """
-    package, digest = Path(__file__).parent, hashlib.sha256()
-    patterns = [f"{name}{end}" for name in modules or (".",) for end in (".py", "/**/*.py", "/**/*.yml")]
-    for file in sorted({file for pattern in patterns for file in package.glob(pattern)}):
-        digest.update(f"{file.relative_to(package)}\n{_read(file.read_bytes(), file.suffix)}\n".encode())
+    digest = hashlib.sha256()
+    for file, source in sorted(SOURCES.items()):
+        if not modules or any(file.is_relative_to(name) or file == Path(f"{name}.py") for name in modules):
+            digest.update(f"{file}\n{_read(source, file.suffix)}\n".encode())
     return digest.hexdigest()
 
 

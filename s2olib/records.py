@@ -12,6 +12,7 @@ import json
 import math
 import platform
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -121,7 +122,7 @@ def read(run: str | Path) -> dict:
         raise InputError(f"{path} does not exist: the run is missing or unfinished, execute 03_train for it first.")
     try:
         record = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text
         raise InputError(f"{path} is not valid JSON ({error}): delete it and execute the run again.") from None
     check(record, path)
     return record
@@ -165,7 +166,7 @@ def check_data(runs: dict[str, dict], data: dict, dataset_root: str | Path) -> N
 def check(record: dict, path: Path) -> None:
     """Raise `InputError` unless `record` has every key of `REQUIRED`, each of its type."""
     for key, kind in REQUIRED.items():
-        if not isinstance(record.get(key), kind):
+        if not (isinstance(record, dict) and isinstance(record.get(key), kind)):
             raise InputError(f"{path} has no valid `{key}` ({kind.__name__}): it was not written by this version.")
     if record["schema"] != SCHEMA:
         raise InputError(f"{path} has schema {record['schema']}, this version reads {SCHEMA}: execute the run again.")
@@ -178,9 +179,10 @@ def publish(run: Path, target: Path) -> bool:
     def lasting(record: dict) -> dict:
         return {key: value for key, value in record.items() if key not in VOLATILE}
 
-    same_patches = filecmp.cmpfiles(run, target, ["patches.csv"], shallow=False)[0]
-    if same_patches and (target / "record.json").is_file() and lasting(read(target)) == lasting(record):
-        return False
+    if filecmp.cmpfiles(run, target, ["patches.csv"], shallow=False)[0]:
+        with suppress(InputError):  # one that is missing, broken or of an older version is replaced
+            if lasting(read(target)) == lasting(record):
+                return False
     for name in ("patches.csv", "record.json"):
         with writing(target / name) as aside:
             shutil.copyfile(run / name, aside)

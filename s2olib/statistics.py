@@ -169,7 +169,7 @@ def separable(first: Sequence[float], second: Sequence[float]) -> str:
         raise InputError("separable needs at least one seed's mean of each variant.")
     if fewest == 1:
         return "one seed"
-    if abs(np.mean(first) - np.mean(second)) <= max(np.ptp(first), np.ptp(second)):
+    if not abs(np.mean(first) - np.mean(second)) > max(np.ptp(first), np.ptp(second)):  # NaN is not, either
         return "not separable"
     return "two seeds" if fewest == 2 else "separable"
 

@@ -432,6 +432,11 @@ def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
             raise _not_finite(run, progress, "a weight is not finite", data, batch)
         if main:  # the other processes wait at the next step
             row = {"epoch": progress.epoch, **progress.totals, **networks.validate(validation)}
+            if math.isnan(row["validation_psnr"]):
+                raise InputError(
+                    f"{run.name}: an image made of a validation patch is not finite after epoch {progress.epoch}; "
+                    "lower learning_rate. The last good checkpoint is kept."
+                )
             progress.curves.append(row)
             bar.set_postfix_str(f"validation {row['validation_psnr']:.2f} dB")
             if networks.dsd_judges and not row.get("optical_sensitivity", 1) >= SENSITIVE:  # NaN, too

@@ -382,6 +382,7 @@ def _finish(work: Path, target: Path) -> None:
     copy(work / "rows.vrt", work / "result.tif", driver="COG", num_threads="ALL_CPUS", **options)
     os.replace(work / "result.tif", target)
     target.with_name(f"{target.name}.aux.xml").unlink(missing_ok=True)  # statistics of the file before
+    (work / "progress.json").unlink()  # first: without its raster it would be gone on from
     shutil.rmtree(work)
 
 

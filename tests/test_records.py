@@ -61,11 +61,13 @@ def test_publishing_again_ignores_cost_alone(run, tmp_path):
     record["best_epoch"] = 7
     (run / "record.json").write_text(json.dumps(record))
     assert records.publish(run, target) and records.read(target)["best_epoch"] == 7
+    (target / "record.json").write_text(json.dumps(record | {"schema": records.SCHEMA - 1}))
+    assert records.publish(run, target) and records.read(target)["best_epoch"] == 7, "an older version's is replaced"
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"schema": "1"}'])
+@pytest.mark.parametrize("content", [b"{", b"{}", b'{"schema": "1"}', b"[]", b"\xff"])
 def test_a_broken_record_is_named(run, content):
-    (run / "record.json").write_text(content)
+    (run / "record.json").write_bytes(content)
     with pytest.raises(InputError, match=r"record\.json"):
         records.read(run)
 

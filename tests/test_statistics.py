@@ -134,6 +134,7 @@ def test_separable():
     assert separable([20.0, 20.1, 20.0], [19.2, 20.4, 20.0]) == "not separable"
     assert separable([20.0], [15.0, 15.1]) == "one seed"
     assert separable([20.0, 20.1], [15.0, 15.1, 15.2]) == "two seeds"
+    assert separable([np.nan, 20.1, 20.0], [15.0, 15.1, 15.2]) == "not separable"
 
 
 def test_differences_of_pairs_are_over_the_seeds_that_both_have():

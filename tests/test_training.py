@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -257,6 +258,21 @@ def test_a_loss_that_is_not_finite_names_the_patches(small):
     with pytest.raises(InputError, match=r"not finite .* in epoch 0, step 0, on patches ROIs"):
         training.train(dataclasses.replace(small, learning_rate=1e18))
     assert not (small.run / "record.json").exists()
+
+
+def test_images_that_are_not_finite_are_not_left_out(small, monkeypatch):
+    validate = training._Networks.validate
+    monkeypatch.setattr(training._Networks, "validate", lambda *args: validate(*args) | {"validation_psnr": math.nan})
+    with pytest.raises(InputError, match=r"a validation patch is not finite after epoch 0; lower learning_rate"):
+        training.train(small)
+    assert not (small.run / "record.json").exists()
+
+    def broken(sar):
+        return torch.where(torch.arange(len(sar)).view(-1, 1, 1, 1) == 1, math.nan, sar[:, :1].expand(-1, 3, -1, -1))
+
+    second = Triplets(small.dataset_root, "test").index["id"][1]
+    with pytest.raises(InputError, match=f"the generated image of patch {second} is not finite"):
+        evaluate(broken, small.dataset_root, "test")
 
 
 @pytest.mark.parametrize(
@@ -548,7 +564,10 @@ def test_another_runs_checkpoint_is_refused(small):
         (run / "record.json").unlink(missing_ok=True)
         with pytest.raises(InputError, match=says):
             training.train(dataclasses.replace(small, epochs=1))
-    for content in (b"PK damaged", b""):
+    torch.save({"key": key, "weights": torch.ones(9999)}, run / "last.ckpt")
+    changed = bytearray((run / "last.ckpt").read_bytes())
+    changed[len(changed) // 2] ^= 1  # a weight, which would be read as another number
+    for content in (b"PK damaged", b"", changed):
         (run / "last.ckpt").write_bytes(content)
         with pytest.raises(InputError, match=r"is no checkpoint \(.+\): delete it"):
             training.train(dataclasses.replace(small, epochs=1))
@@ -583,19 +602,17 @@ def test_a_queue_of_runs(small, tmp_path, monkeypatch, capsys):
         training.main()
 
 
-def test_explaining_the_code_makes_no_run_stale(tmp_path, monkeypatch):
-    monkeypatch.setattr(project, "__file__", str(tmp_path / "project.py"))
-    module, prints = tmp_path / "losses.py", []
+def test_explaining_the_code_makes_no_run_stale(monkeypatch):
+    prints = []
     for code in (
         'def loss(x):\n    return {"l1": abs(x)}\n',
         '"""Losses."""\n\n\ndef loss(x):  # of an image\n    """Its size."""\n    return {"l1": abs(\n        x)}\n',
         'def loss(x):\n    return {"l2": abs(x)}\n',
     ):
-        module.write_text(code)
+        monkeypatch.setattr(project, "SOURCES", {Path("losses.py"): code.encode(), Path("metrics.py"): b""})
         prints.append(project.code_fingerprint("losses"))
     assert prints[0] == prints[1] != prints[2]
-    (tmp_path / "legends").mkdir()
-    for table in ("water: [1]", "water:\n- 1  # and nothing else", "water: [2]"):
-        (tmp_path / "legends/map.yml").write_text(table)
+    for table in (b"water: [1]", b"water:\n- 1  # and nothing else", b"water: [2]"):
+        monkeypatch.setitem(project.SOURCES, Path("legends/map.yml"), table)
         prints.append(project.code_fingerprint("losses", "legends"))
     assert prints[2] != prints[3] == prints[4] != prints[5]

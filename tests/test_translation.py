@@ -176,6 +176,22 @@ def test_a_finished_row_is_not_translated_again_but_other_parameters_begin_anew(
         assert translated
 
 
+def test_a_translation_that_was_killed_at_its_very_end_begins_anew(tmp_path, weights, scene, monkeypatch):
+    def killed(work, **_):
+        if (work / "rows.tif").exists():
+            (work / "rows.tif").unlink()
+            raise KeyboardInterrupt
+
+    translate(scene, tmp_path / "whole.tif", weights, **SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(translation.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    translate(scene, tmp_path / "out.tif", weights, overwrite=True, **SMALL)
+    assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_target_that_is_being_written_is_left_alone(tmp_path, weights, scene, monkeypatch):
     translate(scene, tmp_path / "whole.tif", weights, **SMALL)
     network = create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=2)
