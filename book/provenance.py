@@ -20,6 +20,7 @@ import place_table
 import results_table
 import split_table
 import topology
+import yaml
 from matplotlib import pyplot as plt
 from PIL import Image
 
@@ -334,8 +335,9 @@ def difference_table(folder: Path) -> str:
     return figures.metric_table(rows, caption, f"tab-difference-{folder.name}")
 
 
-def times_table(results: Path, profiles: list[str]) -> str:
-    """How long each executed notebook of the book took."""
+def times_table(results: Path, profiles: list[str], pages: set[str]) -> str:
+    """How long each executed notebook of the book took: those that are among its `pages`, since others may have been
+    executed beside them."""
     rows = [
         {
             "profile": profile,
@@ -344,6 +346,7 @@ def times_table(results: Path, profiles: list[str]) -> str:
         }
         for profile in profiles
         for name, step in steps_of(results, profile).items()
+        if f"notebooks/executed/{profile}/{name}" in pages
     ]
     return figures.metric_table(
         rows,
@@ -394,6 +397,8 @@ def write(root: Path) -> None:
     shutil.rmtree(generated, ignore_errors=True)
     (generated / "runs").mkdir(parents=True)
     executed = sorted(path.name for path in (root / "notebooks" / "executed").iterdir() if path.is_dir())
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    pages = {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
     real = [name for name, runs in profiles.items() if kind_of(runs) == "real"]
     texts = {
         **{f"table-{name}.md": results_table.render(results / name) for name in OMBRIA},
@@ -410,7 +415,7 @@ def write(root: Path) -> None:
         "grid.md": grid.render(results / "grid"),
         "again.md": again.render(results),
         "brightness.md": brightness.render(results / "brightness"),
-        "times.md": times_table(results, executed) + "\n",
+        "times.md": times_table(results, executed, pages) + "\n",
         "first_picture.md": first_picture(results, profiles),
         "places.md": place_table.render(results / "socal"),
         "sets.md": place_table.render_sets(results, {name: profiles.get(name, {}) for name in SETS}),

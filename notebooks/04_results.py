@@ -78,7 +78,7 @@ for name, summary in summaries.items():
     several = f"{seeds.mean():.2f} ± {seeds.std():.2f} ({len(seeds)})" if len(seeds) > 1 else "one seed"
     several = several if name in record_of else None
     means = {label: tuple(summary[metric].values()) for metric, label in shown.items()}
-    rows.append({"variant": name, **means, "PSNR by seed": several})
+    rows.append({"variant": name, **means, "PSNR ± SD (seeds)": several})
 first = next(iter(runs.values()))
 evaluation_of = first["evaluation"]
 what = "SYNTHETIC archive" if train.info["synthetic"] else first["dataset"]["name"]
@@ -189,9 +189,9 @@ Markdown(differences(pairs, "Paired differences from one colour", "tab-colour"))
 # %% [markdown]
 # ## Controls
 #
-# Variants of one generator that differ in one thing, each less the one with the DSD as it is (`dsd`), on the seeds that
-# both have. `l1` has no discriminator, `pix2pix` PatchGAN in the DSD's place, `dsd-ssim` a term more. The DSD of
-# `dsd-random` sees the real pairs and never learns, that of `dsd-frozen` no longer once it judges; that of
+# Variants of one generator that are meant to differ in one thing, each less the one with the DSD as it is (`dsd`), on
+# the seeds that both have. `l1` has no discriminator, `pix2pix` PatchGAN in the DSD's place, `dsd-ssim` a term more. The
+# DSD of `dsd-random` sees the real pairs and never learns, that of `dsd-frozen` no longer once it judges; that of
 # `dsd-permuted` learns with another patch's categories, that of `dsd-twelve` with unmerged classes, that of `dsd-500m`
 # with coarse cells. The generator of `dsd-bilinear` steps up between scales by interpolation; with `shift` in its name
 # it has learned from radar made brighter and darker by chance.

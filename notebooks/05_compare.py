@@ -58,19 +58,22 @@ runs = {label: resolve(run_root) / records.run_name(name, tag, seed) for name, l
 runs = {label: run for label, run in runs.items() if (run / "record.json").is_file()}
 records.check_data({run.name: records.read(run) for run in runs.values()}, test.info, dataset_root)
 index = test.index
-if (failures or group) and runs:
+skilled = bool(failures or group)
+if skilled and runs:
     skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1).sort_values()
 if failures and runs:
     worst = skill.groupby(statistics.blocks(index)[skill.index]).head(1)  # one of each neighbourhood, worst first
     near, place = index.loc[worst.index[:failures]], "with the lowest skill"
     rule = (
-        "Skill is averaged over the networks, and at most one patch is taken of each scene's neighbourhood of ten. Below "
-        "0 one constant colour would have matched the patch better, whatever its PSNR."
+        "Skill is averaged over the networks, and at most one patch is taken of each cluster of neighbours, those over "
+        "which intervals are drawn. Below 0 one constant colour would have matched the patch better, whatever its PSNR."
     )
 elif group and runs:
     of = skill[index["group"][skill.index] == group]
     near, place = index.loc[of.index[len(of) // 2 :][:1]], f"of median skill in {group}"
     rule = "Skill is averaged over the networks."
+elif skilled:
+    near, place, rule = index[:0], f"can be chosen: no network with the tag {tag} and seed {seed} is trained yet", ""
 elif patch_id:
     near, place = index[index["id"] == patch_id], f"named {patch_id}"
     rule = "It was named outright; where it stands among all is said below it."
@@ -78,11 +81,14 @@ else:
     east = (index["lon"] - longitude) * math.cos(math.radians(latitude))
     near = index[np.hypot(east, index["lat"] - latitude) * figures.KM_PER_DEGREE <= radius_km]
     place = f"within {radius_km:g} km of {latitude} N, {longitude} E"
-    rule = f"Of these the one with the largest share of {category} is shown."
+    mapped = f"share_{category}" in near and near[f"share_{category}"].notna().any()
+    rule = f"Of these the one with the largest share of {category} is shown." if mapped else "The first one is shown."
 found = len(near) > 0
 message = f"{len(near)} test {'patch' if len(near) == 1 else 'patches'}"
 if not found:
-    message = "**This region is not in the test split of these data.** No test patch"
+    placeless = "These data have no geography: name a patch or a group."
+    message = placeless if index["lon"].isna().all() else "This region is not in the test split of these data."
+    message = "No test patch" if skilled else f"**{message}** No test patch"
 Markdown(f"{message} {place}. {rule if found else ''}".strip())
 
 # %% tags=["hide-input", "nbval-check-output"]

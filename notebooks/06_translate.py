@@ -142,7 +142,7 @@ with sar.opened(source) as given, rasterio.open(result) as made:
     row, column = (edges[len(edges) // 2] if edges else 0 for edges in (rows, columns))
     size = min(320, *made.shape)
     window = Window(max(0, column - size // 2), max(0, row - size // 2), size, size)
-    radar = given.read(report["indexes"], window=window)
+    radar = given.read(report["indexes"], window=window, masked=True).astype(np.float32).filled(np.nan)
     colours = made.read((1, 2, 3), window=window)
 views = scaled(radar, *np.nanquantile(radar, [0.02, 0.98], axis=(1, 2))), scaled(colours, *shown)
 pictures = figures.sar_picture(views[0]), figures.opt_picture(views[1])

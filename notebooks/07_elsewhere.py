@@ -41,7 +41,11 @@ info = Triplets(dataset_root, "train").info
 figures.use_style(synthetic=info["synthetic"])
 assert info["sar"]["units"] == "dB", f"{dataset_root} is not in decibels: grey levels cannot be made from it"
 networks = {Path(folder).name: checkpoints.load_generator(folder) for folder in weights}
-Markdown(f"**{Path(dataset_root).name}.** {info['parameters']['credit']}")
+assert len(networks) == len(weights), "two folders of weights have one name: rename one"
+for name, (_, about) in networks.items():
+    grey = about["sar"]["units"] == "8-bit" and len(about["sar"]["bands"]) == 1
+    assert grey, f"{name} did not learn from one band of 8-bit grey levels: translate with 06_translate"
+Markdown(f"**{Path(dataset_root).name}.** {info['parameters']['credit'] or ''}")
 
 # %% [markdown]
 # ## From decibels to the weights' grey levels

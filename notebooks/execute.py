@@ -9,8 +9,8 @@ none declares is an error. What it does not say is as in the profile that its ke
 notebooks. ``profiles/NAME.plan.yml`` (else that of its base, else ``quick.plan.yml``) lists the variants that
 ``03_train`` is executed for, the regions of ``05_compare``, the scenes of ``06_translate``, and under `notebooks` which
 notebooks there are at all (else every one but ``07_elsewhere``). Executed notebooks land in ``<run_root>/notebooks``; a
-step whose source, library, parameters and earlier steps are unchanged is skipped, a failed one is kept in ``failed/``.
-``--publish`` copies notebooks and run records to where they are committed, if anything but cost changed.
+step is skipped whose source, library, parameters, earlier steps, images and results are unchanged, a failed one is kept
+in ``failed/``. ``--publish`` copies notebooks and records to where they are committed, if anything but cost changed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, r
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
-TRAIN, ELSEWHERE = "03_train", "07_elsewhere"
+DATASET, TRAIN, ELSEWHERE = "01_dataset", "03_train", "07_elsewhere"
 PLANNED = {TRAIN: "runs", "05_compare": "regions", "06_translate": "scenes"}  # what a plan lists for a notebook
 WEIGHTS = ("config.json", "generator.safetensors")  # of a folder that a parameter names
 LARGE = 150_000  # bytes of a PNG
@@ -137,7 +137,7 @@ def plan(profile: str, overrides: dict) -> list[Step]:
         owners = [stem for stem in sources if key in defaults[stem]]
         if not owners:
             raise InputError(f"parameter {key!r} of profile {profile!r} is declared by no notebook.")
-        for stem in owners:
+        for stem in (stem for stem in owners if stem in chosen):
             check_type(key, value, defaults[stem][key], f"profile {profile!r}")
 
     steps = []
@@ -192,17 +192,24 @@ def check_type(key: str, value: object, default: object, where: str) -> None:
 
 def key_of(step: Step, earlier: list[str]) -> str:
     """Fingerprint of a step's source, of the library, of its parameters, and of the files and weights that these name;
-    of what shows runs, of the records of all that there are, since others may train beside a plan.
+    of what shows runs, of the records of all that there are, since others may train beside a plan; of what makes the
+    data set, of names, sizes and times of the images in folders of your own.
 
-    Folders of data are not read: the steps before, which made or checked them, stand for them.
+    Other folders of data are not read: the steps before, which made or checked them, stand for them.
     """
     content = [step.source.read_text(), code_fingerprint(), json.dumps(step.parameters, sort_keys=True), *earlier]
     if "run_root" in step.values and step.source.stem != TRAIN:
         content += [fingerprint(record) for record in sorted(resolve(step.values["run_root"]).glob("*/record.json"))]
+    if step.source.stem == DATASET:
+        for folder in (resolve(value) for key, value in step.values.items() if key.endswith("_dir") and value):
+            files = sorted(file for file in folder.rglob("*") if file.is_file())
+            content += [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     names = (name for value in step.values.values() for name in (value if isinstance(value, list) else [value]))
-    for path in (resolve(name) for name in names if isinstance(name, str) and name):
-        files = (file for file in (path, *(path / name for name in WEIGHTS)) if os.path.isfile(file))
-        content += [fingerprint(file) for file in files]
+    for name in (name for name in names if isinstance(name, str) and name):
+        with contextlib.suppress(RuntimeError):  # a text that begins with a tilde names nobody's home
+            path = resolve(name)
+            files = (file for file in (path, *(path / name for name in WEIGHTS)) if os.path.isfile(file))
+            content += [fingerprint(file) for file in files]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
@@ -216,12 +223,17 @@ def is_of(notebook: Path, source: Path) -> bool:
 def outputs(step: Step) -> list[Path]:
     """Files beside the notebook that a finished step has left."""
     values = step.values
-    if step.source.stem == "01_dataset":
+    if step.source.stem == DATASET:
         return [resolve(values["dataset_root"]) / "dataset.json"]
     if step.source.stem == TRAIN:
         run = records.run_name(values["generator"], values["tag"], values["seed"])
         return [resolve(values["run_root"]) / run / "record.json"]
     return []
+
+
+def made_by(step: Step) -> list[str]:
+    """Fingerprints of `outputs`, which something else may have made anew since the step showed them."""
+    return [fingerprint(path) for path in outputs(step) if path.is_file()]
 
 
 def normalise(path: Path) -> None:
@@ -320,7 +332,7 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     for number, step in enumerate(steps, 1):
         stem = step.source.stem
         key = key_of(step, data_key if stem in ("02_models", TRAIN) else all_keys)
-        data_key = [key] if stem == "01_dataset" else data_key
+        data_key = [key] if stem == DATASET else data_key
         left_out = only and not (step.name == only if exact else step.name.startswith(only))
         done = all(path.is_file() for path in outputs(step))
         all_keys.append(key if done or not left_out else "not yet")  # what comes later shows the runs that there are
@@ -329,14 +341,14 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
         place = f"[{number}/{len(steps)}] {step.name}"
         notebook = folder / f"{step.name}.ipynb"
         known = state.get(step.name, {})
-        if known.get("key") == key and notebook.is_file() and done:
+        if known.get("key") == key and notebook.is_file() and done and known.get("made") == made_by(step):
             print(f"{place} is up to date")
             continue
         print(place, flush=True)
         started = time.time()
         execute(step, folder)
         state = _state(state_path)  # others may work in this folder
-        state[step.name] = {"key": key, "seconds": round(time.time() - started, 1)}
+        state[step.name] = {"key": key, "seconds": round(time.time() - started, 1), "made": made_by(step)}
         write_json(state_path, state)
         print(f"{place} done in {time.time() - started:.0f} s")
     return folder, steps
@@ -395,6 +407,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="PREFIX", help="only this step, or those whose name begins so")
     parser.add_argument("--publish", action="store_true", help="copy the results to where they are committed")
     arguments = parser.parse_args()
+    os.chdir(SOURCES)  # as notebooks are executed, so that relative paths mean the same here and there
     try:
         overrides = {key: parsed(key, value) for key, value in arguments.p}
         folder, steps = run(arguments.profile, overrides, arguments.only)

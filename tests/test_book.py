@@ -244,9 +244,11 @@ def small_book(tmp_path) -> Path:
     publish(results / "quick", "s2oformer", synthetic=True)
     picture = np.zeros((8, 8, 3), np.uint8)
     figures.save_pictures(dict.fromkeys(provenance.PICTURES, picture), results / "quick" / "pictures" / "kaga_land")
-    (results / "quick" / "steps.json").write_text('{"01_dataset": {"seconds": 5.4}}')
+    steps = '{"01_dataset": {"seconds": 5.4}, "06_translate_mine": {"seconds": 7}}'  # the latter is no page
+    (results / "quick" / "steps.json").write_text(steps)
     (tmp_path / "notebooks" / "executed" / "quick").mkdir(parents=True)
-    (tmp_path / "_toc.yml").write_text("root: intro\nparts: []\n")
+    pages = "{file: notebooks/executed/quick/01_dataset}"
+    (tmp_path / "_toc.yml").write_text(f"root: intro\nparts: [{{chapters: [{pages}]}}]\n")
     return tmp_path
 
 
@@ -285,6 +287,11 @@ def test_a_missing_record_field_picture_or_citation_fails_the_build_with_the_pag
     for name in ("quick/gan-s0", "fid", "'true'", "nowhere.png", "nobody2031", "nowhere'"):
         assert any(name in line and f"{small_book}/intro.md" in line for line in lines), (name, result.stderr)
     assert not [line for line in lines if "good.md" in line and "_generated" not in line]
+
+
+def test_times_are_those_of_the_books_pages(small_book):
+    text = provenance.times_table(small_book / "book/results", ["quick"], {"notebooks/executed/quick/01_dataset"})
+    assert "01_dataset" in text and "06_translate_mine" not in text
 
 
 def test_what_the_book_needs_from_a_profile_is_named_when_it_is_missing(small_book):

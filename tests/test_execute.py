@@ -165,6 +165,43 @@ def test_results_are_shown_again_when_another_run_is_finished(tmp_path, monkeypa
     assert done[count:] == ["01_dataset"]
 
 
+def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path, monkeypatch):
+    done = []
+
+    def pretend(step, folder):
+        done.append(step.name)
+        (folder / f"{step.name}.ipynb").touch()
+        for path in execute.outputs(step):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}")
+
+    monkeypatch.setattr(execute, "execute", pretend)
+    for folder in ("sar", "opt"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_text("an image")
+    given = {name: str(tmp_path / name) for name in ("run_root", "dataset_root")} | {"notice": "~30 % are fields"}
+    given |= {"source": "folder", "sar_dir": str(tmp_path / "sar"), "opt_dir": str(tmp_path / "opt")}
+    execute.run("quick", given, "03_train_hat")
+    (tmp_path / "run_root/hat-dsd-s0/record.json").write_text("another training, beside the plan")
+    for _ in range(2):
+        execute.run("quick", given, "03_train_hat")
+        execute.run("quick", given, "01")
+    assert done == ["03_train_hat", "03_train_hat", "01_dataset"]
+    (tmp_path / "opt/1.png").write_text("a corrected image")
+    for _ in range(2):
+        execute.run("quick", given, "01")
+    assert done[3:] == ["01_dataset"]
+
+
+def test_a_notebook_that_is_not_executed_does_not_check_a_parameter():
+    (step,) = [
+        step for step in execute.plan("quick", {"weights": "weights/mine"}) if step.source.stem == "06_translate"
+    ]
+    assert step.parameters["weights"] == "weights/mine"
+    with pytest.raises(InputError, match="'weights' of profile 'quick' is 3: the notebook expects str"):
+        execute.plan("quick", {"weights": 3})
+
+
 def test_a_profile_without_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "PROFILES", tmp_path)
     monkeypatch.setattr(execute, "execute", lambda step, folder: (folder / f"{step.name}.ipynb").touch())

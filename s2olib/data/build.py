@@ -149,9 +149,9 @@ def build(
         sar_units: "dB", "linear" (written as dB) or "8-bit". opt_units: "reflectance x 10000" or "8-bit".
         opt_offset: taken from stored reflectance: 1000 for Sentinel-2 (Level-1C and -2A) of processing baseline 04.00
             and later.
-        sar_bands: which polarisations (default: all there are); opt_bands: which three bands. Files that name their
-            bands are read by name. Nameless ones have VV before VH, or two others that are said here; red, green and
-            blue, or three others that are said here, or Sentinel-2's 13 or 12.
+        sar_bands: which polarisations (default: all there are), stored as VV, VH, HH, HV; opt_bands: which three bands.
+            Files that name their bands are read by name. Nameless ones have VV before VH, or two others that are said
+            here; red, green and blue, or three others that are said here, or Sentinel-2's 13 or 12.
         legend, merge, lulc_epoch: how codes become categories (`landcover.find_legend`) and when the map was made
             (default: what the legend says); "pseudo-false-colour" and "pseudo-natural-colour" make categories from the
             optical image, for training patches only; "igbp" takes the 500 m labels of SEN12MS, and of `lulc_root` only

@@ -392,8 +392,8 @@ def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) ->
     """Polarisations and their 1-based places: by description where the file names them, else VV, VH in this order, or
     two that are `wanted`.
 
-    Without `wanted` it is all there are; a single band without a name, or a grey 8-bit image in three channels, is
-    "SAR".
+    Without `wanted` it is all there are, with it those, in the same order; a single band without a name, or a grey
+    8-bit image in three channels, is "SAR".
     Raises InputError, naming the file, where one is missing.
     """
     kinds, wanted = [polarisation(name) for name in found.names], [name.upper() for name in wanted or ()]
@@ -414,7 +414,7 @@ def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) ->
     for name in wanted:
         if name not in there:
             raise InputError(f"'{path}' has no SAR band '{name}': it has {', '.join(there)}")
-    return {name: there[name] for name in wanted or there}
+    return {name: place for name, place in there.items() if not wanted or name in wanted}
 
 
 def _check_palette(path: Path, found: Header) -> None:
