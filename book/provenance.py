@@ -414,6 +414,7 @@ def write(root: Path) -> None:
         "device.md": device.render(results),
         "grid.md": grid.render(results / "grid"),
         "again.md": again.render(results),
+        "again-ssim.md": again.render_ssim(results),
         "brightness.md": brightness.render(results / "brightness"),
         "times.md": times_table(results, executed, pages) + "\n",
         "first_picture.md": first_picture(results, profiles),

@@ -414,6 +414,21 @@ def test_a_run_that_was_trained_twice_is_compared_with_itself(tmp_path):
         again.render(tmp_path)
 
 
+def test_what_a_mended_term_of_ssim_changes_is_told_over_seeds(tmp_path):
+    assert again.render_ssim(tmp_path) == f"{results_table.NOT_RUN}\n"
+    for seed, (first, second) in enumerate(((20.0, 21.5), (21.0, 21.5))):
+        publish(tmp_path / "ombria", "hat", seed=seed, psnr=19.0)
+        for folder, psnr in (("ombria", first), ("again/ombria", second)):
+            path = publish(tmp_path / folder, "hat", tag="dsd-ssim", seed=seed, psnr=psnr)
+            record = json.loads(path.read_text())
+            record["parameters"]["ssim_weight"] = 0.1
+            path.write_text(json.dumps(record))
+    variant, seeds, psnr, *_ = row(again.render_ssim(tmp_path), "ombria")
+    assert variant == "hat-dsd-ssim" and seeds.count("{download}") == 2
+    assert psnr == "1.00 [0.50,\u00a01.50]"
+    assert "hat-dsd-ssim" not in again.render(tmp_path), "it is told by seed only where the loss is the same"
+
+
 def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
     assert grid.render(tmp_path / "none") == "No grid was measured.\n"
     names = [name + end for name in grid.METRICS for end in ("", "_averaged")]
