@@ -13,13 +13,14 @@ from s2olib.project import InputError
 from s2olib.statistics import blocks, cluster_interval
 
 WAYS = {"crops": "in crops", "untrained": "untrained weights 0", "deepest": "deepest maps as before"}
-AS_IT_IS, OTHERWISE = "unet-dsd", ("unet-dsd-bilinear", "unet-dsd-bilinear-shift", "unet-dsd-shift")
+OTHERWISE = dict.fromkeys(("unet-dsd-bilinear", "unet-dsd-bilinear-shift", "unet-dsd-shift"), "unet-dsd")
+OTHERWISE |= {"s2oformer-dsd-shift": "s2oformer-dsd"}  # each less the network as it is
 QUARTERS = ("darkest quarter", "second", "third", "brightest quarter")
 
 
 def render(folder: Path) -> str:
-    """Three tables for each data set, as MyST markdown: U-Nets by how bright unseen places are, how much brighter radar
-    costs on validation patches, and by which way in a U-Net."""
+    """Three tables for each data set, as MyST markdown: networks by how bright unseen places are, how much brighter
+    radar costs on validation patches, and by which way in a U-Net."""
     measured = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     tables = [quarters(name, one, folder.parent) for name, one in measured.items()]
     tables += [table(name, one) for name, one in measured.items()]
@@ -28,20 +29,20 @@ def render(folder: Path) -> str:
 
 
 def quarters(name: str, measured: dict, results: Path) -> str:
-    """How U-Nets that were trained otherwise differ from U-Net as it is, in quarters of the test patches by how bright
-    their radar is."""
+    """How networks that were trained otherwise differ from those as they are, in quarters of the test patches by how
+    bright their radar is."""
     radar, rows = measured["radar"], []
     runs = [run for variant in OTHERWISE for run in sorted(results.glob(f"*/{variant}-s[0-9]*"))]
     for run in runs:
         variant, seed = run.name.rsplit("-s", 1)
-        beside = run.with_name(f"{AS_IT_IS}-s{seed}")
+        beside = run.with_name(f"{OTHERWISE[variant]}-s{seed}")
         if records.read(run)["dataset"]["fingerprint"] == measured["data"] and beside.is_dir():
             patches, others = records.read_patches(run), records.read_patches(beside)
             if list(patches["id"]) != list(others["id"]):
                 raise InputError(f"{run} and {beside} were not evaluated on the same patches: run them again.")
             order = np.argsort(patches["id"].map(radar["test"]), kind="stable")
             differences, clusters = (patches["psnr"] - others["psnr"]).to_numpy(), blocks(patches)
-            row = {"variant": variant, "less": AS_IT_IS, "seed": seed}
+            row = {"variant": variant, "less": OTHERWISE[variant], "seed": seed}
             for quarter, part in zip(QUARTERS, np.array_split(order, len(QUARTERS)), strict=True):
                 row[quarter] = cluster_interval(differences[part], clusters[part])
             rows.append(row)
