@@ -147,6 +147,8 @@ def _pairs(
             rows.append(row)
     if not rows:
         return ""
+    if len(where) == 1:  # the caption names it, and the table is wide
+        rows = [{key: value for key, value in row.items() if key != "profile"} for row in rows]
     caption = (
         f"{what}: *variant* minus *less*; {', '.join(where)}; in brackets a 95 % cluster bootstrap with seeds nested, "
         "descriptive; *over seeds*: separable if larger than seeds differ; *p* corrected (Holm) for these pairs and "
