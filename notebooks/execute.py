@@ -46,6 +46,7 @@ SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 DATASET, TRAIN, ELSEWHERE = "01_dataset", "03_train", "07_elsewhere"
 PLANNED = {TRAIN: "runs", "05_compare": "regions", "06_translate": "scenes"}  # what a plan lists for a notebook
+IMAGES = ("sar_dir", "opt_dir", "lulc_dir")  # parameters that name folders of images of one's own
 WEIGHTS = ("config.json", "generator.safetensors")  # of a folder that a parameter names
 LARGE = 150_000  # bytes of a PNG
 KERNELS = Config(
@@ -201,7 +202,7 @@ def key_of(step: Step, earlier: list[str]) -> str:
     if "run_root" in step.values and step.source.stem != TRAIN:
         content += [fingerprint(record) for record in sorted(resolve(step.values["run_root"]).glob("*/record.json"))]
     if step.source.stem == DATASET:
-        for folder in (resolve(value) for key, value in step.values.items() if key.endswith("_dir") and value):
+        for folder in (resolve(step.values[name]) for name in IMAGES if step.values.get(name)):
             files = sorted(file for file in folder.rglob("*") if file.is_file())
             content += [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     names = (name for value in step.values.values() for name in (value if isinstance(value, list) else [value]))

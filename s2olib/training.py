@@ -701,7 +701,7 @@ class _Networks:
             sar, opt = batch["sar"].to(device), batch["opt"].to(device)
             with self.fabric.autocast():
                 fake = self.bare(sar).float()
-            total += psnr(to_8bit(fake), to_8bit(opt)).sum().item()
+            total += psnr(to_8bit(fake), to_8bit(opt)).sum().item() if fake.isfinite().all() else math.nan
             if self.feature_loss is not None:
                 dsd = self.modules["dsd"].module.eval()
                 logits, deepest = dsd(sar, opt)

@@ -171,7 +171,7 @@ def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path
     def pretend(step, folder):
         done.append(step.name)
         (folder / f"{step.name}.ipynb").touch()
-        for path in execute.outputs(step):
+        for path in (*execute.outputs(step), tmp_path / "geotiff" / step.name):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("{}")
 
@@ -180,7 +180,12 @@ def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.png").write_text("an image")
     given = {name: str(tmp_path / name) for name in ("run_root", "dataset_root")} | {"notice": "~30 % are fields"}
-    given |= {"source": "folder", "sar_dir": str(tmp_path / "sar"), "opt_dir": str(tmp_path / "opt")}
+    given |= {
+        "geotiff_dir": str(tmp_path / "geotiff"),
+        "source": "folder",
+        "sar_dir": str(tmp_path / "sar"),
+        "opt_dir": str(tmp_path / "opt"),
+    }
     execute.run("quick", given, "03_train_hat")
     (tmp_path / "run_root/hat-dsd-s0/record.json").write_text("another training, beside the plan")
     for _ in range(2):

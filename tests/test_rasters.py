@@ -122,6 +122,8 @@ def test_polarisations_are_read_off_names(names, found):
 def test_wanted_polarisations_in_any_case_and_three_bands_that_are_no_grey_image():
     found = sar_bands(Path("a.tif"), Header(None, 2, "float32", (None, None)), ["vh", "vv"])
     assert [*found.items()] == [("VV", 1), ("VH", 2)], "as pictures and limits expect them"
+    found = sar_bands(Path("a.tif"), Header(None, 2, "float32", (None, None)), ["HV", "HH"])
+    assert [*found.items()] == [("HH", 2), ("HV", 1)]
     assert sar_bands(Path("a.tif"), Header(None, 1, "float32", (None,)), ["vh"]) == {"VH": 1}
     assert sar_bands(Path("a.tif"), Header(None, 3, "uint8", (None,) * 3)) == {"SAR": 1}
     with pytest.raises(InputError, match="has 3 bands without names"):

@@ -414,7 +414,8 @@ def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) ->
     for name in wanted:
         if name not in there:
             raise InputError(f"'{path}' has no SAR band '{name}': it has {', '.join(there)}")
-    return {name: place for name, place in there.items() if not wanted or name in wanted}
+    order = dict.fromkeys((*POLARISATIONS, *there))
+    return {name: there[name] for name in order if name in (wanted or there) and name in there}
 
 
 def _check_palette(path: Path, found: Header) -> None:
