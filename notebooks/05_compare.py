@@ -34,14 +34,10 @@ seed: int = 0
 notice: str = ""  # what to notice on this page, written by one who has looked at it
 
 # %% tags=["hide-input"]
-import math
-
-import numpy as np
-import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
-from s2olib import checkpoints, figures, records, statistics
+from s2olib import checkpoints, figures, records, selection
 from s2olib.data.triplets import Triplets
 from s2olib.project import resolve
 
@@ -57,51 +53,27 @@ labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
 runs = {label: resolve(run_root) / records.run_name(name, tag, seed) for name, label in labels.items()}
 runs = {label: run for label, run in runs.items() if (run / "record.json").is_file()}
 records.check_data({run.name: records.read(run) for run in runs.values()}, test.info, dataset_root)
-index = test.index
-skilled = bool(failures or group)
-if skilled and runs:
-    skill = pd.concat([records.read_patches(run)["skill"] for run in runs.values()], axis=1).mean(axis=1).sort_values()
-if failures and runs:
-    worst = skill.groupby(statistics.blocks(index)[skill.index]).head(1)  # one of each neighbourhood, worst first
-    near, place = index.loc[worst.index[:failures]], "with the lowest skill"
-    rule = (
-        "Skill is averaged over the networks, and at most one patch is taken of each cluster of neighbours, those over "
-        "which intervals are drawn. Below 0 one constant colour would have matched the patch better, whatever its PSNR."
-    )
-elif group and runs:
-    of = skill[index["group"][skill.index] == group]
-    near, place = index.loc[of.index[len(of) // 2 :][:1]], f"of median skill in {group}"
-    rule = "Skill is averaged over the networks."
-elif skilled:
-    near, place, rule = index[:0], f"can be chosen: no network with the tag {tag} and seed {seed} is trained yet", ""
+measured = {label: records.read_patches(run) for label, run in runs.items()}
+skills, index = [patches["skill"] for patches in measured.values()], test.index
+if (failures or group) and not runs:
+    chosen, said = [], f"No network with the tag {tag} and seed {seed} is trained yet: no patch can be chosen by skill."
+elif failures:
+    chosen, said = selection.lowest_skill(index, skills, failures)
+elif group:
+    chosen, said = selection.median_skill(index, skills, group)
 elif patch_id:
-    near, place = index[index["id"] == patch_id], f"named {patch_id}"
-    rule = "It was named outright; where it stands among all is said below it."
+    chosen, said = selection.named(index, patch_id)
 else:
-    east = (index["lon"] - longitude) * math.cos(math.radians(latitude))
-    near = index[np.hypot(east, index["lat"] - latitude) * figures.KM_PER_DEGREE <= radius_km]
-    place = f"within {radius_km:g} km of {latitude} N, {longitude} E"
-    mapped = f"share_{category}" in near and near[f"share_{category}"].notna().any()
-    rule = f"Of these the one with the largest share of {category} is shown." if mapped else "The first one is shown."
-found = len(near) > 0
-message = f"{len(near)} test {'patch' if len(near) == 1 else 'patches'}"
-if not found:
-    placeless = "These data have no geography: name a patch or a group."
-    message = placeless if index["lon"].isna().all() else "This region is not in the test split of these data."
-    message = "No test patch" if skilled else f"**{message}** No test patch"
-Markdown(f"{message} {place}. {rule if found else ''}".strip())
+    chosen, said = selection.nearby(index, longitude, latitude, radius_km, category)
+Markdown(said)
 
 # %% tags=["hide-input", "nbval-check-output"]
 share = f"share_{category}"
-chosen = []
-if failures:
-    chosen = list(near.index)
-elif found:
-    chosen = [near[share].idxmax() if share in near and near[share].notna().any() else near.index[0]]
-    note = f", {100 * near.loc[chosen[0], share]:.0f} % {category}" if share in near else ""
-    print(f"patch {index['id'].iloc[chosen[0]]}{note}")
-    for label, run in runs.items() if patch_id else ():
-        rank = int(records.read_patches(run)["psnr"].rank(ascending=False)[chosen[0]])
+for position in chosen if not failures else ():
+    note = f", {100 * index[share][position]:.0f} % {category}" if share in index else ""
+    print(f"patch {index['id'][position]}{note}")
+    for label, patches in measured.items() if patch_id else ():
+        rank = int(patches["psnr"].rank(ascending=False)[position])
         print(f"by PSNR it is number {rank} of {len(index)} for {label}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Radar, optical image, land cover where there is any, and generated images of the chosen patches; under each PSNR and SSIM, and skill where failures are shown."}, "image": {"alt": "Radar, optical image and the images of the generators"}}
@@ -110,7 +82,6 @@ kept = {label: run for label, run in runs.items() if (run / "generator.safetenso
 networks = {label: checkpoints.load_generator(run)[0] for label, run in kept.items()}
 for label in runs.keys() - kept.keys():
     print(f"{label}: its record is here, its weights are not")
-measured = {label: records.read_patches(run) for label, run in runs.items()}
 for position in chosen:
     item = test[int(position)]
     views = {"SAR": figures.sar_picture(item["sar"])}

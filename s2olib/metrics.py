@@ -18,6 +18,7 @@ from torch import Tensor
 
 from s2olib.project import InputError
 
+DATA_RANGE = 255.0  # of 8 bits, to which all images are brought
 SSIM_WINDOW = 11  # pixels: scikit-image's width for sigma 1.5, truncated at 3.5 sigma
 SSIM_SIGMA = 1.5
 
@@ -38,16 +39,16 @@ def rmse(fake: Tensor, real: Tensor) -> Tensor:
     return mse(fake, real).sqrt()
 
 
-def psnr(fake: Tensor, real: Tensor, data_range: float = 255.0) -> Tensor:
+def psnr(fake: Tensor, real: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, (B,); infinite where the images are identical."""
-    return _decibels(mse(fake, real), data_range)
+    return _decibels(mse(fake, real))
 
 
-def offset_free_psnr(fake: Tensor, real: Tensor, data_range: float = 255.0) -> Tensor:
+def offset_free_psnr(fake: Tensor, real: Tensor) -> Tensor:
     """PSNR in dB, (B,), after each image's mean colour error is removed: season and haze forgiven, structure not."""
     _check(fake, real)
     difference = fake - real
-    return _decibels((difference - difference.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)), data_range)
+    return _decibels((difference - difference.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)))
 
 
 def skill(fake: Tensor, real: Tensor, mean_colour: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def sam(fake: Tensor, real: Tensor) -> Tensor:
     return torch.where((uu == 0) != (vv == 0), 90.0, angle).mean((1, 2))
 
 
-def ssim(fake: Tensor, real: Tensor, data_range: float = 255.0) -> Tensor:
+def ssim(fake: Tensor, real: Tensor) -> Tensor:
     """Structural similarity, (B,), differentiable; the 5 pixels at each border, where the window is cut, are left out.
 
     Computed in float32 or better, whatever the images': variances of nearly flat windows vanish in half precision.
@@ -87,7 +88,7 @@ def ssim(fake: Tensor, real: Tensor, data_range: float = 255.0) -> Tensor:
     mean_fake, mean_real = _gaussian(fake), _gaussian(real)  # (B, C, H - 10, W - 10)
     variances = _gaussian(fake.square() + real.square()) - mean_fake.square() - mean_real.square()
     covariance = _gaussian(fake * real) - mean_fake * mean_real
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    c1, c2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
     luminance = (2 * mean_fake * mean_real + c1) / (mean_fake.square() + mean_real.square() + c1)
     return (luminance * (2 * covariance + c2) / (variances + c2)).mean((1, 2, 3))
 
@@ -178,7 +179,7 @@ def _row(
     if lulc is not None:
         errors = category_mse(fake, real, lulc, len(categories))
         # not below the error of rounding: a category's only pixel may be hit, which is no infinite PSNR
-        per_category = _decibels(errors.clamp(min=1 / 12), 255.0)
+        per_category = _decibels(errors.clamp(min=1 / 12))
         row |= {f"psnr_{name}": per_category[:, k] for k, name in enumerate(categories)}
     return dict(zip(row, torch.cat(list(row.values())).tolist(), strict=True))
 
@@ -194,8 +195,8 @@ def _check(fake: Tensor, real: Tensor) -> None:
         raise InputError(f"fake is {fake.dtype} and real {real.dtype}: integers wrap around, convert both to floats.")
 
 
-def _decibels(error: Tensor, data_range: float) -> Tensor:
-    return 10 * torch.log10(data_range**2 / error)
+def _decibels(error: Tensor) -> Tensor:
+    return 10 * torch.log10(DATA_RANGE**2 / error)
 
 
 def _gaussian(x: Tensor) -> Tensor:

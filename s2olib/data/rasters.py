@@ -414,8 +414,8 @@ def sar_bands(path: Path, found: Header, wanted: Sequence[str] | None = None) ->
     for name in wanted:
         if name not in there:
             raise InputError(f"'{path}' has no SAR band '{name}': it has {', '.join(there)}")
-    order = dict.fromkeys((*POLARISATIONS, *there))
-    return {name: there[name] for name in order if name in (wanted or there) and name in there}
+    order = dict.fromkeys((*POLARISATIONS, *there))  # any other name is last
+    return {name: there[name] for name in order if name in (wanted or there)}
 
 
 def _check_palette(path: Path, found: Header) -> None:
