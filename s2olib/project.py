@@ -28,6 +28,7 @@ except ImportError:  # Windows, where nothing is locked
 # What a disk says that is full or may not be written to; GDAL gives no number
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 DISK |= {None}
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # which is several times as fast
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 # A process that was forked, to read batches say, outlives by seconds one that is killed, and would keep its locks
 _LOCKS: set[IO] = set()
@@ -172,7 +173,7 @@ def code_fingerprint(*modules: str) -> str:
 @cache
 def _read(source: bytes, suffix: str) -> str:
     """What a file says, read once in a process."""
-    return _meaning(ast.parse(source)) if suffix == ".py" else str(yaml.safe_load(source))
+    return _meaning(ast.parse(source)) if suffix == ".py" else str(yaml.load(source, YAML))
 
 
 def _meaning(node: object) -> str:

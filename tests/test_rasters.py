@@ -417,7 +417,7 @@ def test_names_of_columns_with_blanks(tmp_path):
     pair(tmp_path, "b", opt=OPT + np.uint16(1000))
     table.write_text("id , s1, opt_offset\na, b.tif,\nb, a.tif, 1000\n")
     first, second = folder_scenes(*folders, pairs_csv=table)
-    assert first.files[0].name == "b.tif" and second.read()[1].max() == OPT.max()
+    assert Path(first.files[0]).name == "b.tif" and second.read()[1].max() == OPT.max()
     assert (first.opt_offset, second.opt_offset) == (0, 1000)
 
 

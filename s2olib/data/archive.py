@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
@@ -157,15 +158,16 @@ def scan(
         raise InputError(
             f"archive_root '{archive_root}' is not a folder: give the folder that holds ROIs1158_spring and the others"
         )
-    files = [p for p in root.glob("*/*/*") if p.suffix.lower() in (".tif", ".tiff") and not p.name.startswith(".")]
+    names = glob(os.path.join(escape(str(root)), "*", "*", "*"))
+    files = [path for path in names if path.lower().endswith((".tif", ".tiff"))]
     if not files:
         raise InputError(
             f"archive_root '{archive_root}' holds no patch like ROIs1158_spring/s2_124/ROIs1158_spring_s2_124_p100.tif"
         )
     kinds = ("s1", "s2", "lc") if own_layer else ("s1", "s2")
-    patches: dict[tuple[str, int, int], dict[str, Path]] = {}
-    for path in sorted(files, key=str):  # paths compare more slowly
-        season, folder, name = path.parts[-3:]
+    patches: dict[tuple[str, int, int], dict[str, str]] = {}
+    for path in sorted(files):
+        season, folder, name = path.split(os.sep)[-3:]
         match = NAME.fullmatch(name)
         if match is None or folder != f"{match[3]}_{match[4]}" or season != match[1]:
             raise InputError(
@@ -173,18 +175,18 @@ def scan(
             )
         pair = patches.setdefault((match[1], int(match[4]), int(match[5])), {})
         if match[3] in pair:
-            raise InputError(f"'{path}' and '{pair[match[3]].name}' are the same patch: keep one of them")
+            raise InputError(f"'{path}' and '{Path(pair[match[3]]).name}' are the same patch: keep one of them")
         if match[3] in kinds:
             pair[match[3]] = path
     patches = {place: pair for place, pair in patches.items() if pair}
     for pair in patches.values():
         for kind in kinds:
             if kind not in pair:
-                path = next(iter(pair.values()))
+                path = Path(next(iter(pair.values())))
                 raise InputError(f"'{path}' has no partner '{partner(path, kind)}': fetch it, or remove the patch")
 
     heads = headers([path for pair in patches.values() for path in pair.values()], root / "headers.json")
-    members: dict[tuple[str, int], list[tuple[dict[str, Path], Header]]] = {}
+    members: dict[tuple[str, int], list[dict[str, str]]] = {}
     for (season, scene, _), pair in sorted(patches.items()):
         _check(pair, heads)
         members.setdefault((season, scene), []).append(pair)
@@ -196,7 +198,7 @@ def scan(
     return [_scene(season, scene, found, *options) for (season, scene), found in members.items()]
 
 
-def _check(pair: dict[str, Path], heads: dict[Path, Header]) -> None:
+def _check(pair: dict[str, str], heads: dict[str, Header]) -> None:
     for kind, path in pair.items():
         head, (counts, dtypes) = heads[path], EXPECTED[kind]
         if head.count not in counts:
@@ -208,10 +210,10 @@ def _check(pair: dict[str, Path], heads: dict[Path, Header]) -> None:
         if head.grid.crs is None:
             raise InputError(f"'{path}' has no coordinate reference system")
         if head.grid != heads[pair["s1"]].grid:
-            raise InputError(f"'{pair['s1']}' and '{path.name}' lie on different grids")
+            raise InputError(f"'{pair['s1']}' and '{Path(path).name}' lie on different grids")
 
 
-def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, colours, opt_offset) -> Scene:
+def _scene(season, scene, found: list[dict[str, str]], heads, polarisations, colours, opt_offset) -> Scene:
     first = heads[found[0]["s2"]].grid
     inverse, places = ~first.transform, []
     for pair in found:
@@ -221,7 +223,9 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
         if grid.crs != first.crs or (grid.transform.a, grid.transform.e) != (first.transform.a, first.transform.e):
             off = 1
         if off > 0.01:
-            raise InputError(f"'{pair['s2']}' is off the lattice of its scene's first patch '{found[0]['s2'].name}'")
+            raise InputError(
+                f"'{pair['s2']}' is off the lattice of its scene's first patch '{Path(found[0]['s2']).name}'"
+            )
         places.append((round(row), round(column)))
     top, left = np.min(places, 0).tolist()
     height, width = (np.max(places, 0) - (top, left) + SIZE).tolist()
@@ -231,9 +235,9 @@ def _scene(season, scene, found: list[dict[str, Path]], heads, polarisations, co
         own = {kind: heads[path] for kind, path in pair.items()}
         alike = tuple((head.count, head.names, head.dtype, head.start) for head in own.values())
         if alike not in known:  # one for many, so that little is sent to a worker
-            sar = sar_bands(pair["s1"], own["s1"], polarisations)
-            known[alike] = own, sar, optical_bands(pair["s2"], own["s2"], colours)
-        patches.append((str(pair["s2"]), known[alike], row - top, column - left))  # text is sent sooner than paths
+            sar = sar_bands(Path(pair["s1"]), own["s1"], polarisations)
+            known[alike] = own, sar, optical_bands(Path(pair["s2"]), own["s2"], colours)
+        patches.append((pair["s2"], known[alike], row - top, column - left))
     name = f"{season}_{scene}"
     files = tuple(path for pair in found for path in pair.values())
     read = partial(_read, patches, grid, opt_offset)

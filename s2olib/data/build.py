@@ -207,6 +207,7 @@ def build(
         _context()  # loads while headers are read; where no number is given, as soon as there is one
     tiles, scenes, refused = _found(reading, paths)
     extra += tiles.files if tiles else []
+    extra = [*map(str, extra)]
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
     inputs = _inputs(states.values())
     with suppress(OSError, ValueError):  # one that cannot be read is written anew
@@ -424,15 +425,15 @@ def _own_layer(p: dict) -> bool:
     return p["legend"] == OWN_LAYER and p["source"] != "folder"
 
 
-def _states(files: list[Path]) -> dict[Path, str]:
+def _states(files: list[str]) -> dict[str, str]:
     """Each file's name, size and time."""
     states = {}
     for file in files:
         try:
-            stat = file.stat()
+            stat = os.stat(file)
         except OSError:
             raise InputError(f"'{file}' does not exist") from None
-        states[file] = f"{file.parent.name}/{file.name} {stat.st_size} {stat.st_mtime_ns}"
+        states[file] = f"{'/'.join(file.split(os.sep)[-2:])} {stat.st_size} {stat.st_mtime_ns}"
     return states
 
 

@@ -134,7 +134,7 @@ class Scene:
 
     id: str
     grid: Grid
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     read: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray | None]]
     sar_bands: tuple[str, ...]
     group: str = ""
@@ -229,7 +229,7 @@ def _start(path: Path, file: rasterio.DatasetReader, found: Header) -> int | Non
     return start if head[:2] == b"II" and order in head and path.stat().st_size == start + found.nbytes else None
 
 
-def _head(path: Path, size: int) -> bytes:
+def _head(path: str | Path, size: int) -> bytes:
     with suppress(OSError):  # GDAL says what is wrong
         file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
@@ -239,7 +239,7 @@ def _head(path: Path, size: int) -> bytes:
     return b""
 
 
-def _folder_headers(sizes: dict[Path, int]) -> list[Header]:
+def _folder_headers(sizes: dict[str, int]) -> list[Header]:
     """The headers of files of one folder, given with their sizes.
 
     Those of an archive are mostly alike: what comes before the pixels differs in nothing but the 16 bytes of the upper
@@ -247,10 +247,11 @@ def _folder_headers(sizes: dict[Path, int]) -> list[Header]:
     is as sure, and takes a fiftieth.
     """
     found: list[Header] = []
-    beside = set(os.listdir(next(iter(sizes)).parent))
+    beside = set(os.listdir(os.path.dirname(next(iter(sizes)))))
     alike, before, after = -1, b"", b""  # of the last file that GDAL read: its size, and its bytes around the corner
     for path, size in sizes.items():
-        alone = not beside & {f"{path.name}.aux.xml", f"{path.name}.msk"}  # which GDAL would look into as well
+        name = path.rpartition(os.sep)[2]
+        alone = not beside & {f"{name}.aux.xml", f"{name}.msk"}  # which GDAL would look into as well
         if alone and size == alike:
             last = found[-1]
             head, grid = _head(path, last.start), last.grid
@@ -261,7 +262,7 @@ def _folder_headers(sizes: dict[Path, int]) -> list[Header]:
                 found.append(Header(grid, last.count, last.dtype, last.names, last.start))
                 continue
         with rasterio.Env(**GDAL):  # of the thread that calls
-            head = header(path)
+            head = header(Path(path))
         if head.grid.crs:  # files that are alike share one, also with other folders: it takes long to compare two
             head = replace(head, grid=replace(head.grid, crs=crs_of(head.grid.crs.to_string())))
         found.append(head)
@@ -277,21 +278,22 @@ def crs_of(text: str) -> CRS:
     return CRS.from_string(text)
 
 
-def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
+def headers(files: Sequence[str], cache: Path) -> dict[str, Header]:
     """The headers of many files below `cache`'s folder, remembered there by name, size and time.
 
-    An interrupted scan goes on where it was; a folder that cannot be written to is scanned anew each time.
+    An interrupted scan goes on where it was; a folder that cannot be written to is scanned anew each time. Files are
+    given by the text of their paths, since a hundred thousand paths take longer to be looked up than to be read.
     """
     known: dict[str, list] = {}
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is made again
         known = dict(json.loads(cache.read_text()))
-    names = {path: path.as_posix()[len(cache.parent.as_posix()) + 1 :] for path in files}
+    before = len(str(cache.parent)) + 1  # a file's name there
     states = {path: _state(path) for path in files}
-    heads: dict[Path, Header] = {}
-    folders: dict[Path, dict[Path, int]] = {}  # path and size of what is not known
+    heads: dict[str, Header] = {}
+    folders: dict[str, dict[str, int]] = {}  # path and size of what is not known
     for path, state in states.items():
-        if known.get(names[path], [])[: len(state)] != state:
-            folders.setdefault(path.parent, {})[path] = state[1]
+        if known.get(path[before:], [])[: len(state)] != state:
+            folders.setdefault(path.rpartition(os.sep)[0], {})[path] = state[1]
     found = tqdm(_scanned(list(folders.values())), total=len(folders), desc="headers", unit="folder", leave=False)
     remembered, crs, text = time.monotonic(), None, None
     try:
@@ -300,8 +302,8 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
             grid, place = head.grid, head.grid.transform
             if grid.crs is not crs:  # files that are alike share one, and naming it takes longer than all else here
                 crs, text = grid.crs, grid.crs and grid.crs.to_string()
-            known[names[path]] = [*states[path], text, place.a, place.c, place.e, place.f]
-            known[names[path]] += [grid.height, grid.width, head.count, head.dtype, head.names, head.start]
+            parts = place.a, place.c, place.e, place.f, grid.height, grid.width
+            known[path[before:]] = [*states[path], text, *parts, head.count, head.dtype, head.names, head.start]
             if time.monotonic() - remembered > REMEMBER:  # for a process that is killed
                 _remember(known, cache)
                 remembered = time.monotonic()
@@ -309,16 +311,16 @@ def headers(files: Sequence[Path], cache: Path) -> dict[Path, Header]:
         if folders:
             _remember(known, cache)
     for path in (path for path in files if path not in heads):
-        crs, a, c, e, f, height, width, count, dtype, bands, start = known[names[path]][len(states[path]) :]
+        crs, a, c, e, f, height, width, count, dtype, bands, start = known[path[before:]][len(states[path]) :]
         grid = Grid(crs and crs_of(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
         heads[path] = Header(grid, count, dtype, tuple(bands), start)
     return heads
 
 
-def _state(path: Path) -> list[int]:
+def _state(path: str) -> list[int]:
     """What tells a file from a later one of its name."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror}): fetch it, or remove the patch") from error
     return [FORM, found.st_size, found.st_mtime_ns]
@@ -329,7 +331,7 @@ def _remember(known: dict[str, list], cache: Path) -> None:
         aside.write_text(json.dumps(known))
 
 
-def _scanned(folders: list[dict[Path, int]]) -> Iterator[list[Header]]:
+def _scanned(folders: list[dict[str, int]]) -> Iterator[list[Header]]:
     """`_folder_headers` of each: by several threads where the first has mostly waited for the disk, since they would
     wait for each other otherwise."""
     if folders:
@@ -923,7 +925,9 @@ def folder_scenes(
         for name, part in blocks(target, block_m) if block_m else [("", target)]:
             read = partial(_read_pair, paths, heads, bands, part, scales, sar_units, opt_units, offset, legend)
             empty = bool(block_m) and not all(_meet(part, grid) for grid in grids.values())
-            scenes.append(Scene(row["id"] + name, part, tuple(paths.values()), read, tuple(sar), empty=empty, **extra))
+            scenes.append(
+                Scene(row["id"] + name, part, tuple(map(str, paths.values())), read, tuple(sar), empty=empty, **extra)
+            )
     return scenes
 
 
