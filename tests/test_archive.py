@@ -1,6 +1,7 @@
 """SEN12MS folders: patches back into scenes, and every fault an archive can have."""
 
 import json
+import os
 import tarfile
 import threading
 import time
@@ -212,6 +213,20 @@ def test_a_link_that_leads_nowhere_and_two_levels_are_named(tmp_path):
     path.unlink()
     path.symlink_to(tmp_path / "nowhere.tif")
     with pytest.raises(InputError, match=r"s2_8_p30.tif' cannot be read"):
+        scan(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    write_scene(tmp_path, 7, columns=1)
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("s1_7"):
+            raise OSError(5, "Input/output error", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=r"s1_7' cannot be listed \(Input/output error\)"):
         scan(tmp_path)
 
 

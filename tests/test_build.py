@@ -544,6 +544,48 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
 
 
+def test_parts_that_say_another_group_are_made_again(tmp_path, options, monkeypatch):
+    """Which region a scene is in hangs on all others."""
+    rng = np.random.default_rng(0)
+
+    def write(name, east):
+        for folder, kind, pixels in (("s1", np.float32, rng.normal(-12, 2, (2, 64, 64))), ("s2", np.uint16, None)):
+            pixels = rng.integers(300, 1500, (3, 64, 64)) if pixels is None else pixels
+            tif(tmp_path / folder / f"{name}.tif", pixels.astype(kind), (400_000 + east, 4_000_000))
+
+    for number in range(6):
+        write(f"p{number}", 20_000 * number)
+    given = {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
+    given |= {"split_file": tmp_path / "split.csv"}
+    splits = dict(zip((f"p{number}" for number in range(6)), ["train"] * 4 + ["validation", "test"], strict=True))
+    (tmp_path / "split.csv").write_text("id,split\na,train\n" + "".join(f"{k},{v}\n" for k, v in splits.items()))
+    monkeypatch.setattr(module, "PART", 1)
+    calls, real = [], module._work
+
+    def stops(*args):
+        calls.append(args)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        real(*args)
+
+    monkeypatch.setattr(module, "_work", stops)
+    write("a", 100_000 + 60_000)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "set", **given)
+    write("a", 60_000 + 700)  # beside p3
+    resumed = build(tmp_path / "set", **given)
+    index = pd.read_csv(tmp_path / "set/train/index.csv")
+    assert set(index["group"][index["scene"].isin(["a", "p3"])]) == {"a"}
+    assert build(tmp_path / "fresh", **given)["fingerprint"] == resumed["fingerprint"]
+
+
+def test_parameters_may_be_numpys(tmp_path, options):
+    whole = build(tmp_path / "set", **options)
+    given = options | {"seed": np.int64(0), "buffer_m": np.float32(2000), "patch_size": np.int64(options["patch_size"])}
+    given |= {"shares": np.array([0.75, 0.14, 0.11])}
+    assert build(tmp_path / "numpy", **given) == whole
+
+
 def test_workers_end_with_a_builder_that_is_killed(tmp_path, options):
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()} | {"stride": 8}
     script = tmp_path / "script.py"

@@ -80,6 +80,26 @@ def test_labels_that_were_lost_are_made_again(root, tmp_path):
     assert build(tmp_path / "set", **options(root, "pairs")) == info and (tmp_path / "set/test/lulc.npy").is_file()
 
 
+def test_a_split_file_as_a_spreadsheet_leaves_it(root, tmp_path):
+    (root / "pairs.csv").write_text("id , split,\na, train,\nb,validation,\n c,test,\n,,\n")
+    assert build(tmp_path / "set", **options(root, "pairs"))["counts"] == {"train": 1, "validation": 1, "test": 1}
+
+
+@pytest.mark.parametrize("source", ["sen12ms", "pairs"])
+def test_a_mask_that_comes_to_lie_beside_a_file_is_read(root, tmp_path, source):
+    (tmp_path / "first").mkdir()
+    whole = build(tmp_path / "set", **options(root, source) | {"max_nodata": 0.9})
+    path = root / (S1 if source == "sen12ms" else "pairs/s1/a.tif")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        mask = np.full(file.shape, 255, np.uint8)
+        mask[:20] = 0
+        file.write_mask(mask)
+    assert path.with_name(f"{path.name}.msk").is_file()
+    masked = build(tmp_path / "set", **options(root, source) | {"max_nodata": 0.9})
+    assert masked["fingerprint"] != whole["fingerprint"]
+    assert np.isnan(np.load(tmp_path / "set/train/sar.npy")[0, 0, :20]).all()
+
+
 def cut(name, share=0.5):
     """Keep the first part of a file."""
     return lambda root: os.truncate(root / name, int((root / name).stat().st_size * share))
@@ -176,6 +196,9 @@ ARCHIVE = {
         r"p31.tif' differs from its neighbours",
     ),
     "VV and VH swapped": (rewrite(S1, SAR[::-1]), {}, r"s1_1_p30.tif' looks swapped"),
+    "dB times 100": (rewrite(S1, 100 * SAR), {}, r"s1_1_p30.tif' holds values from .* divide by what they were"),
+    "name of bytes": (copy(S1, f"sen12ms/{SPRING}/s1_1/\udcff.tif"), {}, r"\\udcff.tif' does not fit its folder"),
+    "tile of bytes": (copy("hrlulc/LC_N36E135.tif", "hrlulc/\udcff.tif"), {}, r"tile '.*\\udcff.tif' is no UTF-8"),
     "linear values": (rewrite(S1, 10 ** (SAR / 10)), {}, r"s1_1_p30.tif' is declared 'dB' but holds"),
     "dB cut to integers": (rewrite(S1, np.round(SAR)), {}, r"s1_1_p30.tif' .*whole numbers alone"),
     "8-bit optical": (rewrite(S2, OPT * 0 + 255), {}, r"s2_1_p30.tif' .*8-bit image"),
@@ -208,6 +231,28 @@ PAIRS = {
         {},
         r"s1/a.tif' has a coordinate reference system of no place",
     ),
+    "place that is none": (rewrite("pairs/s1/a.tif", SAR[SMALL], (5e7, Y)), {}, r"s1/a.tif' has coordinates that its"),
+    "metres for degrees": (
+        rewrite("pairs/s1/a.tif", SAR[SMALL], crs="EPSG:4326"),
+        {},
+        r"s1/a.tif' has coordinates that",
+    ),
+    "degrees for metres": (
+        rewrite("pairs/s1/a.tif", SAR[SMALL], (136, 36), pixel=1e-4),
+        {},
+        r"s1/a.tif' has coordinates that its CRS, EPSG:32653, cannot have",
+    ),
+    "decibels times 100": (
+        rewrite("pairs/s1/a.tif", (100 * SAR[SMALL]).astype(np.int16)),
+        {},
+        r"s1/a.tif' .* divide by",
+    ),
+    "a comma in a field": (
+        text("list.csv", "id,season\na,Kaga, spring\n"),
+        {},
+        r"more fields .* a,Kaga, spring: quote",
+    ),
+    "two columns of one name": (text("list.csv", "ID,Id\na,a\n"), {}, r"list.csv' has two columns 'id'"),
     "offset that is no number": (text("list.csv", "id, opt_offset\na,nan\n"), {}, r"opt_offset of 'a' must be a"),
     "offset in words": (text("list.csv", "id,opt_offset\na,n/a\n"), {}, r"opt_offset of 'a' must be a number"),
     "complex": (rewrite("pairs/s1/a.tif", SAR[SMALL].astype(np.complex64)), {}, r"s1/a.tif' holds complex numbers"),
@@ -270,6 +315,11 @@ IMAGES = {
     ),
     "the same image in two splits": (
         copy("images/s2/a.png", "images/s2/c.png"),
+        {},
+        r"patch 'a' shares pixels with test patch 'c'",
+    ),
+    "the same radar in two splits": (
+        copy("images/s1/a.png", "images/s1/c.png"),
         {},
         r"patch 'a' shares pixels with test patch 'c'",
     ),

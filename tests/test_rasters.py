@@ -421,10 +421,9 @@ def test_names_of_columns_with_blanks(tmp_path):
     assert (first.opt_offset, second.opt_offset) == (0, 1000)
 
 
-@pytest.mark.filterwarnings("ignore:Length of header")
 def test_lists_with_commas_at_the_end_blanks_and_paths(tmp_path):
     folders, table = pair(tmp_path), tmp_path / "pairs.csv"
-    table.write_text("id,s1,s2,place\nx,a.tif,a.tif, Paris ,\n")
+    table.write_text("id,s1,s2,place,,\nx,a.tif,a.tif, Paris ,\n")
     (scene,) = folder_scenes(*folders, pairs_csv=table, group_column="place")
     assert (scene.id, scene.group) == ("x", "Paris")
     table.write_text("id,s1,s2\n../x,a.tif,a.tif\n")

@@ -266,7 +266,7 @@ def valid_of(path, weights):
         scene = sar_module.describe(file, config)
         _, translated = scene.rows(0, file.height)
     sar = rasters.read_bands(path, scene.indexes, rasters.header(path))
-    sar = sar if scene.units == "8-bit" else rasters.sar_no_data(sar)
+    sar = sar if scene.units == "8-bit" else rasters.sar_no_data(sar, path)
     sar = rasters.sar_db(sar) if scene.units == "linear" else sar
     return translated, np.isfinite(sar).all(0)
 
@@ -372,6 +372,15 @@ def test_ground_control_points_become_a_grid(tmp_path, weights, sar):
     with sar_module.opened(levels) as file:
         found = file.dataset_mask() > 0
         assert (found != expected).mean() < 1e-4 and not file.read(1)[found].any()
+
+
+def test_ground_control_points_on_both_sides_of_180_degrees(tmp_path, sar):
+    source = write(tmp_path / "raw.tif", sar, crs=None, transform=None)
+    corners = [(0, 0, 179.97, -17.0), (0, 430, -179.98, -17.0), (500, 0, 179.97, -17.05), (500, 430, -179.98, -17.05)]
+    with rasterio.open(source, "r+") as file:
+        file.gcps = ([GroundControlPoint(*corner) for corner in corners], rasterio.CRS.from_epsg(4326))
+    with pytest.raises(InputError, match="lies on both sides of 180 degrees"), sar_module.opened(source):
+        pass
 
 
 def test_seams_are_measured_whatever_grid_the_network_leaves():

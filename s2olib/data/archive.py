@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
-from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +157,9 @@ def scan(
         raise InputError(
             f"archive_root '{archive_root}' is not a folder: give the folder that holds ROIs1158_spring and the others"
         )
-    names = glob(os.path.join(escape(str(root)), "*", "*", "*"))
-    files = [path for path in names if path.lower().endswith((".tif", ".tiff"))]
+    folders = [folder for season in _below(str(root)) if season.is_dir() for folder in _below(season.path)]
+    entries = [entry for folder in folders if folder.is_dir() for entry in _below(folder.path)]
+    files = [entry.path for entry in entries if entry.name.lower().endswith((".tif", ".tiff"))]
     if not files:
         raise InputError(
             f"archive_root '{archive_root}' holds no patch like ROIs1158_spring/s2_124/ROIs1158_spring_s2_124_p100.tif"
@@ -171,7 +171,7 @@ def scan(
         match = NAME.fullmatch(name)
         if match is None or folder != f"{match[3]}_{match[4]}" or season != match[1]:
             raise InputError(
-                f"'{path}' does not fit its folder: SEN12MS names a patch <season>_<s1|s2|lc>_<scene>_p<number>.tif"
+                f"{path!r} does not fit its folder: SEN12MS names a patch <season>_<s1|s2|lc>_<scene>_p<number>.tif"
             )
         pair = patches.setdefault((match[1], int(match[4]), int(match[5])), {})
         if match[3] in pair:
@@ -196,6 +196,17 @@ def scan(
         raise InputError(f"{found}: 13 are Level-1C and 12 Level-2A, whose reflectance is another; build each apart")
     options = (heads, polarisations, colours, opt_offset)
     return [_scene(season, scene, found, *options) for (season, scene), found in members.items()]
+
+
+def _below(folder: str) -> list[os.DirEntry]:
+    """What lies in a folder, but for hidden names; a disk that does not say it must not make an archive smaller."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(
+            f"{folder!r} cannot be listed ({error.strerror}): change its permissions, or leave it out"
+        ) from error
 
 
 def _check(pair: dict[str, str], heads: dict[str, Header]) -> None:
@@ -263,7 +274,7 @@ def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | N
         if number % 16 and whole[place].all():
             continue
         pair = {kind: partner(Path(path), kind) for kind in heads}
-        part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]))
+        part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]), pair["s1"])
         check_units(part, "dB", pair["s1"])
         check_order(part, list(polarisations), pair["s1"])
         _lay(sar[place], laid[place], part[rows], pair["s1"])

@@ -189,15 +189,16 @@ def build(
     """
     if workers is not None and not (type(workers) is int and workers >= 1):
         raise InputError(f"workers must be a whole number of at least 1, not {workers!r}")
-    given = {name: None if value in ("", []) else value for name, value in locals().items()}
+    given = {name: None if isinstance(value, str | list) and not value else value for name, value in locals().items()}
     for name in ("dataset_root", "executor", "workers"):
         given.pop(name)
-    parameters = json.loads(json.dumps(given, default=str))
+    parameters = json.loads(json.dumps(given, default=_plain))
     _check(parameters)
     root, stride = resolve(dataset_root).resolve(), stride or patch_size  # through links, whose target is replaced
     ends = ("_root", "_dir", "_csv", "_file")
     paths = {k: parameters[k] and resolve(parameters[k]) for k in parameters if k.endswith(ends)}
     extra = [paths[name] for name in ("pairs_csv", "split_file") if paths[name]]
+    patch_size, resolution_factor, legend = (parameters[name] for name in ("patch_size", "resolution_factor", "legend"))
     reading = dict(parameters)
     if legend and legend.endswith((".yml", ".yaml")):
         extra.append(resolve(legend))
@@ -268,7 +269,8 @@ def build(
     parts = {}
     for job in _jobs(scenes, candidates, resolution_factor):
         files = [states[file] for file in (*extra, *(file for scene, _ in job for file in scene.files))]
-        state = f"{parameters} {_inputs(files)} {[(w.id, w.split) for _, windows in job for w in windows]}"
+        told = [(scene.id, scene.group, scene.season, scene.date) for scene, _ in job]  # by other scenes or lists, too
+        state = f"{parameters} {_inputs(files)} {told} {[(w.id, w.split) for _, windows in job for w in windows]}"
         # `read` knows what it opens: paths take longest to be sent
         parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = [(replace(s, files=()), windows) for s, windows in job]
     with (
@@ -379,6 +381,11 @@ def _check(p: dict) -> None:
         raise InputError(f"shares must be three numbers above 0 (train, validation, test), not {p['shares']}")
 
 
+def _plain(value: object) -> object:
+    """NumPy's numbers and arrays as Python's, anything else, such as a path, as text."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+
+
 def _is_place(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and abs(value[1]) <= 90
 
@@ -426,14 +433,16 @@ def _own_layer(p: dict) -> bool:
 
 
 def _states(files: list[str]) -> dict[str, str]:
-    """Each file's name, size and time."""
-    states = {}
+    """Each file's name, size and time, and those of what lies beside it and is read with it."""
+    states, beside = {}, rasters.sidecars(files)
     for file in files:
-        try:
-            stat = os.stat(file)
-        except OSError:
-            raise InputError(f"'{file}' does not exist") from None
-        states[file] = f"{'/'.join(file.split(os.sep)[-2:])} {stat.st_size} {stat.st_mtime_ns}"
+        states[file] = ""
+        for name in (file, *beside.get(file, ())):
+            try:
+                stat = os.stat(name)
+            except OSError:
+                raise InputError(f"'{name}' does not exist") from None
+            states[file] += f"{'/'.join(name.split(os.sep)[-2:])} {stat.st_size} {stat.st_mtime_ns} "
     return states
 
 
@@ -689,9 +698,10 @@ def _written(
     for name in (name for name in SPLITS if not counts[name]):
         shutil.rmtree(folder)
         reasons = Counter(r["reason"] for r in refused).most_common(3)
+        advice = "lower buffer_m" if reasons and reasons[0][0] == "guard gap" else "loosen the limits"
         raise InputError(
             f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
-            "loosen the limits, or split otherwise (another seed, where regions are drawn)"
+            f"{advice}, or split otherwise (another seed, where regions are drawn)"
         )
     digests: dict[Path, bytearray] = {}
     for stretches, future in filled:

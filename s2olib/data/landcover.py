@@ -200,7 +200,7 @@ class Tiles:
     """
 
     def __init__(self, lulc_root: str | Path, legend: str) -> None:
-        from s2olib.data.rasters import header  # the legends above are read on machines without rasterio
+        from s2olib.data.rasters import header, is_utf8  # the legends above are read on machines without rasterio
 
         self.root, self.legend = Path(lulc_root), legend
         found = (path for path in _below(self.root) if path.suffix.lower() in (".tif", ".tiff"))
@@ -209,6 +209,8 @@ class Tiles:
             raise InputError(
                 f"no land-cover GeoTIFF under lulc_root '{lulc_root}': give the folder that holds the tiles"
             )
+        for path in (path for path in self.files if not is_utf8(str(path))):
+            raise InputError(f"the name of land-cover tile {str(path)!r} is no UTF-8: rename the file or its folder")
         grids = {path: header(path).grid for path in self.files}
         self._boxes = {path: (grid.crs, grid.bounds) for path, grid in grids.items()}
         for path, (crs, _) in self._boxes.items():

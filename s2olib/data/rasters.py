@@ -7,6 +7,7 @@ resampling it happens in linear power, since the mean of decibels is not the dec
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -27,9 +28,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rasterio
 from numpy.polynomial.chebyshev import chebvander
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform, transform_bounds
 from rasterio.windows import Window
@@ -50,8 +52,9 @@ SAR_FILL = -90  # dB; power is never below zero
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
 COLUMNS = {"id", "s1", "s2", "lulc", "season", "date", "s1_date", "s2_date", "opt_offset"}  # of a list of pairs
+SIDECARS = (".aux.xml", ".msk")  # beside a raster, which GDAL reads as well
 FEW = 100  # pixels that say nothing of an image
-FORM = 4  # of what is remembered of headers
+FORM = 5  # of what is remembered of headers
 REMEMBER = 60  # seconds between two times that this is written down
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
@@ -195,7 +198,23 @@ def header(path: Path) -> Header:
         grid.transform.b or grid.transform.d or grid.transform.a <= 0 or grid.transform.e >= 0
     ):
         raise InputError(f"'{path}' is rotated or flipped: warp it to a north-up grid first")
+    if grid.crs is not None and not _on_earth(grid):
+        raise InputError(
+            f"'{path}' has coordinates that its CRS, {grid.crs.to_string()}, cannot have: give it the right one "
+            "(gdal_edit.py -a_srs)"
+        )
     return found
+
+
+def _on_earth(grid: Grid) -> bool:
+    """Whether a grid's corners are places at all, and its pixels no smaller than a centimetre: degrees that are taken
+    for metres are."""
+    try:
+        west, south, east, north = grid.lonlat_bounds
+    except (RasterioError, CPLE_BaseError):
+        return False
+    centimetres = grid.transform.a * metres_of(grid.crs) > 0.01 or not grid.crs.is_projected
+    return centimetres and max(abs(south), abs(north)) < 90.01 and max(abs(west), abs(east)) < 720
 
 
 def check_stored(path: Path, file: rasterio.DatasetReader) -> None:
@@ -239,6 +258,17 @@ def _head(path: str | Path, size: int) -> bytes:
     return b""
 
 
+def sidecars(files: Iterable[str]) -> dict[str, list[str]]:
+    """Masks and notes that lie beside some of these files and are read with them."""
+    found: dict[str, list[str]] = {}
+    for folder in dict.fromkeys(os.path.dirname(file) for file in files):
+        with suppress(OSError):  # whoever needs a file that is not there will say so
+            for name in sorted(name for name in os.listdir(folder) if name.endswith(SIDECARS)):
+                end = next(end for end in SIDECARS if name.endswith(end))
+                found.setdefault(os.path.join(folder, name.removesuffix(end)), []).append(os.path.join(folder, name))
+    return found
+
+
 def _folder_headers(sizes: dict[str, int]) -> list[Header]:
     """The headers of files of one folder, given with their sizes.
 
@@ -247,11 +277,10 @@ def _folder_headers(sizes: dict[str, int]) -> list[Header]:
     is as sure, and takes a fiftieth.
     """
     found: list[Header] = []
-    beside = set(os.listdir(os.path.dirname(next(iter(sizes)))))
+    accompanied = sidecars([next(iter(sizes))])
     alike, before, after = -1, b"", b""  # of the last file that GDAL read: its size, and its bytes around the corner
     for path, size in sizes.items():
-        name = path.rpartition(os.sep)[2]
-        alone = not beside & {f"{name}.aux.xml", f"{name}.msk"}  # which GDAL would look into as well
+        alone = path not in accompanied
         if alone and size == alike:
             last = found[-1]
             head, grid = _head(path, last.start), last.grid
@@ -288,7 +317,8 @@ def headers(files: Sequence[str], cache: Path) -> dict[str, Header]:
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is made again
         known = dict(json.loads(cache.read_text()))
     before = len(str(cache.parent)) + 1  # a file's name there
-    states = {path: _state(path) for path in files}
+    beside = sidecars(files)
+    states = {path: [FORM, *_state(path), [_state(name) for name in beside.get(path, ())]] for path in files}
     heads: dict[str, Header] = {}
     folders: dict[str, dict[str, int]] = {}  # path and size of what is not known
     for path, state in states.items():
@@ -318,12 +348,12 @@ def headers(files: Sequence[str], cache: Path) -> dict[str, Header]:
 
 
 def _state(path: str) -> list[int]:
-    """What tells a file from a later one of its name."""
+    """Size and time, which tell a file from a later one of its name."""
     try:
         found = os.stat(path)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror}): fetch it, or remove the patch") from error
-    return [FORM, found.st_size, found.st_mtime_ns]
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _remember(known: dict[str, list], cache: Path) -> None:
@@ -661,15 +691,24 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
     return np.where(empty, np.float32(np.nan), opt) if empty.any() else opt
 
 
-def sar_no_data(sar: np.ndarray) -> np.ndarray:
+def sar_no_data(sar: np.ndarray, path: str | Path) -> np.ndarray:
     """Set pixels of dB or power that hold nothing to NaN: infinite ones, and in all bands exactly zero or far below any
     echo (as -9999 is).
 
     Minus infinity in one band alone is the decibels of no power, as noise correction leaves it: dark, and valid. In
-    8-bit images zero is a value: calm water.
+    8-bit images zero is a value: calm water. Raises InputError where most of what is far below any echo differs from
+    pixel to pixel, as decibels do that were multiplied.
     """
     if sar.size and sar.min() >= SAR_FILL and sar.max() < 0:  # as decibels of most ground are; never of not-a-number
         return sar
+    some = sar.ravel()[:: sar.size // 5000 + 1]
+    some = some[np.isfinite(some) & (some != 0)]
+    far = some[some < SAR_FILL]
+    if far.size >= FEW and far.size > some.size / 2 and np.unique(far).size > 10:
+        raise InputError(
+            f"'{path}' holds values from {far.min():g} to {far.max():g}, which are neither decibels nor power: divide "
+            "by what they were multiplied by (100?)"
+        )
     if (silent := np.isneginf(sar)).any():
         sar = np.where(silent & ~silent.all(0), to_db(DARKEST), sar)
     good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar < SAR_FILL)).all(0)
@@ -713,7 +752,7 @@ def _read_pair(
             raise InputError(
                 f"'{path}' is a coloured image: save its polarisations as bands with names, or one as grey"
             )
-    sar = sar if sar_units == "8-bit" else sar_no_data(sar)
+    sar = sar if sar_units == "8-bit" else sar_no_data(sar, path)
     check_units(sar, sar_units, path, heads["s1"].dtype)
     if sar_units == "8-bit" or (sar_units == "dB" and source.position_of(target)):
         sar = warp(sar, source, target, scales["s1"])
@@ -814,14 +853,27 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
         raise InputError(f"pairs_csv '{pairs_csv}' does not exist")
     else:
         try:
-            table = pd.read_csv(pairs_csv, dtype=str, keep_default_na=False, index_col=False)
-        except (ValueError, OSError) as error:
+            with open(pairs_csv, newline="", encoding="utf-8-sig") as lines:
+                rows = [row for row in csv.reader(lines, strict=True) if row]
+        except (ValueError, OSError, csv.Error) as error:
             raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
+        if not rows:
+            raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header (it is empty)")
+        header = rows.pop(0)
+        while header and not header[-1].strip():  # a spreadsheet's last columns may hold commas alone
+            header.pop()
+        for row in (row for row in rows if any(map(str.strip, row[len(header) :]))):
+            raise InputError(
+                f"pairs_csv '{pairs_csv}' has more fields than its header in {','.join(row)}: quote text with commas"
+            )
+        table = pd.DataFrame([[*row, *[""] * len(header)][: len(header)] for row in rows], columns=header)
     table = table.rename(columns=str.strip)
     if len(table.columns) == 1 and re.search("[;\t]", table.columns[0]):
         raise InputError(f"pairs_csv '{pairs_csv}' has one column, '{table.columns[0]}': separate columns by commas")
     known = {name: name.lower() for name in table if name.lower() in COLUMNS and name.lower() not in table}
     table = table.rename(columns={name: lower for name, lower in known.items() if name != group_column})
+    for name in table.columns[table.columns.duplicated()]:
+        raise InputError(f"pairs_csv '{pairs_csv}' has two columns '{name}': keep one of them")
     if group_column and group_column not in table:
         if pairs_csv is None:
             raise InputError(f"group_column '{group_column}' is a column of pairs_csv: give that too")

@@ -53,7 +53,7 @@ class Scene:
         """Values (Cs, H, W) float32 in the weights' units and valid (H, W); invalid values are undefined.
 
         No data is what `rasters.values_of`, `sar_no_data` and `sar_db` take for it, and border noise. Raises
-        `InputError` for a damaged file.
+        `InputError` for a damaged file, and for values that no radar gives.
         """
         try:
             values = values_of(self.file, self.indexes, window)
@@ -61,7 +61,7 @@ class Scene:
             raise InputError(f"'{self.file.name}' cannot be read to its end: fetch it again ({error}).") from error
         if self.units == "8-bit":
             return values, np.isfinite(values).all(0)
-        values = sar_no_data(values)
+        values = sar_no_data(values, self.file.name)
         if self.units == "linear":
             values = sar_db(values)
         nothing = np.isnan(values).any(0)
@@ -86,7 +86,7 @@ def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
     """The raster as it is; one that has ground control points instead of a grid is warped to its UTM zone.
 
     Nearest neighbour: it changes neither units nor speckle. Raises `InputError` for a file that cannot be read, holds
-    complex numbers or declares values to be scaled.
+    complex numbers, declares values to be scaled, or has such points on both sides of 180 degrees.
     """
     with warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -99,7 +99,12 @@ def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
         if file.crs is None and points:
             if crs is None or not crs.is_geographic:
                 raise InputError(f"'{path}' has ground control points but no longitudes: warp it with gdalwarp first.")
-            x, y = np.mean([[point.x, point.y] for point in points], 0)
+            longitudes = np.array([point.x for point in points])
+            if np.ptp(longitudes) > 180 or abs(longitudes).max() > 180:  # GDAL would find one side's pixels alone
+                raise InputError(
+                    f"'{path}' lies on both sides of 180 degrees: terrain-correct it first, or cut it there."
+                )
+            x, y = longitudes.mean(), np.mean([point.y for point in points])
             zone = 32601 + int((x + 180) // 6) % 60 + 100 * (y < 0)
             nodata = {"nodata": np.nan, "dtype": "float32"} if file.nodata is None else {}  # outside is not zero
             file = stack.enter_context(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -113,12 +113,14 @@ def _entries(path: Path) -> list[tuple[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as lines:
             table = csv.DictReader(filter(str.strip, lines), restval="", strict=True)
-            columns, rows = table.fieldnames or ["nothing"], list(table)
+            table.fieldnames = [name.strip() for name in table.fieldnames or ["nothing"]]
+            columns, rows = table.fieldnames, list(table)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"split_file '{path}' is no table ({error}): give a CSV with columns id and split") from error
     if not {"id", "split"} <= set(columns):
         raise InputError(f"split_file '{path}' needs the columns id and split; it has {', '.join(columns)}")
-    return [(row["id"], row["split"]) for row in rows]
+    entries = [(row["id"].strip(), row["split"].strip()) for row in rows]
+    return [entry for entry in entries if any(entry)]  # a spreadsheet's last rows may hold commas alone
 
 
 def _regions(scenes: list[Scene], metres: float) -> np.ndarray:
@@ -338,8 +340,8 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
     """Prove from what was written that no two patches of different splits touch; returns each split's windows.
 
     Patches without geography are compared by row and column within their scene, and by content: benchmarks repeat
-    images, or cut them with an overlap of half, so no quarter of one may be in another split. Raises InputError naming
-    two patches.
+    images, or cut them with an overlap of half, so no quarter of one, radar or optical, may be in another split. Raises
+    InputError naming two patches.
     """
     scenes = {split: _on_disk(resolve(dataset_root), split) for split in SPLITS}
     for strong, weak in STRONGER:
@@ -359,12 +361,13 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
 
 def _check_content(folder: Path, windows: list[Window], seen: dict[bytes, Window]) -> None:
     """Compare a split's quarters of patches without geography with those `seen`, and add them."""
-    opt = np.load(folder / "opt.npy", mmap_mode="r")  # (N, 3, P, P)
-    half = opt.shape[-1] // 2
-    for number, window in enumerate(windows):
-        for row, column in np.ndindex(2, 2) if window.grid.crs is None else ():
-            part = opt[number, :, row * half : (row + 1) * half, column * half : (column + 1) * half]
-            if part.std() < 2:  # empty, and equal to anything empty
+    numbers = [number for number, window in enumerate(windows) if window.grid.crs is None]
+    for layer, least in (("opt", 2), ("sar", 0.1)):
+        pixels = np.load(folder / f"{layer}.npy", mmap_mode="r")  # (N, C, P, P)
+        half = pixels.shape[-1] // 2
+        for number, row, column in product(numbers, (0, half), (0, half)):
+            part, window = pixels[number, :, row : row + half, column : column + half], windows[number]
+            if part.std(dtype=np.float32) < least:  # empty, and equal to anything empty
                 continue
             twin = seen.setdefault(hashlib.sha256(part.tobytes()).digest(), window)
             if twin.split != window.split:
