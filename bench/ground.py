@@ -45,7 +45,7 @@ def spectra(images: np.ndarray) -> np.ndarray:
 
 
 def laid_over(one: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far each of `others` is shifted from `one`, all of them spectra: (N, 2) pixels; and the peaks, in deviations."""
+    """How far each of `others` is shifted from `one`, spectra all: (N, 2) pixels; and the peaks, in deviations."""
     cross = others * one.conj()
     cross /= np.abs(cross) ** WHITENED + 1e-6
     size = 2 * (cross.shape[-1] - 1)

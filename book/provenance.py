@@ -15,6 +15,7 @@ import again
 import brightness
 import device
 import grid
+import ground
 import numpy as np
 import place_table
 import results_table
@@ -413,6 +414,7 @@ def write(root: Path) -> None:
         "foresight.md": foresight({name: profiles.get(name, {}) for name in SETS}) + "\n",
         "device.md": device.render(results),
         "grid.md": grid.render(results / "grid"),
+        "ground.md": ground.render(results, profiles),
         "again.md": again.render(results),
         "again-ssim.md": again.render_ssim(results),
         "brightness.md": brightness.render(results / "brightness"),

@@ -162,9 +162,9 @@ def _check(source: Path, target: Path, output: str, tile_size, overlap, batch_si
         raise InputError(
             f"tile_size {tile_size} and overlap {overlap} must be multiples of 16, overlap at most a third of a tile."
         )
-    if batch_size < 0:
+    if not isinstance(batch_size, int) or batch_size < 0:
         raise InputError(f"batch_size is {batch_size}: give a number of tiles, or 0 to have it found.")
-    if stretch and not (len(stretch) == 2 and stretch[0] < stretch[1]):
+    if stretch and not (len(stretch) == 2 and -math.inf < stretch[0] < stretch[1] < math.inf):
         raise InputError(f"stretch {stretch} must be a lower and a higher number of decibels.")
 
 
@@ -206,6 +206,8 @@ class _Engine:
             self.network = network.to(self.device)
         except (AssertionError, RuntimeError) as error:  # torch says both of a device that is not there
             raise InputError(f"device '{p['device']}' cannot be used here: choose 'cpu' ({error}).") from error
+        if self.device.type not in ("cpu", "cuda"):
+            raise InputError(f"device '{p['device']}' is not provided for: choose 'cpu' or 'cuda'.")
         self.uncertainty = p["uncertainty"]
         self.limits = torch.tensor(config["sar"]["limits"], device=self.device).T[:, :, None, None]  # 2 x (Cs, 1, 1)
         low, high = np.array(config["opt"]["limits"]).T
@@ -238,6 +240,8 @@ class _Engine:
         """(B, Cs, H, W) → (B, Co, H, W) in [-1, 1], and the spread as one more channel if it is asked for."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             image = self.network(sar).float()
+            if not image.isfinite().all():  # which would be stored as black, and valid
+                raise InputError("The weights make values that are not finite: take others, or precision 'float32'.")
             if not self.uncertainty:
                 return image
             mean, square = image.clone(), torch.zeros_like(image)

@@ -1,5 +1,6 @@
 """The book: numbers only from records, no synthetic result beside the talk's, no broken page, no outside request."""
 
+import importlib
 import json
 import re
 import shutil
@@ -31,6 +32,7 @@ import device  # noqa: E402
 import diagrams  # noqa: E402
 import executable_paper  # noqa: E402
 import grid  # noqa: E402
+import ground  # noqa: E402
 import place_table  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
@@ -391,6 +393,44 @@ def test_runs_are_compared_in_quarters_from_the_darkest_radar_to_the_brightest(t
     assert (less, seed) == ("unet-dsd", "0")
     assert [cell.split()[0] for cell in quarters] == ["−34.50", "−24.50", "−14.50", "−4.50"]
     assert "brighter than any training patch: 1." in brightness.render(tmp_path / "brightness")
+
+
+def test_scores_without_patches_whose_ground_was_seen(tmp_path):
+    for generator, psnr in (("hat", 22.0), ("unet", 20.0)):
+        publish(tmp_path / "ombria", generator, psnr=psnr)
+        publish(tmp_path / "other", generator, psnr=psnr, fingerprint="other data")
+    assert ground.render(tmp_path, provenance.read_results(tmp_path)) == f"{results_table.NOT_RUN}\n"
+    (tmp_path / "ground").mkdir()
+    pairs = [{"test": "p39", "other": "q", "split": "train"}, {"test": "p39", "other": "r", "split": "validation"}]
+    (tmp_path / "ground" / "a.json").write_text(json.dumps({"data": "abc", "pairs": pairs}))
+    scores, differences = ground.render(tmp_path, provenance.read_results(tmp_path)).split("tab-ground-pairs")
+    assert "*ombria*: 1 of 40 test patches (p39)" in scores and "other" not in scores.split("\n\n")[1]
+    columns = row(scores.replace("| ombria ", ""), "unet-dsd")
+    assert [cell.split()[0] for cell in columns[1:3]] == ["20.00", f"{20 - 2 / 39:.2f}"]
+    assert row(differences.replace("| ombria ", ""), "hat-dsd")[2].startswith("2.00 [2.00")
+
+
+def test_the_same_ground_is_found_on_another_day_and_moved(tmp_path):
+    """Of blocks of land that a camera and a radar see in their own ways, one is in test and, moved, in training."""
+    module = importlib.import_module("bench.ground")
+    rng = np.random.default_rng(0)
+
+    def seen(land, top, left):
+        crop = land[top : top + 64, left : left + 64]
+        opt = np.stack([crop + rng.normal(0, 0.2, crop.shape)] * 3)
+        return (rng.normal(0, 0.2, crop.shape) - 0.5 * crop)[None], opt
+
+    lands = [np.kron(rng.normal(size=(20, 20)), np.ones((5, 5))) for _ in range(13)]
+    parts = {"train": [seen(land, 0, 0) for land in lands[:10]], "validation": [seen(lands[10], 0, 0)]}
+    parts["test"] = [seen(lands[11], 0, 0), seen(lands[3], 9, 4)]
+    for split, patches in parts.items():
+        (tmp_path / split).mkdir()
+        for name, pixels in zip(("sar", "opt"), zip(*patches, strict=True), strict=True):
+            np.save(tmp_path / split / f"{name}.npy", np.stack(pixels).astype(np.float32))
+        pd.DataFrame({"id": [f"{split}{i}" for i in range(len(patches))]}).to_csv(tmp_path / split / "index.csv")
+    (pair,) = module.same_ground(tmp_path)
+    assert (pair["test"], pair["other"], pair["split"]) == ("test1", "train3", "train")
+    assert np.abs(np.array(pair["shift"]) - (9, 4)).max() <= 1 and pair["peak"] > 2
 
 
 def test_a_run_that_was_trained_twice_is_compared_with_itself(tmp_path):

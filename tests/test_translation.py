@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -444,6 +445,7 @@ GREY = {"pixels": np.arange(256, dtype=np.uint8).reshape(1, 16, 16), "names": ("
         ({}, ["--precision", "float8"], "'float8' is unknown"),
         ({}, ["--batch-size", "-1"], "batch_size is -1"),
         ({}, ["--device", "abacus"], "device 'abacus' cannot be used here"),
+        ({}, ["--device", "meta"], "device 'meta' is not provided for"),
         ({}, ["--weights", "nowhere"], "nowhere/config.json does not exist"),
     ],
 )
@@ -456,6 +458,26 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
     message = capsys.readouterr().err.strip()
     assert re.search(says, message) and "\n" not in message
     assert not target.exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"stretch": (-np.inf, 0.0)}, "stretch .* must be a lower and a higher"),
+    ],
+)
+def test_arguments_that_no_work_can_be_done_with(tmp_path, weights, scene, given, says):
+    with pytest.raises(InputError, match=says):
+        translate(scene, tmp_path / "out.tif", weights, **given)
+
+
+def test_weights_that_make_no_numbers_make_no_image(tmp_path, shallow, scene):
+    broken = deepcopy(shallow)
+    torch.nn.init.constant_([*broken.parameters()][-1], torch.nan)
+    with pytest.raises(InputError, match="values that are not finite"):
+        translate(scene, tmp_path / "out.tif", make_weights(tmp_path / "run", broken))
+    assert not (tmp_path / "out.tif").exists()
 
 
 def run(monkeypatch, *arguments):

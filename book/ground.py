@@ -1,0 +1,87 @@
+"""The tables of test patches whose ground another split shows as well, made from what ``bench/ground.py`` left and from
+runs' patches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+import results_table
+
+from s2olib import figures, records, statistics
+
+METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill"}
+LOSSES = ("dsd", "l1")
+FORMATS = {f"{name}{end}": ".3f" for name in ("SSIM", "skill") for end in ("", ", without")}
+FORMATS |= {"p, PSNR": ".3f", "p, SSIM": ".3f"}
+
+
+def render(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
+    """Two tables as MyST markdown: scores, and differences between networks, without those patches."""
+    scores, differences, told = [], [], []
+    for path in sorted((results / "ground").glob("*.json")):
+        measured = json.loads(path.read_text())
+        known = {pair["test"] for pair in measured["pairs"]}
+        for profile, runs in profiles.items():
+            of = {name: run for name, run in runs.items() if run["tag"] in LOSSES}
+            if not known or not of or next(iter(of.values()))["dataset"]["fingerprint"] != measured["data"]:
+                continue
+            whole = _by_variant(results / profile, of)
+            kept = {
+                variant: {seed: one[~one["id"].isin(known)].reset_index(drop=True) for seed, one in seeds.items()}
+                for variant, seeds in whole.items()
+            }
+            first = next(iter(next(iter(whole.values())).values()))
+            clusters = statistics.blocks(first[~first["id"].isin(known)]).max() + 1
+            told.append(
+                f"*{profile}*: {len(known)} of {len(first)} test patches ({', '.join(sorted(known))}), the others in "
+                f"{clusters} clusters"
+            )
+            scores += [_scores(profile, variant, whole[variant], kept[variant]) for variant in whole]
+            differences += _differences(profile, kept)
+    if not scores:
+        return f"{results_table.NOT_RUN}\n"
+    caption = (
+        f"Scores with and without the test patches whose ground training or validation shows on another day "
+        f"({'. '.join(told)}). In brackets a 95 % cluster bootstrap with seeds nested, descriptive."
+    )
+    pairs = (
+        "Paired differences of networks with the same loss without these patches: *variant* minus *less*, descriptive "
+        "intervals as above; *over seeds*: separable if larger than seeds differ; *p* corrected (Holm) for a profile's "
+        "rows."
+    )
+    tables = figures.metric_table(scores, caption, "tab-ground", FORMATS)
+    return f"{tables}\n\n{figures.metric_table(differences, pairs, 'tab-ground-pairs', FORMATS)}\n"
+
+
+def _by_variant(folder: Path, runs: Mapping[str, dict]) -> dict[str, dict[int, pd.DataFrame]]:
+    """The patches of each variant, such as "hat-dsd", by seed."""
+    patches: dict[str, dict[int, pd.DataFrame]] = {}
+    for name, run in runs.items():
+        variant = f"{run['generator']}-{run['tag']}"
+        patches.setdefault(variant, {})[run["seed"]] = records.read_patches(folder / name)
+    return patches
+
+
+def _scores(profile: str, variant: str, whole: Mapping[int, pd.DataFrame], kept: Mapping[int, pd.DataFrame]) -> dict:
+    row = {"profile": profile, "variant": variant, "seeds": ", ".join(map(str, sorted(whole)))}
+    of_all, without = (records.summarise(*frames.values()) for frames in (whole, kept))
+    for metric, label in METRICS.items():
+        row |= {label: tuple(of_all[metric].values()), f"{label}, without": tuple(without[metric].values())}
+    return row
+
+
+def _differences(profile: str, kept: Mapping[str, Mapping[int, pd.DataFrame]]) -> list[dict]:
+    pairs = [pair for pair in combinations(kept, 2) if pair[0].split("-", 1)[1] == pair[1].split("-", 1)[1]]
+    found = [statistics.paired_differences(kept, pairs, metric) for metric in ("psnr", "ssim")]
+    rows = []
+    for psnr, ssim in zip(*found, strict=True):
+        row = {"profile": profile, "variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
+        for label, of in (("PSNR (dB)", psnr), ("SSIM", ssim)):
+            name = label.split(" ")[0]
+            row |= {label: of["difference"], f"{name}, over seeds": of["over_seeds"], f"p, {name}": of["p"]}
+        rows.append(row)
+    return rows
