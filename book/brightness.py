@@ -14,7 +14,7 @@ from s2olib.statistics import blocks, cluster_interval
 
 WAYS = {"crops": "in crops", "untrained": "untrained weights 0", "deepest": "deepest maps as before"}
 OTHERWISE = dict.fromkeys(("unet-dsd-bilinear", "unet-dsd-bilinear-shift", "unet-dsd-shift"), "unet-dsd")
-OTHERWISE |= {"s2oformer-dsd-shift": "s2oformer-dsd"}  # each less the network as it is
+OTHERWISE |= {f"{name}-dsd-shift": f"{name}-dsd" for name in ("s2oformer", "hat")}  # each less the network as it is
 QUARTERS = ("darkest quarter", "second", "third", "brightest quarter")
 
 

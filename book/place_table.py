@@ -114,8 +114,9 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
     bilinear = _pairs(results, profiles, pairs, what, "tab-bilinear")
     pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(compared))]
     pairs.append(("unet-dsd-shift", "unet-dsd"))
-    others = ("s2oformer-dsd", "unet-dsd-shift", "unet-dsd-bilinear-shift", "hat-dsd")
+    others = ("s2oformer-dsd", "hat-dsd-shift", "unet-dsd-shift", "unet-dsd-bilinear-shift", "hat-dsd")
     pairs += [("s2oformer-dsd-shift", other) for other in others]
+    pairs += [("hat-dsd-shift", other) for other in ("hat-dsd", "unet-dsd-shift")]
     what = "Paired differences of networks that were trained with radar made brighter or darker by chance (*shift*)"
     shift = _pairs(results, profiles, pairs, what, "tab-shift")
     return "\n\n".join(filter(None, (bilinear, shift))) + "\n" if bilinear or shift else f"{results_table.NOT_RUN}\n"

@@ -562,6 +562,7 @@ def test_generators_are_compared_with_interpolation(tmp_path):
     publish(tmp_path / "ombria", "unet", tag="dsd-bilinear-shift", psnr=21.5)
     publish(tmp_path / "ombria", "unet", tag="dsd-shift", psnr=19.0)
     publish(tmp_path / "ombria", "s2oformer", tag="dsd-shift", psnr=21.0)
+    publish(tmp_path / "ombria", "hat", tag="dsd-shift", psnr=20.5)
     table = place_table.render_bilinear(tmp_path, provenance.read_results(tmp_path)).split("tab-shift")[1]
     cells = [[cell.strip() for cell in line.split("|")[2:5:2]] for line in table.splitlines() if "-shift |" in line]
     assert [(less, mean[:5]) for less, mean in cells] == [
@@ -572,9 +573,12 @@ def test_generators_are_compared_with_interpolation(tmp_path):
         ("s2oformer-dsd-bilinear", "1.50 "),
         ("unet-dsd", "0.00 "),
         ("s2oformer-dsd", "11.00"),
+        ("hat-dsd-shift", "0.50 "),
         ("unet-dsd-shift", "2.00 "),
         ("unet-dsd-bilinear-shift", "−0.50"),
         ("hat-dsd", "−1.00"),
+        ("hat-dsd", "−1.50"),
+        ("unet-dsd-shift", "1.50 "),
     ]
 
 
