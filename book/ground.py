@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import pandas as pd
@@ -36,9 +36,10 @@ def render(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
             }
             first = next(iter(next(iter(whole.values())).values()))
             clusters = statistics.blocks(first[~first["id"].isin(known)]).max() + 1
+            seeds = ", ".join(map(str, sorted({*chain(*whole.values())})))
             told.append(
-                f"*{profile}*: {len(known)} of {len(first)} test patches ({', '.join(sorted(known))}), the others in "
-                f"{clusters} clusters"
+                f"*{profile}*, seeds {seeds}: {len(known)} of {len(first)} "
+                f"test patches ({', '.join(sorted(known))}), the others in {clusters} clusters"
             )
             scores += [_scores(profile, variant, whole[variant], kept[variant]) for variant in whole]
             differences += _differences(profile, kept)
@@ -67,7 +68,7 @@ def _by_variant(folder: Path, runs: Mapping[str, dict]) -> dict[str, dict[int, p
 
 
 def _scores(profile: str, variant: str, whole: Mapping[int, pd.DataFrame], kept: Mapping[int, pd.DataFrame]) -> dict:
-    row = {"profile": profile, "variant": variant, "seeds": ", ".join(map(str, sorted(whole)))}
+    row: dict = {"variant": f"{profile} {variant}"}
     of_all, without = (records.summarise(*frames.values()) for frames in (whole, kept))
     for metric, label in METRICS.items():
         row |= {label: tuple(of_all[metric].values()), f"{label}, without": tuple(without[metric].values())}
@@ -79,7 +80,7 @@ def _differences(profile: str, kept: Mapping[str, Mapping[int, pd.DataFrame]]) -
     found = [statistics.paired_differences(kept, pairs, metric) for metric in ("psnr", "ssim")]
     rows = []
     for psnr, ssim in zip(*found, strict=True):
-        row = {"profile": profile, "variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
+        row = {"variant": f"{profile} {psnr['first']}", "less": psnr["second"], "seeds": psnr["seeds"]}
         for label, of in (("PSNR (dB)", psnr), ("SSIM", ssim)):
             name = label.split(" ")[0]
             row |= {label: of["difference"], f"{name}, over seeds": of["over_seeds"], f"p, {name}": of["p"]}

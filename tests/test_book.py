@@ -404,10 +404,11 @@ def test_scores_without_patches_whose_ground_was_seen(tmp_path):
     pairs = [{"test": "p39", "other": "q", "split": "train"}, {"test": "p39", "other": "r", "split": "validation"}]
     (tmp_path / "ground" / "a.json").write_text(json.dumps({"data": "abc", "pairs": pairs}))
     scores, differences = ground.render(tmp_path, provenance.read_results(tmp_path)).split("tab-ground-pairs")
-    assert "*ombria*: 1 of 40 test patches (p39)" in scores and "other" not in scores.split("\n\n")[1]
-    columns = row(scores.replace("| ombria ", ""), "unet-dsd")
-    assert [cell.split()[0] for cell in columns[1:3]] == ["20.00", f"{20 - 2 / 39:.2f}"]
-    assert row(differences.replace("| ombria ", ""), "hat-dsd")[2].startswith("2.00 [2.00")
+    assert "*ombria*, seeds 0: 1 of 40 test patches (p39)" in scores and "other" not in scores.split("\n\n")[1]
+    whole, without, *_ = row(scores, "ombria unet-dsd")
+    assert (whole.split()[0], without.split()[0]) == ("20.00", f"{20 - 2 / 39:.2f}")
+    less, _, difference, *_ = row(differences, "ombria hat-dsd")
+    assert less == "unet-dsd" and difference.startswith("2.00 [2.00")
 
 
 def test_the_same_ground_is_found_on_another_day_and_moved(tmp_path):
