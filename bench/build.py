@@ -10,8 +10,9 @@ grids, and split by blocks.
 
 Each runs in a process of its own, whose peak memory is its own resident set plus the largest worker's, times the
 workers, and some 60 MiB of the process that workers are forked from; Linux's /proc tells. They take turns, each with
-nothing left to write to the disk, and medians are printed. Two builds of one worker at once, which share nothing, show
-how much of a second core this machine gives to such work; no build of two workers gains more. Other work on the machine
+nothing left to write to the disk, every second time in the opposite order, since what runs after a large pair was seen
+to take longer; medians are printed. Two builds of one worker at once, which share nothing, show how much of a second
+core this machine gives to such work; no build of two workers gains more. Other work on the machine
 slows everything down: the load is printed, and the processor's time. A virtual machine may give up memory that is free,
 and whoever writes to it next waits until it is back, for half the time of a build: so before each all that is free is
 filled with the cache of an empty file, as it is on a machine that has been at work for a day.
@@ -157,9 +158,10 @@ def main() -> None:
         print(f"{os.cpu_count()} cores,", end=" ")
         print(f"load {os.getloadavg()[0]:.1f}, medians of {given.turns} turns\n")
         turns: dict[str, list] = {}
-        for _ in range(given.turns):
+        for turn in range(given.turns):
             count = given.copies * SHAPE[0] * SHAPE[1]
-            for name, (function, *calls) in _cases(root, given.workers, count).items():
+            cases = [*_cases(root, given.workers, count).items()]
+            for name, (function, *calls) in reversed(cases) if turn % 2 else cases:
                 (root / "sen12ms/headers.json").unlink(missing_ok=True)  # each pays for its own scan
                 fill_memory(root)
                 turns.setdefault(name, []).append(measured(function, *calls))
@@ -168,7 +170,8 @@ def main() -> None:
     finally:
         shutil.rmtree(root)
     print("| | patches | s | patches per s | processor s | MiB | MiB of a worker |\n|---|---|---|---|---|---|---|")
-    for name, results in turns.items():
+    for name in _cases(root, given.workers, count):
+        results = turns[name]
         row = {key: statistics.median(result[key] for result in results) for key in results[0]}
         worker = f"{row['worker_mib']:.0f}" if row["worker_mib"] else "–"
         rate = f"{row['seconds']:.1f} | {row['patches'] / row['seconds']:.1f} | {row['cpu_s']:.1f}"
