@@ -12,10 +12,10 @@ Each runs in a process of its own, whose peak memory is its own resident set plu
 workers, and some 60 MiB of the process that workers are forked from; Linux's /proc tells. They take turns, each with
 nothing left to write to the disk, every second time in the opposite order, since what runs after a large pair was seen
 to take longer; medians are printed. Two builds of one worker at once, which share nothing, show how much of a second
-core this machine gives to such work; no build of two workers gains more. Other work on the machine
-slows everything down: the load is printed, and the processor's time. A virtual machine may give up memory that is free,
-and whoever writes to it next waits until it is back, for half the time of a build: so before each all that is free is
-filled with the cache of an empty file, as it is on a machine that has been at work for a day.
+core this machine gives to such work; no build of two workers gains more. Other work on the machine slows everything
+down: the load is printed, and the processor's time. A virtual machine may give up memory that is free, and whoever
+writes to it next waits until it is back, for half the time of a build: so before each all that is free is filled with
+the cache of an empty file, as it is on a machine that has been at work for a day.
 """
 
 from __future__ import annotations

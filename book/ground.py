@@ -9,6 +9,7 @@ from itertools import chain, combinations
 from pathlib import Path
 
 import pandas as pd
+import place_table
 import results_table
 
 from s2olib import figures, records, statistics
@@ -16,7 +17,7 @@ from s2olib import figures, records, statistics
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "skill": "skill"}
 LOSSES = ("dsd", "l1")
 FORMATS = {f"{name}{end}": ".3f" for name in ("SSIM", "skill") for end in ("", ", without")}
-FORMATS |= {"p, PSNR": ".3f", "p, SSIM": ".3f"}
+FORMATS |= {"PSNR, p": ".3f", "SSIM, p": ".3f"}
 
 
 def render(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
@@ -26,10 +27,10 @@ def render(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
         measured = json.loads(path.read_text())
         known = {pair["test"] for pair in measured["pairs"]}
         for profile, runs in profiles.items():
-            of = {name: run for name, run in runs.items() if run["tag"] in LOSSES}
-            if not known or not of or next(iter(of.values()))["dataset"]["fingerprint"] != measured["data"]:
+            variants = {f"{run['generator']}-{run['tag']}": run for run in runs.values() if run["tag"] in LOSSES}
+            if not known or not any(run["dataset"]["fingerprint"] == measured["data"] for run in variants.values()):
                 continue
-            whole = _by_variant(results / profile, of)
+            whole = place_table.patches_of(results / profile, runs, [*variants])
             kept = {
                 variant: {seed: one[~one["id"].isin(known)].reset_index(drop=True) for seed, one in seeds.items()}
                 for variant, seeds in whole.items()
@@ -58,15 +59,6 @@ def render(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
     return f"{tables}\n\n{figures.metric_table(differences, pairs, 'tab-ground-pairs', FORMATS)}\n"
 
 
-def _by_variant(folder: Path, runs: Mapping[str, dict]) -> dict[str, dict[int, pd.DataFrame]]:
-    """The patches of each variant, such as "hat-dsd", by seed."""
-    patches: dict[str, dict[int, pd.DataFrame]] = {}
-    for name, run in runs.items():
-        variant = f"{run['generator']}-{run['tag']}"
-        patches.setdefault(variant, {})[run["seed"]] = records.read_patches(folder / name)
-    return patches
-
-
 def _scores(profile: str, variant: str, whole: Mapping[int, pd.DataFrame], kept: Mapping[int, pd.DataFrame]) -> dict:
     row: dict = {"variant": f"{profile} {variant}"}
     of_all, without = (records.summarise(*frames.values()) for frames in (whole, kept))
@@ -78,11 +70,5 @@ def _scores(profile: str, variant: str, whole: Mapping[int, pd.DataFrame], kept:
 def _differences(profile: str, kept: Mapping[str, Mapping[int, pd.DataFrame]]) -> list[dict]:
     pairs = [pair for pair in combinations(kept, 2) if pair[0].split("-", 1)[1] == pair[1].split("-", 1)[1]]
     found = [statistics.paired_differences(kept, pairs, metric) for metric in ("psnr", "ssim")]
-    rows = []
-    for psnr, ssim in zip(*found, strict=True):
-        row = {"variant": f"{profile} {psnr['first']}", "less": psnr["second"], "seeds": psnr["seeds"]}
-        for label, of in (("PSNR (dB)", psnr), ("SSIM", ssim)):
-            name = label.split(" ")[0]
-            row |= {label: of["difference"], f"{name}, over seeds": of["over_seeds"], f"p, {name}": of["p"]}
-        rows.append(row)
-    return rows
+    rows = [place_table.pair_row(psnr, ssim) for psnr, ssim in zip(*found, strict=True)]
+    return [row | {"variant": f"{profile} {row['variant']}"} for row in rows]

@@ -70,7 +70,7 @@ def render_sets(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> st
     return figures.metric_table(rows, caption, "tab-sets", FORMATS) + "\n"
 
 
-def _patches(folder: Path, runs: Mapping[str, dict], variants: Sequence[str]) -> dict[str, dict[int, pd.DataFrame]]:
+def patches_of(folder: Path, runs: Mapping[str, dict], variants: Sequence[str]) -> dict[str, dict[int, pd.DataFrame]]:
     """The patches of each variant, such as "hat-dsd", by seed."""
     patches: dict[str, dict[int, pd.DataFrame]] = {variant: {} for variant in variants}
     for run, record in runs.items():
@@ -83,7 +83,7 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
     """One table as MyST markdown: S2OFormer with a DSD of random weights, less S2OFormer without a DSD."""
     rows = []
     for name, runs in profiles.items():
-        patches = _patches(results / name, runs, ("s2oformer-dsd-random", "s2oformer-l1"))
+        patches = patches_of(results / name, runs, ("s2oformer-dsd-random", "s2oformer-l1"))
         row = {"profile": name}
         for metric, label, digits in (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 3)):
             for found in statistics.paired_differences(patches, [tuple(patches)], metric):  # one, or none
@@ -122,6 +122,14 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
     return "\n\n".join(filter(None, (bilinear, shift))) + "\n" if bilinear or shift else f"{results_table.NOT_RUN}\n"
 
 
+def pair_row(psnr: Mapping, ssim: Mapping) -> dict:
+    """A row of a table of pairs, of what `statistics.paired_differences` says of one in each metric."""
+    row = {"variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
+    for metric, unit, of in (("PSNR", " (dB)", psnr), ("SSIM", "", ssim)):
+        row |= {metric + unit: of["difference"], f"{metric}, over seeds": of["over_seeds"], f"{metric}, p": of["p"]}
+    return row
+
+
 def _pairs(
     results: Path, profiles: Mapping[str, Mapping[str, dict]], shown: list[tuple[str, str]], what: str, name: str
 ) -> str:
@@ -134,18 +142,14 @@ def _pairs(
         variants = {f"{record['generator']}-{record['tag']}": record["tag"] for record in runs.values()}
         if not {variant for pair in shown for variant in pair} <= {*variants}:
             continue
-        patches = _patches(results / profile, runs, [*variants])
+        patches = patches_of(results / profile, runs, [*variants])
         tested = next(iter(runs.values()))["evaluation"]
         where.append(f"*{profile}*: {tested['patches']} test patches in {tested['clusters']} clusters")
         alike = (pair for pair in combinations(variants, 2) if variants[pair[0]] == variants[pair[1]])
         pairs = shown + [pair for pair in alike if {*pair} not in map(set, shown)]
         found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
         for psnr, ssim in list(zip(*found, strict=True))[: len(shown)]:
-            row = {"profile": profile, "variant": psnr["first"], "less": psnr["second"], "seeds": psnr["seeds"]}
-            for metric, unit, of in (("PSNR", " (dB)", psnr), ("SSIM", "", ssim)):
-                row |= {metric + unit: of["difference"], f"{metric}, over seeds": of["over_seeds"]}
-                row[f"{metric}, p"] = of["p"]
-            rows.append(row)
+            rows.append({"profile": profile} | pair_row(psnr, ssim))
     if not rows:
         return ""
     if len(where) == 1:  # the caption names it, and the table is wide

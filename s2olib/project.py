@@ -28,7 +28,6 @@ except ImportError:  # Windows, where nothing is locked
 # What a disk says that is full or may not be written to; GDAL gives no number
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 DISK |= {None}
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # which is several times as fast
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 # A process that was forked, to read batches say, outlives by seconds one that is killed, and would keep its locks
 _LOCKS: set[IO] = set()
@@ -36,6 +35,7 @@ if fcntl:
     os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _LOCKS])
 
 
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast, where there is libyaml
 # The library's files as they were when this process began: they may be edited while a queue of runs is at work
 SOURCES = {
     file.relative_to(Path(__file__).parent): file.read_bytes()

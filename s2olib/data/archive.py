@@ -157,8 +157,8 @@ def scan(
         raise InputError(
             f"archive_root '{archive_root}' is not a folder: give the folder that holds ROIs1158_spring and the others"
         )
-    folders = [folder for season in _below(str(root)) if season.is_dir() for folder in _below(season.path)]
-    entries = [entry for folder in folders if folder.is_dir() for entry in _below(folder.path)]
+    folders = [folder for season in _listed(str(root)) if season.is_dir() for folder in _listed(season.path)]
+    entries = [entry for folder in folders if folder.is_dir() for entry in _listed(folder.path)]
     files = [entry.path for entry in entries if entry.name.lower().endswith((".tif", ".tiff"))]
     if not files:
         raise InputError(
@@ -198,7 +198,7 @@ def scan(
     return [_scene(season, scene, found, *options) for (season, scene), found in members.items()]
 
 
-def _below(folder: str) -> list[os.DirEntry]:
+def _listed(folder: str) -> list[os.DirEntry]:
     """What lies in a folder, but for hidden names; a disk that does not say it must not make an archive smaller."""
     try:
         with os.scandir(folder) as entries:

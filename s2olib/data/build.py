@@ -207,8 +207,7 @@ def build(
     if executor is None and (workers or 1) > 1:
         _context()  # loads while headers are read; where no number is given, as soon as there is one
     tiles, scenes, refused = _found(reading, paths)
-    extra += tiles.files if tiles else []
-    extra = [*map(str, extra)]
+    extra = [*map(str, [*extra, *(tiles.files if tiles else ())])]
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
     inputs = _inputs(states.values())
     with suppress(OSError, ValueError):  # one that cannot be read is written anew

@@ -844,6 +844,24 @@ def _iso(date: str, pair: str, pairs_csv: str | Path | None) -> str:
     return ""
 
 
+def _lines(pairs_csv: str | Path) -> list[list[str]]:
+    """The fields of a list's header and of its rows, of which none has more."""
+    try:
+        with open(pairs_csv, newline="", encoding="utf-8-sig") as stream:
+            header, *rows = [row for row in csv.reader(stream, strict=True) if row] or [[]]
+    except (ValueError, OSError, csv.Error) as error:
+        raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
+    if not header:
+        raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header (it is empty)")
+    while header and not header[-1].strip():  # a spreadsheet's last columns may hold commas alone
+        header.pop()
+    for row in (row for row in rows if any(map(str.strip, row[len(header) :]))):
+        raise InputError(
+            f"pairs_csv '{pairs_csv}' has more fields than its header in {','.join(row)}: quote text with commas"
+        )
+    return [header, *rows]
+
+
 def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable[str]) -> pd.DataFrame:
     import pandas as pd  # long to load, and not for workers
 
@@ -852,20 +870,7 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
     elif not Path(pairs_csv).is_file():
         raise InputError(f"pairs_csv '{pairs_csv}' does not exist")
     else:
-        try:
-            with open(pairs_csv, newline="", encoding="utf-8-sig") as lines:
-                rows = [row for row in csv.reader(lines, strict=True) if row]
-        except (ValueError, OSError, csv.Error) as error:
-            raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header ({error})") from error
-        if not rows:
-            raise InputError(f"pairs_csv '{pairs_csv}' is no table with a header (it is empty)")
-        header = rows.pop(0)
-        while header and not header[-1].strip():  # a spreadsheet's last columns may hold commas alone
-            header.pop()
-        for row in (row for row in rows if any(map(str.strip, row[len(header) :]))):
-            raise InputError(
-                f"pairs_csv '{pairs_csv}' has more fields than its header in {','.join(row)}: quote text with commas"
-            )
+        header, *rows = _lines(pairs_csv)
         table = pd.DataFrame([[*row, *[""] * len(header)][: len(header)] for row in rows], columns=header)
     table = table.rename(columns=str.strip)
     if len(table.columns) == 1 and re.search("[;\t]", table.columns[0]):
