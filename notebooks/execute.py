@@ -49,12 +49,6 @@ PLANNED = {TRAIN: "runs", "05_compare": "regions", "06_translate": "scenes"}  # 
 IMAGES = ("sar_dir", "opt_dir", "lulc_dir")  # parameters that name folders of images of one's own
 WEIGHTS = ("config.json", "generator.safetensors")  # of a folder that a parameter names
 LARGE = 150_000  # bytes of a PNG
-KERNELS = Config(
-    {
-        "KernelManager": {"transport": "ipc"},  # listen on a socket of this machine alone
-        "NotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]},  # being closed is nothing to report
-    }
-)
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -287,6 +281,13 @@ def execute(step: Step, folder: Path) -> None:
         notebook = jupytext.read(step.source)
         notebook.metadata["kernelspec"] = KERNEL
         jupytext.write(notebook, source)
+        kernels = Config(
+            {
+                # A kernel listens on a socket of this machine alone, which no kernel of another execution may share.
+                "KernelManager": {"transport": "ipc", "ip": str(Path(scratch) / "kernel")},
+                "NotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]},  # being closed is nothing to report
+            }
+        )
         try:
             papermill.execute_notebook(
                 source,
@@ -296,7 +297,7 @@ def execute(step: Step, folder: Path) -> None:
                 kernel_name="python3",
                 progress_bar=False,
                 stderr_file=sys.stderr if sys.stderr.isatty() else None,  # progress bars, live
-                config=KERNELS,
+                config=kernels,
             )
         except PapermillExecutionError as error:
             failed.parent.mkdir(parents=True, exist_ok=True)

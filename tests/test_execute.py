@@ -107,6 +107,13 @@ def test_two_executions_are_the_same_bytes(tmp_path):
     assert [out["text"] for out in outputs] == ["given\n"]
 
 
+def test_executions_at_once_do_not_meet(tmp_path):
+    code = "from pathlib import Path\nprint([path.name for path in Path().iterdir() if path.is_socket()])\n"
+    execute.execute(execute.Step("01_dataset", notebook_source(tmp_path, code)), tmp_path)
+    (output,) = nbformat.read(tmp_path / "01_dataset.ipynb", 4).cells[-1].outputs
+    assert output["text"] == "[]\n"  # in the folder that all kernels work in, two would take the same sockets
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_terminal_sees_progress_while_a_step_runs(tmp_path, monkeypatch, terminal):
     class Screen(io.StringIO):
