@@ -146,8 +146,12 @@ def load_generator(folder: str | Path) -> tuple[Generator, dict]:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} does not exist: train the variant first (03_train).")
     generator = Generator.from_pretrained(folder)
-    if "sar" not in generator.about:
-        raise InputError(f"{folder}/config.json states no bands and limits: it was not left by a training.")
+    for image in ("sar", "opt"):
+        stated = generator.about.get(image)
+        stated = stated if isinstance(stated, dict) else {}
+        if missing := [entry for entry in ("bands", "units", "limits") if entry not in stated]:
+            lacks = f"no {' or '.join(missing)} of {image}"
+            raise InputError(f"{folder}/config.json states {lacks}: it was not left by a training.")
     return generator, generator.about
 
 

@@ -58,9 +58,9 @@ class DSD(nn.Module):
         height, width = sar.shape[-2:]
         fused = self._encode(sar, opt)
         logits = self.decoder(fused)
-        scale = self.multiple * fused[-1].shape[-1] // logits.shape[-1]
-        if scale > 1:
-            logits = F.interpolate(logits, scale_factor=scale, mode="bilinear")
+        padded = tuple(self.multiple * size for size in fused[-1].shape[-2:])
+        if logits.shape[-2:] != padded:
+            logits = F.interpolate(logits, padded, mode="bilinear")
         return logits[..., :height, :width], fused[-1]
 
     def deepest(self, sar: Tensor, opt: Tensor) -> Tensor:

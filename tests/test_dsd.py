@@ -60,6 +60,13 @@ def test_any_timm_encoder_serves_and_its_deepest_map_sees_both_images(encoder):
     assert judge(sar.detach(), opt.detach(), torch.zeros_like(opt)) > 0
 
 
+def test_reductions_of_an_encoder_need_not_divide_each_other():
+    dsd = small(encoder="crossvit_9_240")
+    assert dsd.sar_encoder.reductions == [12, 17]
+    for size in ((64, 64), (100, 40)):
+        assert dsd(torch.randn(1, 1, *size), torch.randn(1, 3, *size))[0].shape == (1, 4, *size)
+
+
 def test_every_parameter_gets_a_gradient():
     dsd = small(width=8).train()
     logits, _ = dsd(torch.randn(2, 1, 32, 32), torch.randn(2, 3, 32, 32))

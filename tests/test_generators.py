@@ -164,16 +164,19 @@ def test_published_weights_load_and_their_upsampler_is_named(golden):
     with torch.no_grad():
         torch.testing.assert_close(other(sar), model(sar))
 
-    three_bands = create_generator(**model.config | {"in_channels": 3})
-    before = three_bands.stem.bias.clone()
-    with pytest.warns(UserWarning, match="conv_first"):
-        load_reference_weights(
-            three_bands, {k: v for k, v in published.items() if "upsample" not in k or "before" in k}
-        )
-    assert torch.equal(three_bands.stem.bias, before)  # not half a layer
+    plain = {name: value for name, value in published.items() if not name.startswith("upsample.")}
+    for channels in (1, 3):
+        foreign = create_generator(**model.config | {"in_channels": channels})
+        before = foreign.stem.bias.clone()
+        with pytest.warns(UserWarning, match=r"conv_first\.bias; layers that keep their values: stem$"):
+            assert load_reference_weights(foreign, plain) == ["conv_first.weight", "conv_first.bias"]
+        assert torch.equal(foreign.stem.bias, before)  # not half a layer
+    headless = {name: value for name, value in plain.items() if not name.startswith("conv_last")}
+    with pytest.warns(UserWarning, match=r"left out: none; layers that keep their values: head\.2$"):
+        assert load_reference_weights(other, headless) == []
     with pytest.raises(InputError, match=r"layers\.2\..* has no place in this HAT"):
         load_reference_weights(other, published | {"layers.2.conv.weight": torch.zeros(8, 8, 3, 3)})
-    wrapped = {"state_dict": {f"module.{name}": value for name, value in published.items() if "upsample" not in name}}
+    wrapped = {"state_dict": {f"module.{name}": value for name, value in plain.items()}}
     assert load_reference_weights(other, wrapped) == []
     del published["norm.weight"]
     with pytest.raises(InputError, match=r"norm_out\.weight"):
@@ -368,6 +371,15 @@ def test_a_saved_generator_comes_back_by_the_hubs_way(name, tmp_path):
     assert again.about["sar"] == {"units": "dB"}
     with torch.no_grad():
         torch.testing.assert_close(again(sar=sar), model(sar))
+
+
+def test_a_relative_folder_is_the_same_for_writing_and_reading(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    small("unet").save_pretrained("saved/unet")
+    assert (tmp_path / "saved/unet/config.json").is_file()
+    assert Generator.from_pretrained("saved/unet").config == small("unet").config
 
 
 def test_faults_of_saved_generators_are_named(tmp_path):

@@ -21,7 +21,7 @@ from s2olib import budget, checkpoints, project, records, training
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
-from s2olib.generators import complexity, create_generator
+from s2olib.generators import Generator, complexity, create_generator
 from s2olib.metrics import psnr, to_8bit
 from s2olib.patchgan import PatchGAN
 from s2olib.project import InputError
@@ -432,7 +432,12 @@ def test_checkpoints_that_cannot_be_used(small):
     with pytest.raises(InputError, match="embed_dimm"):
         checkpoints.load_generator(run)
     create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=4).save_pretrained(run)
-    with pytest.raises(InputError, match="states no bands and limits"):
+    with pytest.raises(InputError, match="states no bands or units or limits of sar"):
+        checkpoints.load_generator(run)
+    other = Generator.from_pretrained(run)
+    other.about = {"sar": {"bands": ["VV", "VH"], "units": "dB", "limits": [[-25, 0], [-32, -5]]}, "opt": {"bands": []}}
+    other.save_pretrained(run)
+    with pytest.raises(InputError, match="states no units or limits of opt"):
         checkpoints.load_generator(run)
 
 

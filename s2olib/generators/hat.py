@@ -110,8 +110,9 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
     """Fill `model` with published HAT weights; returns the names in `state_dict` that have no place in it.
 
     A checkpoint's ``params_ema``, ``params`` or ``state_dict`` is taken where there is one. Upsamplers of
-    super-resolution models, and a first or last convolution of other channels, are left out with a warning: those
-    layers keep their values. Anything else that is missing, too much or of another shape raises `InputError`.
+    super-resolution models, and a first or last convolution of other channels, are left out; a warning names them and
+    the layers that keep their values, a first or last convolution that the weights lack among them. Anything else that
+    is missing, too much or of another shape raises `InputError`.
     """
     weights = state_dict
     if isinstance(state_dict, Mapping):
@@ -119,13 +120,13 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
         weights = next(entries, state_dict)
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError("these are no weights: give a state dict, names with tensors, or a checkpoint that holds one.")
-    own, found, ignored, partial = model.state_dict(), {}, [], set()
+    own, found, names, ignored = model.state_dict(), {}, {}, []
     for name, value in weights.items():
         key = name = name.removeprefix("module.")  # as torch's DataParallel saves them
         for pattern, replacement in _RENAMED:
             key = re.sub(pattern, replacement, key)
         if key in own and own[key].numel() == value.numel() and own[key].shape[:2] == value.shape[:2]:
-            found[key] = value.reshape(own[key].shape)  # 1x1 convolutions are linear layers here
+            found[key], names[key] = value.reshape(own[key].shape), name  # 1x1 convolutions are linear layers here
         elif key in own and not key.startswith(("stem.", "head.")):
             shape = tuple(own[key].shape)
             raise InputError(
@@ -135,14 +136,18 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
             raise InputError(f"weight {name} has no place in this HAT: give it the groups and blocks of those weights.")
         elif not name.startswith("relative_position_index"):
             ignored.append(name)
-            partial.add(key.rpartition(".")[0])
     missing = [key for key in own if key not in found and not key.startswith(("stem.", "head."))]
     if missing:
         raise InputError(
             f"the weights lack {missing[0]} and {len(missing) - 1} more: use the config they were made with."
         )
-    if ignored:
-        warnings.warn(f"weights without a place in this HAT are left out: {', '.join(ignored)}", stacklevel=2)
-    found = {key: value for key, value in found.items() if key.rpartition(".")[0] not in partial}  # a layer, or none
-    model.load_state_dict(found, strict=False)
+    kept = sorted({key.rpartition(".")[0] for key in own if key not in found})  # of whose weights some are missing
+    ignored += [names.pop(key) for key in list(found) if key.rpartition(".")[0] in kept]
+    if ignored or kept:
+        warnings.warn(
+            f"weights without a place in this HAT are left out: {', '.join(ignored) or 'none'}; "
+            f"layers that keep their values: {', '.join(kept) or 'none'}",
+            stacklevel=2,
+        )
+    model.load_state_dict({key: found[key] for key in names}, strict=False)
     return ignored

@@ -70,6 +70,11 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
                 raise InputError(f"{place}/config.json cannot be read ({reason}).") from None
             raise InputError(f"'{place}' is no folder, and no repository of the hub to be had ({reason}).") from None
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write weights, ``config.json`` and a model card to a folder that `from_pretrained` reads by the same name;
+        `options` are the hub's."""
+        return super().save_pretrained(resolve(save_directory), **options)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         with writing(save_directory / WEIGHTS) as aside:
             save_file({name: value.contiguous() for name, value in self.state_dict().items()}, aside)
