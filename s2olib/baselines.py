@@ -42,7 +42,8 @@ class HistogramMatching:
     """The bands' mean as a grey image, its distribution mapped channel by channel onto that of the optical images.
 
     One monotonic curve a channel, from the quantiles of the training set (Gonzalez & Woods, histogram specification):
-    what contrast stretching can do without looking at structure.
+    what contrast stretching can do without looking at structure. A grey level of several quantiles, as 8-bit images
+    have them, is given the darkest of their colours.
     """
 
     def __init__(self, grey: np.ndarray, colours: np.ndarray) -> None:

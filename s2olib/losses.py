@@ -55,9 +55,10 @@ class FeatureLoss(nn.Module):
     """MSE between real and fake optical images at the DSD's deepest feature map, in units of each channel's deviation.
 
     Without that scale the loss would depend on how large the DSD's features happen to be and fade or explode as it
-    learns. Running mean and variance per channel are taken from real images while this module is in training mode.
-    Only `fake` receives a gradient: for this step the DSD is in evaluation mode and its weights are frozen. The DSD
-    itself is not part of the state dictionary.
+    learns. Running mean and variance per channel are taken from real images while this module is in training mode; the
+    variance averages each batch's squared distances from the mean as it was then, and so lacks, like BatchNorm's, what
+    the mean moved afterwards. Only `fake` receives a gradient: for this step the DSD is in evaluation mode and its
+    weights are frozen. The DSD itself is not part of the state dictionary.
     """
 
     def __init__(self, dsd: DSD) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from s2olib.dsd import DSD
+from s2olib.dsd import DSD, ChannelAttention
 from s2olib.losses import FeatureLoss
 from s2olib.patchgan import PatchGAN
 from s2olib.project import InputError
@@ -58,6 +58,14 @@ def test_any_timm_encoder_serves_and_its_deepest_map_sees_both_images(encoder):
         assert gradient.abs().max() > 1e-5
     judge = FeatureLoss(dsd)
     assert judge(sar.detach(), opt.detach(), torch.zeros_like(opt)) > 0
+
+
+def test_attention_to_channels_sees_their_maximum():
+    flat, spike = torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 4, 4)
+    spike[..., 0, 0], spike[..., 0, 1] = 5, -5  # of the same mean
+    torch.manual_seed(0)
+    attention = ChannelAttention(8, 1)
+    assert (attention(spike) - attention(flat)).abs().max() > 1e-3
 
 
 def test_reductions_of_an_encoder_need_not_divide_each_other():

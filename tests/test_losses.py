@@ -60,10 +60,14 @@ def test_targets_and_weights_of_another_kind_are_named():
 
 def test_a_class_that_does_not_occur_adds_no_dice():
     logits, target = example()
-    alone = segmentation_loss(logits, target.clamp(max=255).where(target != 1, 0))
-    truth = F.one_hot(target.where(target != 1, 0).clamp(max=2), 3)
-    assert truth[..., 1].sum() == 0
-    assert alone < F.cross_entropy(logits, target.where(target != 1, 0), ignore_index=255) + 1
+    target = target.where(target != 1, 0)
+    known = target != 255
+    dice = []
+    for category in (0, 2):
+        probability, truth = logits.softmax(1)[:, category][known], (target == category)[known].float()
+        dice.append(1 - 2 * (probability * truth).sum() / (probability.sum() + truth.sum()))
+    expected = F.cross_entropy(logits, target, ignore_index=255) + sum(dice) / 2
+    torch.testing.assert_close(segmentation_loss(logits, target), expected)
 
 
 def test_ignored_pixels_count_nowhere():
@@ -156,6 +160,15 @@ def test_feature_statistics_are_those_of_real_features(judged):
     value = again.eval()(sar, real, fake)
     torch.testing.assert_close(again.mean, kept["mean"])
     torch.testing.assert_close(value, loss.eval()(sar, real, fake))
+
+
+def test_a_channel_that_never_fires_counts_in_a_tenth_of_the_others_deviation():
+    dsd = SimpleNamespace(deepest_channels=2, modules=list, parameters=list, eval=lambda: None)
+    dsd.deepest = lambda sar, opt: opt
+    loss = FeatureLoss(dsd).eval()
+    loss.variance[:] = torch.tensor([0.0, 4.0])  # mean deviation 1, floor 0.1
+    real, fake = torch.zeros(1, 2, 2, 2), torch.full((1, 2, 2, 2), 3.0)
+    assert loss(None, real, fake).item() == pytest.approx(((3 / 0.1) ** 2 + (3 / 2) ** 2) / 2)
 
 
 def test_modes_and_gradients_of_the_dsd_are_left_as_they_were(judged):

@@ -90,6 +90,13 @@ def test_category_errors_add_up_to_the_whole():
     torch.testing.assert_close((parts * share)[:, :3].sum(1), metrics.mse(fake, real))
 
 
+def test_a_category_that_is_hit_exactly_has_the_psnr_of_rounding():
+    real = torch.zeros(1, 3, 16, 16)
+    lulc = torch.zeros(1, 16, 16, dtype=torch.int64)
+    (row,) = metrics.patch_metrics(real, real, mean_colour=[0, 0, 0], lulc=lulc, categories=["water"])
+    assert row["psnr_water"] == pytest.approx(10 * math.log10(255**2 * 12))
+
+
 def test_no_data_counts_in_no_category():
     fake, real = images("noise", 16, 16, batch=1)
     lulc = torch.full((1, 16, 16), 255)

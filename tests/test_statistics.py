@@ -109,6 +109,11 @@ def test_permutation_equals_enumeration():
     assert drawn == pytest.approx(expected, abs=0.2) and drawn >= 1 / 51
 
 
+def test_permutations_that_are_equal_but_for_rounding_are_equal():
+    values = [-0.4, 0.6, 0.3, -0.9]  # their sum is -0.4, that of seven flips in eight as large or larger
+    assert paired_permutation(values, np.zeros(4), range(4)) == 0.875
+
+
 def test_permutation_extremes():
     clusters = np.arange(20)
     assert paired_permutation(np.ones(20), np.zeros(20), clusters) == pytest.approx(0, abs=2e-3)
@@ -156,9 +161,11 @@ def test_differences_of_pairs_are_over_the_seeds_that_both_have():
     assert paired_differences(patches, pairs, "ssim")[0]["difference"] == (0, 0, 0)
     assert rows[0]["p"] == pytest.approx(2 * paired_permutation(sum(hat), sum(unet), clusters))  # two rows, after Holm
     assert rows[0]["over_seeds"] == "not separable"  # hat's own seeds lie 2 dB apart
-    for frame in (*patches["hat"].values(), *patches["unet"].values()):
-        frame["psnr_water"] = frame["psnr"].where(frame.index != 3)  # one patch has no water
-    assert paired_differences(patches, pairs, "psnr_water")[0]["over_seeds"] == "not separable"
+    for name, water in (("hat", 25.0), ("unet", 20.0), ("late", 20.0)):
+        for frame in patches[name].values():
+            frame["psnr_water"] = (water + 0 * frame["psnr"]).where(frame.index != 3)  # one patch has no water
+    row = paired_differences(patches, pairs, "psnr_water")[0]
+    assert row["difference"] == (5, 5, 5) and row["over_seeds"] == "two seeds"
     patches["unet"][0] = patches["unet"][0].iloc[::-1]
     with pytest.raises(InputError, match="hat and unet were not evaluated on the same patches"):
         paired_differences(patches, pairs, "psnr")
