@@ -1,6 +1,5 @@
 """The book: numbers only from records, no synthetic result beside the talk's, no broken page, no outside request."""
 
-import importlib
 import json
 import re
 import shutil
@@ -409,29 +408,6 @@ def test_scores_without_patches_whose_ground_was_seen(tmp_path):
     assert (whole.split()[0], without.split()[0]) == ("20.00", f"{20 - 2 / 39:.2f}")
     less, _, difference, *_ = row(differences, "ombria hat-dsd")
     assert less == "unet-dsd" and difference.startswith("2.00 [2.00")
-
-
-def test_the_same_ground_is_found_on_another_day_and_moved(tmp_path):
-    """Of blocks of land that a camera and a radar see in their own ways, one is in test and, moved, in training."""
-    module = importlib.import_module("bench.ground")
-    rng = np.random.default_rng(0)
-
-    def seen(land, top, left):
-        crop = land[top : top + 64, left : left + 64]
-        opt = np.stack([crop + rng.normal(0, 0.2, crop.shape)] * 3)
-        return (rng.normal(0, 0.2, crop.shape) - 0.5 * crop)[None], opt
-
-    lands = [np.kron(rng.normal(size=(20, 20)), np.ones((5, 5))) for _ in range(13)]
-    parts = {"train": [seen(land, 0, 0) for land in lands[:10]], "validation": [seen(lands[10], 0, 0)]}
-    parts["test"] = [seen(lands[11], 0, 0), seen(lands[3], 9, 4)]
-    for split, patches in parts.items():
-        (tmp_path / split).mkdir()
-        for name, pixels in zip(("sar", "opt"), zip(*patches, strict=True), strict=True):
-            np.save(tmp_path / split / f"{name}.npy", np.stack(pixels).astype(np.float32))
-        pd.DataFrame({"id": [f"{split}{i}" for i in range(len(patches))]}).to_csv(tmp_path / split / "index.csv")
-    (pair,) = module.same_ground(tmp_path)
-    assert (pair["test"], pair["other"], pair["split"]) == ("test1", "train3", "train")
-    assert np.abs(np.array(pair["shift"]) - (9, 4)).max() <= 1 and pair["peak"] > 2
 
 
 def test_a_run_that_was_trained_twice_is_compared_with_itself(tmp_path):

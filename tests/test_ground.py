@@ -1,0 +1,52 @@
+"""The same ground in two splits without geography: found on another day and moved, and nowhere else."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from s2olib.data.build import build
+from s2olib.data.ground import same_ground
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Blocks of land that a camera and a radar see in their own ways; one is in test and, moved, in training."""
+    root = tmp_path_factory.mktemp("ground")
+    rng = np.random.default_rng(0)
+    lands = [np.kron(rng.normal(size=(20, 20)), np.ones((5, 5))) for _ in range(14)]
+    lands[13] *= 0  # and one is flat
+    shown = {f"train{i}": (lands[i], 0, 0) for i in range(10)}
+    shown |= {"validation0": (lands[10], 0, 0), "test0": (lands[11], 0, 0), "test1": (lands[3], 9, 4)}
+    shown["test2"] = lands[13], 0, 0
+    for name, (land, top, left) in shown.items():
+        crop = land[top : top + SIZE, left : left + SIZE]
+        noise = rng.normal(0, 0.2, (2, SIZE, SIZE)) * (name != "test2")
+        for folder, seen in (("s1", 0.5 * (noise[0] - crop)), ("s2", crop + noise[1])):
+            (root / folder).mkdir(exist_ok=True)
+            grey = (128 + 30 * seen).clip(1, 190).astype(np.uint8)
+            picture = grey if folder == "s1" else np.stack([grey] * 3, -1)
+            Image.fromarray(picture).save(root / folder / f"{name}.png")
+    pd.DataFrame({"id": [*shown], "split": [name.rstrip("0123456789") for name in shown]}).to_csv(root / "split.csv")
+    folders = {"sar_dir": root / "s1", "opt_dir": root / "s2", "split_file": root / "split.csv"}
+    build(root / "set", source="folder", **folders, sar_units="8-bit", opt_units="8-bit", patch_size=SIZE)
+    return root / "set"
+
+
+def test_the_same_ground_is_found_on_another_day_and_moved(dataset, monkeypatch):
+    (pair,) = same_ground(dataset)
+    assert (pair["test"], pair["other"], pair["split"]) == ("test1", "train3", "train")
+    assert np.abs(np.array(pair["shift"]) - (9, 4)).max() <= 1 and pair["peak"] > 2
+    monkeypatch.setattr("s2olib.data.ground.AT_ONCE", 3)
+    assert same_ground(dataset) == [pair]
+
+
+def test_where_geometry_has_proved_it_nothing_is_searched(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "set")
+    for path in (tmp_path / "set").glob("*/index.csv"):
+        pd.read_csv(path).assign(crs="EPSG:32653").to_csv(path, index=False)
+    assert same_ground(tmp_path / "set") == []
