@@ -20,7 +20,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -56,7 +56,7 @@ from s2olib.losses import (
 )
 from s2olib.metrics import SSIM_WINDOW, psnr, to_8bit
 from s2olib.patchgan import SMALLEST, PatchGAN
-from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve
+from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve, writable
 
 GIB = 2**30
 CODE = ("training", "evaluation", "generators", "dsd", "losses", "patchgan", "metrics", "baselines")
@@ -364,7 +364,10 @@ def train(parameters: Parameters) -> Path:
 
 def _train_alone(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
     """What each process does: `_train`, with the run's folder locked by the one that writes into it."""
-    with alone(parameters.run, "tag") if fabric.is_global_zero else nullcontext():
+    with ExitStack() as locked:
+        if fabric.is_global_zero:
+            with writable("run_root", parameters.run_root):
+                locked.enter_context(alone(parameters.run, "tag"))
         _train(fabric, parameters, key)
 
 

@@ -185,6 +185,12 @@ def test_a_run_of_data_that_are_scaled_otherwise_is_another(small, tmp_path):
     assert records.read(run)["dataset"]["limits"]["opt"] == info["opt"]["limits"]
 
 
+def test_a_run_root_that_cannot_be_written_is_named(small, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"run_root '.*file/runs' cannot be written \(Not a directory\)"):
+        training.train(dataclasses.replace(small, run_root=str(tmp_path / "file/runs")))
+
+
 def test_labels_are_merged_where_training_alone_has_them(small, tmp_path):
     root = shutil.copytree(small.dataset_root, tmp_path / "data")
     for split in ("validation", "test"):
