@@ -70,8 +70,7 @@ from s2olib.data.triplets import Triplets
 
 names = training.Parameters.__dataclass_fields__
 given = {name: value for name, value in globals().items() if name in names} | {"crop_size": crop_size or None}
-for name in ("depths", "num_heads", "class_weights"):
-    given[name] = tuple(given[name])
+given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 parameters = training.Parameters(**given)
 
 # %% [markdown]

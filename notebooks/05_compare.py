@@ -70,7 +70,11 @@ Markdown(said)
 # %% tags=["hide-input", "nbval-check-output"]
 share = f"share_{category}"
 for position in chosen if not failures else ():
-    note = f", {100 * index[share][position]:.0f} % {category}" if share in index else ""
+    note = (
+        f", {100 * index[share][position]:.0f} % {category}"
+        if share in index and index[share].notna()[position]
+        else ""
+    )
     print(f"patch {index['id'][position]}{note}")
     for label, patches in measured.items() if patch_id else ():
         rank = int(patches["psnr"].rank(ascending=False)[position])

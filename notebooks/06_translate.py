@@ -37,7 +37,9 @@ overlap: int = 128
 device: str = "auto"
 
 # %%
+import itertools
 import json
+import math
 import resource
 from dataclasses import replace
 
@@ -134,14 +136,15 @@ with rasterio.open(result) as made:
 #
 # ## Closer, where four tiles meet
 #
-# The corner of four tiles is in the middle of the picture. Can you find it?
+# A corner of four tiles is in the middle of the picture. Can you find it?
 
 # %%
 with sar.opened(source) as given, rasterio.open(result) as made:
     rows, columns = (tile_edges(length, tile_size, overlap) for length in made.shape)
-    row, column = (edges[len(edges) // 2] if edges else 0 for edges in (rows, columns))
-    size = min(320, *made.shape)
-    window = Window(max(0, column - size // 2), max(0, row - size // 2), size, size)
+    middle, size = np.divide(made.shape, 2), min(320, *made.shape)
+    corners = sorted(itertools.product(rows or [0], columns or [0]), key=lambda corner: math.dist(corner, middle))
+    windows = [Window(max(0, column - size // 2), max(0, row - size // 2), size, size) for row, column in corners]
+    window = next((w for w in windows if made.dataset_mask(window=w).mean() > 127), windows[0])  # most of it is valid
     radar = given.read(report["indexes"], window=window, masked=True).astype(np.float32).filled(np.nan)
     colours = made.read((1, 2, 3), window=window)
 views = scaled(radar, *np.nanquantile(radar, [0.02, 0.98], axis=(1, 2))), scaled(colours, *shown)
@@ -157,7 +160,8 @@ display(HTML(figures.swipe(*pictures, "SAR, stretched", "generated, not observed
 with rasterio.open(result) as made:
     side = tile_size + 9 * (tile_size - overlap)
     corner = Window(0, 0, min(side, made.width), min(side, made.height))
-    ratio = seam_ratio(made.read((1, 2, 3), window=corner), tile_size, overlap)
+    valid = made.dataset_mask(window=corner) > 0
+    ratio = seam_ratio(made.read((1, 2, 3), window=corner), tile_size, overlap, valid)
 print(f"gradient across tile edges / beside them: {ratio:.3f}")
 
 # %% [markdown]

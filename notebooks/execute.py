@@ -201,7 +201,7 @@ def key_of(step: Step, earlier: list[str]) -> str:
             content += [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     names = (name for value in step.values.values() for name in (value if isinstance(value, list) else [value]))
     for name in (name for name in names if isinstance(name, str) and name):
-        with contextlib.suppress(RuntimeError):  # a text that begins with a tilde names nobody's home
+        with contextlib.suppress(InputError):  # a text that begins with a tilde names nobody's home
             path = resolve(name)
             files = (file for file in (path, *(path / name for name in WEIGHTS)) if os.path.isfile(file))
             content += [fingerprint(file) for file in files]

@@ -55,8 +55,11 @@ def root() -> Path:
 
 
 def resolve(path: str | Path) -> Path:
-    """An absolute path: ``~`` expanded, and a relative one taken from `root`."""
-    return root() / Path(path).expanduser()
+    """An absolute path: ``~`` expanded, and a relative one taken from `root`. `InputError` for a ``~`` of nobody."""
+    try:
+        return root() / Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"'{path}' begins in the home folder of nobody here: write the folder's whole path") from None
 
 
 @contextlib.contextmanager

@@ -399,29 +399,38 @@ def tile_edges(length: int, tile_size: int, overlap: int) -> list[int]:
     return sorted(edges - {length})
 
 
-def gradient(image: np.ndarray, axis: int) -> np.ndarray:
-    """Mean step of an image (C, H, W) onto each line along an axis from the line before it; 0 for the first."""
-    steps = np.diff(image.astype(np.float32), axis=axis, prepend=image.take([0], axis))
-    return np.abs(steps).mean((0, 3 - axis))
+def gradient(image: np.ndarray, axis: int, valid: np.ndarray | None = None) -> np.ndarray:
+    """Mean step of an image (C, H, W) onto each line along an axis from the line before it; 0 for the first.
+
+    Where `valid` (H, W) is given, steps count whose two pixels are valid, and a line without any is NaN.
+    """
+    steps = np.abs(np.diff(image.astype(np.float32), axis=axis, prepend=image.take([0], axis))).mean(0)
+    if valid is None:
+        return steps.mean(2 - axis)
+    known = valid & np.roll(valid, 1, axis - 1)
+    return (steps * known).sum(2 - axis) / np.where(known.any(2 - axis), known.sum(2 - axis), np.nan)
 
 
-def seam_ratio(image: np.ndarray, tile_size: int, overlap: int) -> float:
+def seam_ratio(image: np.ndarray, tile_size: int, overlap: int, valid: np.ndarray | None = None) -> float:
     """Mean gradient of an image (C, H, W) across its `tile_edges` over that beside them: 1 without seams.
 
     Beside an edge are the lines `BESIDE` pixels before and behind it that are no edges themselves: near enough to
     cross the same land. What is left of content cancels over the edges of both directions, if there are many. Strided
     layers and windows leave a fine grid on any image, tiled or not: each line counts relative to the mean of all lines
-    at its phase of `PERIOD` that are no edges. NaN for an image of one tile.
+    at its phase of `PERIOD` that are no edges. What is not `valid` (H, W) does not count, nor does its border. NaN for
+    an image of one tile, or without a valid edge.
     """
     total = np.zeros(2)
     for axis in (1, 2):
-        lines, steps = np.arange(image.shape[axis]), gradient(image, axis)
-        edges = tile_edges(len(lines), tile_size, overlap)
-        inner = np.setdiff1d(lines[1:], edges)
-        for phase in range(PERIOD) if edges else ():
+        steps = gradient(image, axis, valid)
+        edges = tile_edges(len(steps), tile_size, overlap)
+        known = np.flatnonzero(np.isfinite(steps))
+        inner = np.setdiff1d(known[known > 0], edges)
+        for phase in set(inner % PERIOD) if edges else ():
             steps[phase::PERIOD] /= steps[inner[inner % PERIOD == phase]].mean()
-        for edge in edges:
-            total += steps[edge], steps[inner[np.isin(np.abs(inner - edge), BESIDE)]].mean()
+        for edge in np.intersect1d(edges, known):
+            beside = inner[np.isin(np.abs(inner - edge), BESIDE)]
+            total += (steps[edge], steps[beside].mean()) if len(beside) else 0
     return float(total[0] / total[1]) if total[1] else math.nan
 
 

@@ -12,6 +12,7 @@ from s2olib.data.labels import LabelledTriplets
 from s2olib.data.landcover import IGNORE
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
+from s2olib.training import EpochOrder
 
 
 def test_labels_of_500_m_hold_one_class_a_cell_and_crops_cut_nothing(dataset):
@@ -32,6 +33,9 @@ def test_permuted_labels_are_all_there_and_none_at_home(dataset):
     assert sorted(order) == list(range(len(plain))) and (order != np.arange(len(plain))).all()
     assert torch.equal(permuted[3]["lulc"], plain[int(order[3])]["lulc"])
     assert torch.equal(permuted[3]["sar"], plain[3]["sar"])
+    batches = np.array(list(EpochOrder(len(plain), 16, seed=0)))  # of the first epoch
+    inside = np.mean([np.isin(order[batch], batch).mean() for batch in batches])
+    assert inside < 3 * 16 / len(plain)  # by chance it is 16 in so many
 
 
 def test_twelve_classes_from_the_same_data(dataset):

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from s2olib.project import InputError, alone
+from s2olib.project import InputError, alone, resolve
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
@@ -23,6 +23,11 @@ def test_who_comes_second_is_refused_until_the_first_has_ended(tmp_path, error):
         if error:
             raise error
     assert not list(path.parent.iterdir())
+
+
+def test_a_home_folder_of_nobody_is_named():
+    with pytest.raises(InputError, match=r"'~nobody-has-this/data' begins in a home folder that there is none of"):
+        resolve("~nobody-has-this/data")
 
 
 def test_a_lock_that_was_removed_before_it_was_had_is_taken_anew(tmp_path, monkeypatch):

@@ -71,6 +71,29 @@ def same(a, b):
     return True
 
 
+def test_the_best_epochs_weights_are_kept_and_measured_and_a_rehearsal_leaves_nothing(small, tmp_path, monkeypatch):
+    small, validate, bonus = dataclasses.replace(small, epochs=3, dsd_schedule="joint"), training._Networks.validate, []
+
+    def favours_the_first(networks, data):
+        row = validate(networks, data)
+        bonus.append(0 if bonus else 50)
+        return row | {"validation_psnr": row["validation_psnr"] + bonus[-1]}
+
+    monkeypatch.setattr(training._Networks, "validate", favours_the_first)
+    run = training.train(small)
+    record, (network, _) = records.read(run), checkpoints.load_generator(run)
+    items = [small.validation_data()[i] for i in range(len(small.validation_data()))]
+    sar, opt = (torch.stack([item[name] for item in items]) for name in ("sar", "opt"))
+    with torch.no_grad():
+        measured = psnr(to_8bit(network(sar)), to_8bit(opt)).mean().item()
+    assert record["best_epoch"] == 0
+    assert record["curves"][0]["validation_psnr"] - 50 == pytest.approx(measured, abs=0.01)
+    assert record["cost"]["expected_seconds"] > 0  # it was rehearsed
+    bonus.clear()
+    monkeypatch.setattr(training, "_rehearse", lambda *_: None)
+    assert same(run, training.train(dataclasses.replace(small, run_root=str(tmp_path / "not rehearsed"))))
+
+
 def test_killed_and_resumed_equals_never_killed(small, tmp_path):
     small = dataclasses.replace(small, epochs=2 + KILLS // 4)
     whole = training.train(dataclasses.replace(small, run_root=str(tmp_path / "whole")))
@@ -558,6 +581,28 @@ def test_two_processes_learn_what_one_does(small, tmp_path, monkeypatch):
     curves = [records.read(run)["curves"][0] for run in (one, two)]
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
     assert records.read(two)["hardware"]["devices"] == 2
+
+
+def test_statistics_are_averaged_over_processes(small, monkeypatch):
+    average = training._Networks._average_buffers
+
+    def watched(networks):
+        def gathered():
+            owners = [networks.modules[name].module for name in ("generator", "dsd")] + [networks.feature_loss]
+            values = [value.flatten() for owner in owners for value in owner.buffers() if value.is_floating_point()]
+            return networks.fabric.all_gather(torch.cat(values))  # (processes, values)
+
+        before = gathered()
+        average(networks)
+        after = gathered()
+        assert not torch.equal(before[0], before[1])  # each has seen its own part
+        for process in after:
+            torch.testing.assert_close(process, before.mean(0))
+
+    monkeypatch.setattr(training._Networks, "_average_buffers", watched)
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+    run = training.train(dataclasses.replace(small, epochs=1, devices=2))
+    assert records.read(run)["hardware"]["devices"] == 2
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):

@@ -396,6 +396,17 @@ def test_seams_are_measured_whatever_grid_the_network_leaves():
     assert np.isnan(seam_ratio(land[:, :200, :200], 256, 64))
 
 
+def test_where_there_is_no_data_nothing_is_a_seam():
+    land = np.random.default_rng(0).normal(50, 1, size=(3, 1000, 1000))
+    valid = np.zeros((1000, 1000), bool)
+    valid[224:900, 150:950] = True  # one side of which lies on an edge
+    footprint = land * valid
+    assert 224 in translation.tile_edges(1000, 256, 64)
+    assert seam_ratio(footprint, 256, 64) > 1.1
+    assert seam_ratio(footprint, 256, 64, valid) == pytest.approx(1, abs=0.015)
+    assert np.isnan(seam_ratio(footprint, 256, 64, np.zeros_like(valid)))
+
+
 NETWORKS = {
     "unet": {"embed_dim": 8, "levels": 4},
     "hat": {"embed_dim": 8, "depths": (1,), "num_heads": (2,)},

@@ -52,7 +52,8 @@ class LabelledTriplets(Triplets):
             self.cell = max(1, round(label_size_m / self.info["pixel_size_m"]))
         self.label_of = np.arange(len(self))
         if label_permutation:  # a cycle through a random order: no patch keeps its own
-            order = np.random.default_rng(self.seed).permutation(len(self))
+            # a stream of its own: (seed,) and (seed, 0) are one, in which a patch would get its batch's labels at first
+            order = np.random.default_rng((self.seed, 0, 1)).permutation(len(self))
             self.label_of[order] = np.roll(order, 1)
 
     def _patch(self, name: str, i: int, rows: slice, columns: slice) -> np.ndarray:
