@@ -26,7 +26,7 @@ def test_who_comes_second_is_refused_until_the_first_has_ended(tmp_path, error):
 
 
 def test_a_home_folder_of_nobody_is_named():
-    with pytest.raises(InputError, match=r"'~nobody-has-this/data' begins in a home folder that there is none of"):
+    with pytest.raises(InputError, match=r"'~nobody-has-this/data' begins in the home folder of nobody here"):
         resolve("~nobody-has-this/data")
 
 
