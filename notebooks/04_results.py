@@ -209,13 +209,20 @@ Markdown(differences(pairs, "Paired differences from the variant with the DSD as
 # every other number on this page is the same.
 
 # %% tags=["hide-input"]
-categories = [metric for metric in summaries["mean colour"] if metric.startswith("psnr_")]
+frame = next(iter(patches["mean colour"].values()))
+columns = {}
+for metric in [name for name in summaries["mean colour"] if name.startswith("psnr_")]:
+    regions = frame.loc[frame[metric].notna(), "group"].nunique()
+    columns[metric] = f"{metric.removeprefix('psnr_')} ({regions} region{'s' * (regions != 1)})"
 rows = [
-    {"variant": name} | {metric.removeprefix("psnr_"): tuple(summary[metric].values()) for metric in categories}
+    {"variant": name} | {column: tuple(summary[metric].values()) for metric, column in columns.items()}
     for name, summary in summaries.items()
 ]
-caption = f"PSNR (dB) by land-cover category, mean over the patches that hold it. {where}"
-Markdown(figures.metric_table(rows, caption, "tab-categories") if categories else "These data have no land cover.")
+caption = (
+    f"PSNR (dB) by land-cover category, mean over the patches that hold it. {where} In brackets the test regions that "
+    f"hold it: with fewer than {statistics.FEWEST_GROUPS} an interval describes these alone."
+)
+Markdown(figures.metric_table(rows, caption, "tab-categories") if columns else "These data have no land cover.")
 
 # %% [markdown]
 # ## Per region and season
@@ -223,7 +230,7 @@ Markdown(figures.metric_table(rows, caption, "tab-categories") if categories els
 # A mean over regions can hide one where everything fails.
 
 # %% tags=["hide-input"]
-frame, places = next(iter(patches["mean colour"].values())), {}
+places = {}
 for column in [name for name in ("group", "season") if name in frame]:
     for value in sorted(set(frame[column].dropna()) - {""}):
         of = (frame[column] == value).to_numpy()
