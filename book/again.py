@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import place_table
 import results_table
 
 from s2olib import figures, records, statistics
 from s2olib.project import InputError
 
+NETWORKS = ("s2oformer", "hat", "unet")
 METRICS = {"psnr": "difference in PSNR", "offset_free_psnr": "without offset", "ssim": "difference in SSIM"}
 
 
@@ -67,7 +70,8 @@ def render(results: Path) -> str:
 
 
 def render_ssim(results: Path) -> str:
-    """One table as MyST markdown: variants with a term of SSIM, trained before and after that term was mended."""
+    """Two tables as MyST markdown: variants with a term of SSIM, trained before and after that term was mended; and how
+    the networks of the second trainings differ."""
     variants: dict[tuple[str, str], dict[int, list]] = {}
     for profile, name, runs, patches in _twice(results, ssim=True):
         variant = f"{runs[0]['generator']}-{runs[0]['tag']}"
@@ -93,7 +97,12 @@ def render_ssim(results: Path) -> str:
         "with the DSD alone. In brackets a 95 % cluster bootstrap with seeds nested, descriptive."
     )
     formats = dict.fromkeys([METRICS["ssim"], "SSIM above *dsd*, first", "SSIM above *dsd*, again"], ".3f")
-    return figures.metric_table(rows, caption, "tab-again-ssim", formats) + "\n"
+    table = figures.metric_table(rows, caption, "tab-again-ssim", formats)
+    runs = {profile: sorted((results / "again" / profile).glob("*-dsd-ssim-s*")) for profile in tested}
+    profiles = {profile: {run.name: records.read(run) for run in of} for profile, of in runs.items()}
+    pairs = [tuple(f"{network}-dsd-ssim" for network in pair) for pair in combinations(NETWORKS, 2)]
+    what = "Paired differences of networks with the mended term of SSIM"
+    return f"{table}\n\n{place_table.pairs_table(results / 'again', profiles, pairs, what, 'tab-again-pairs')}\n"
 
 
 def _difference(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame], metric: str) -> tuple[float, ...]:

@@ -111,14 +111,14 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         "Paired differences of generators, with interpolation as the step up of S2OFormer and U-Net (*dsd-bilinear*), "
         "and of U-Net as it is"
     )
-    bilinear = _pairs(results, profiles, pairs, what, "tab-bilinear")
+    bilinear = pairs_table(results, profiles, pairs, what, "tab-bilinear")
     pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(compared))]
     pairs.append(("unet-dsd-shift", "unet-dsd"))
     others = ("s2oformer-dsd", "hat-dsd-shift", "unet-dsd-shift", "unet-dsd-bilinear-shift", "hat-dsd")
     pairs += [("s2oformer-dsd-shift", other) for other in others]
     pairs += [("hat-dsd-shift", other) for other in ("hat-dsd", "unet-dsd-shift")]
     what = "Paired differences of networks that were trained with radar made brighter or darker by chance (*shift*)"
-    shift = _pairs(results, profiles, pairs, what, "tab-shift")
+    shift = pairs_table(results, profiles, pairs, what, "tab-shift")
     return "\n\n".join(filter(None, (bilinear, shift))) + "\n" if bilinear or shift else f"{results_table.NOT_RUN}\n"
 
 
@@ -130,7 +130,7 @@ def pair_row(psnr: Mapping, ssim: Mapping) -> dict:
     return row
 
 
-def _pairs(
+def pairs_table(
     results: Path, profiles: Mapping[str, Mapping[str, dict]], shown: list[tuple[str, str]], what: str, name: str
 ) -> str:
     """A table of these differences on every set that has all their variants; "" where none has.

@@ -432,18 +432,27 @@ def test_a_run_that_was_trained_twice_is_compared_with_itself(tmp_path):
 
 
 def test_what_a_mended_term_of_ssim_changes_is_told_over_seeds(tmp_path):
+    def twice(generator, first, second):
+        for seed, psnrs in enumerate(zip(first, second, strict=True)):
+            publish(tmp_path / "ombria", generator, seed=seed, psnr=19.0)
+            for folder, psnr in zip(("ombria", "again/ombria"), psnrs, strict=True):
+                path = publish(tmp_path / folder, generator, tag="dsd-ssim", seed=seed, psnr=psnr)
+                record = json.loads(path.read_text())
+                record["parameters"]["ssim_weight"] = 0.1
+                path.write_text(json.dumps(record))
+
     assert again.render_ssim(tmp_path) == f"{results_table.NOT_RUN}\n"
-    for seed, (first, second) in enumerate(((20.0, 21.5), (21.0, 21.5))):
-        publish(tmp_path / "ombria", "hat", seed=seed, psnr=19.0)
-        for folder, psnr in (("ombria", first), ("again/ombria", second)):
-            path = publish(tmp_path / folder, "hat", tag="dsd-ssim", seed=seed, psnr=psnr)
-            record = json.loads(path.read_text())
-            record["parameters"]["ssim_weight"] = 0.1
-            path.write_text(json.dumps(record))
+    twice("hat", (20.0, 21.0), (21.5, 21.5))
     variant, seeds, psnr, *_ = row(again.render_ssim(tmp_path), "ombria")
     assert variant == "hat-dsd-ssim" and seeds.count("{download}") == 2
     assert psnr == "1.00 [0.50,\u00a01.50]"
     assert "hat-dsd-ssim" not in again.render(tmp_path), "it is told by seed only where the loss is the same"
+    twice("unet", (9.0, 9.0), (21.0, 20.0))
+    assert "tab-again-pairs" not in again.render_ssim(tmp_path), "a network is missing"
+    twice("s2oformer", (9.0, 9.0), (21.5, 21.5))
+    less, seeds, psnr, over_seeds, *_ = row(again.render_ssim(tmp_path).split("tab-again-pairs")[1], "hat-dsd-ssim")
+    assert (less, seeds, over_seeds) == ("unet-dsd-ssim", "0, 1", "not separable")  # two of one network lie 1 dB apart
+    assert psnr == "1.00 [0.50,\u00a01.50]"
 
 
 def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
