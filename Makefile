@@ -25,7 +25,7 @@ book: $(READY) ## execute the notebooks on the synthetic archive (profile quick)
 	$(PY) book/build.py --executed runs/quick/notebooks
 
 pdf: $(READY) ## the whole book as one PDF, _build/book.pdf (needs Chromium)
-	$(PY) book/build.py --pdf
+	$(PY) book/build.py --pdf $(if $(wildcard runs/quick/notebooks/06_translate.ipynb),--executed runs/quick/notebooks)
 
 notebooks: $(READY) ## execute PROFILE and refresh the committed notebooks and records
 	$(PY) notebooks/execute.py $(PROFILE) --publish

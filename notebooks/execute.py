@@ -40,13 +40,14 @@ from PIL import Image
 from traitlets.config import Config
 
 from s2olib import records
-from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, root, write_json, writing
+from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, root, writable, write_json, writing
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
-DATASET, TRAIN, ELSEWHERE = "01_dataset", "03_train", "07_elsewhere"
-PLANNED = {TRAIN: "runs", "05_compare": "regions", "06_translate": "scenes"}  # what a plan lists for a notebook
+DATASET, TRAIN, TRANSLATE, ELSEWHERE = "01_dataset", "03_train", "06_translate", "07_elsewhere"
+PLANNED = {TRAIN: "runs", "05_compare": "regions", TRANSLATE: "scenes"}  # what a plan lists for a notebook
 IMAGES = ("sar_dir", "opt_dir", "lulc_dir")  # parameters that name folders of images of one's own
+FOLDERS = ("dataset_root", "run_root")  # that are written, and cannot be left empty
 WEIGHTS = ("config.json", "generator.safetensors")  # of a folder that a parameter names
 LARGE = 150_000  # bytes of a PNG
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -147,6 +148,8 @@ def plan(profile: str, overrides: dict) -> list[Step]:
             for key, value in entry.items():
                 check_type(key, value, defaults[stem][key], path.name)
             given = own | entry | {key: overrides[key] for key in overrides if key in defaults[stem]}
+            if stem == TRANSLATE and parameters.get("source") == "folder" and not given.get("scene"):
+                continue  # the synthetic scene is not of the bands that such weights ask for
             name = stem + suffix(stem, defaults[stem] | given) if entry else stem
             if name in {step.name for step in steps}:
                 raise InputError(
@@ -175,6 +178,8 @@ def suffix(stem: str, values: dict) -> str:
 def check_type(key: str, value: object, default: object, where: str) -> None:
     """Refuse a value whose type is not the default's (an int passes as a float, anything where the default is None)."""
     numbers = (int, float)
+    if value is None and key in FOLDERS:
+        raise InputError(f"parameter {key!r} of {where} is empty: give a folder, or leave the line out.")
     if default is None or value is None or type(value) is type(default):
         return
     if isinstance(default, float) and type(value) in numbers:
@@ -190,7 +195,8 @@ def key_of(step: Step, earlier: list[str]) -> str:
     of what shows runs, of the records of all that there are, since others may train beside a plan; of what makes the
     data set, of names, sizes and times of the images in folders of your own.
 
-    Other folders of data are not read: the steps before, which made or checked them, stand for them.
+    Other folders of data are not read: the steps before, which made or checked them, stand for them. Of the data set
+    its own record is read as well, since it may have been made with other parameters than the plan's.
     """
     content = [step.source.read_text(), code_fingerprint(), json.dumps(step.parameters, sort_keys=True), *earlier]
     if "run_root" in step.values and step.source.stem != TRAIN:
@@ -199,6 +205,9 @@ def key_of(step: Step, earlier: list[str]) -> str:
         for folder in (resolve(step.values[name]) for name in IMAGES if step.values.get(name)):
             files = sorted(file for file in folder.rglob("*") if file.is_file())
             content += [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
+    elif "dataset_root" in step.values:
+        built = resolve(step.values["dataset_root"]) / "dataset.json"
+        content += [fingerprint(built)] if built.is_file() else []
     names = (name for value in step.values.values() for name in (value if isinstance(value, list) else [value]))
     for name in (name for name in names if isinstance(name, str) and name):
         with contextlib.suppress(InputError):  # a text that begins with a tilde names nobody's home
@@ -323,7 +332,8 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     if len(run_roots) != 1:
         raise InputError(f"profile {profile!r} gives several run_roots: {', '.join(sorted(run_roots))}.")
     folder = resolve(run_roots.pop()) / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
+    with writable("run_root", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     state_path = folder / "steps.json"
     state = _state(state_path)
     names = [step.name for step in steps]

@@ -41,6 +41,9 @@ def test_scenes_are_translated_where_a_plan_names_them(monkeypatch):
     assert execute.plan("quick", {})[-1].name == "06_translate"
     assert "06_translate" not in [step.name for step in execute.plan("ombria", {})]
     monkeypatch.setattr(execute, "entries", lambda stem, _: [{"scene": "data/noto.tif"}] if stem[:2] == "06" else [{}])
+    monkeypatch.undo()
+    assert execute.plan("quick", {"source": "folder"})[-1].name == "05_compare_failures", "whose bands are unknown"
+    monkeypatch.setattr(execute, "entries", lambda stem, _: [{"scene": "data/noto.tif"}] if stem[:2] == "06" else [{}])
     step = execute.plan("quick", {"tile_size": 256})[-1]
     assert step.name == "06_translate_noto" and step.parameters == {"scene": "data/noto.tif", "tile_size": 256}
 
@@ -64,6 +67,7 @@ def test_a_profile_takes_the_rest_from_its_base(tmp_path, monkeypatch):
         ("quikc", {}, "'quikc' is unknown: there are .*quick"),
         ("quick", {"lerning_rate": 0.1}, "'lerning_rate' .* declared by no notebook"),
         ("quick", {"epochs": "many"}, "expects int"),
+        ("quick", {"run_root": None}, "'run_root' .* is empty: give a folder"),
         ("quick", {"embed_dim": 1.5}, "expects int"),
         ("quick", {"learning_rate": "1e-4"}, "expects float, so write 1.0e-04"),
         ("quick", {"tag": "l1", "seed": 3, "generator": "hat"}, "two executions '03_train_hat-l1-s3'"),
@@ -193,16 +197,26 @@ def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path
         "sar_dir": str(tmp_path / "sar"),
         "opt_dir": str(tmp_path / "opt"),
     }
-    execute.run("quick", given, "03_train_hat")
+    for only in ("01", "03_train_hat"):
+        execute.run("quick", given, only)
     (tmp_path / "run_root/hat-dsd-s0/record.json").write_text("another training, beside the plan")
+    for only in ("03_train_hat", "01") * 2:
+        execute.run("quick", given, only)
+    assert done == ["01_dataset", "03_train_hat", "03_train_hat"]
+    (tmp_path / "dataset_root/dataset.json").write_text("built with a parameter that the plan does not have")
     for _ in range(2):
         execute.run("quick", given, "03_train_hat")
-        execute.run("quick", given, "01")
-    assert done == ["03_train_hat", "03_train_hat", "01_dataset"]
+    assert done[3:] == ["03_train_hat"]
     (tmp_path / "opt/1.png").write_text("a corrected image")
     for _ in range(2):
         execute.run("quick", given, "01")
-    assert done[3:] == ["01_dataset"]
+    assert done[4:] == ["01_dataset"]
+
+
+def test_a_run_root_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"run_root '.*' cannot be written \(Not a directory\)"):
+        execute.run("quick", {"run_root": str(tmp_path / "file")}, "01")
 
 
 def test_a_notebook_that_is_not_executed_does_not_check_a_parameter():
