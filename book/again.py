@@ -84,7 +84,7 @@ def render_ssim(results: Path) -> str:
         without = [records.read_patches(results / profile / records.run_name(generator, "dsd", s)) for s in by_seed]
         tested[profile] = _tested(profile, first[0])
         links = (_download(profile, name, str(seed)) for name, seed in zip(names, by_seed, strict=True))
-        row = {"profile": profile, "variant": variant, "seeds": ", ".join(links)}
+        row = {"variant": f"{profile} {variant}", "seeds": ", ".join(links)}
         row |= {label: _difference(second, first, metric) for metric, label in METRICS.items()}
         row["SSIM above *dsd*, first"] = _difference(first, without, "ssim")
         rows.append(row | {"SSIM above *dsd*, again": _difference(second, without, "ssim")})
