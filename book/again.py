@@ -15,7 +15,6 @@ import results_table
 from s2olib import figures, records, statistics
 from s2olib.project import InputError
 
-NETWORKS = ("s2oformer", "hat", "unet")
 METRICS = {"psnr": "difference in PSNR", "offset_free_psnr": "without offset", "ssim": "difference in SSIM"}
 
 
@@ -100,7 +99,7 @@ def render_ssim(results: Path) -> str:
     table = figures.metric_table(rows, caption, "tab-again-ssim", formats)
     runs = {profile: sorted((results / "again" / profile).glob("*-dsd-ssim-s*")) for profile in tested}
     profiles = {profile: {run.name: records.read(run) for run in of} for profile, of in runs.items()}
-    pairs = [tuple(f"{network}-dsd-ssim" for network in pair) for pair in combinations(NETWORKS, 2)]
+    pairs = [*combinations([f"{network}-dsd-ssim" for network in reversed(results_table.REPORTED)], 2)]
     what = "Paired differences of networks with the mended term of SSIM"
     return f"{table}\n\n{place_table.pairs_table(results / 'again', profiles, pairs, what, 'tab-again-pairs')}\n"
 
