@@ -129,6 +129,12 @@ def plan(profile: str, overrides: dict) -> list[Step]:
     content = read_plan(path, [*sources])
     chosen = content.get("notebooks", [stem for stem in sources if stem != ELSEWHERE])
     defaults = {stem: declared(source) for stem, source in sources.items()}
+    folders = parameters.get("source") == "folder"
+    for key in FOLDERS if folders or parameters.get("source") == "sen12ms" else ():
+        if key not in parameters:
+            raise InputError(
+                f"profile {profile!r} gives no {key}: without one, your images would take the synthetic ones' place."
+            )
     for key, value in parameters.items():
         owners = [stem for stem in sources if key in defaults[stem]]
         if not owners:
@@ -148,7 +154,9 @@ def plan(profile: str, overrides: dict) -> list[Step]:
             for key, value in entry.items():
                 check_type(key, value, defaults[stem][key], path.name)
             given = own | entry | {key: overrides[key] for key in overrides if key in defaults[stem]}
-            if stem == TRANSLATE and parameters.get("source") == "folder" and not given.get("scene"):
+            if folders and path.name == "quick.plan.yml" and "longitude" in entry:
+                continue  # in Japan
+            if folders and stem == TRANSLATE and not given.get("scene"):
                 continue  # the synthetic scene is not of the bands that such weights ask for
             name = stem + suffix(stem, defaults[stem] | given) if entry else stem
             if name in {step.name for step in steps}:

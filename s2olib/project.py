@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -20,20 +21,13 @@ from typing import IO
 
 import yaml
 
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing is locked
-    fcntl = None
-
 # What a disk says that is full or may not be written to; GDAL gives no number
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 DISK |= {None}
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 # A process that was forked, to read batches say, outlives by seconds one that is killed, and would keep its locks
 _LOCKS: set[IO] = set()
-if fcntl:
-    os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _LOCKS])
-
+os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _LOCKS])
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast, where there is libyaml
 # The library's files as they were when this process began: they may be edited while a queue of runs is at work
@@ -110,12 +104,9 @@ def alone(path: Path, name: str) -> Iterator[None]:
     """Have a file or folder that is written for this process alone, until the block ends.
 
     `name` is the parameter to change where another process has it, which `InputError` says at once. The lock is a file
-    beside `path`, which may so be moved, and ends with the process, however that ends. A disk or a system that knows no
-    locks has none.
+    beside `path`, which may so be moved, and ends with the process, however that ends. A disk that knows no locks has
+    none.
     """
-    if fcntl is None:
-        yield
-        return
     place = path.with_name(f".{path.name}.lock")
     with contextlib.suppress(FileExistsError):  # if it is no folder, opening says so
         place.parent.mkdir(parents=True)

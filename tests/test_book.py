@@ -583,7 +583,10 @@ def test_every_page_of_real_images_carries_its_credit_once_at_least_and_no_synth
     for path in sorted((ROOT / "notebooks" / "executed").glob("*/*.ipynb")):
         source = [path.read_text()]
         executable_paper.open_notebook(app, path.relative_to(ROOT).with_suffix("").as_posix(), source)
-        assert ("Sentinel data" in source[0]) == (path.parent.name not in ("quick", "ablation")), path
+        credit = executable_paper.execute.read_profile(path.parent.name)[0].get("credit", "")
+        assert credit in source[0] and ("Sentinel data" in source[0]) == ("Sentinel data" in credit), path
+    for profile in ("ombria", "ombria-10m", "ombria-second", "sen12", "socal", "elsewhere", "elsewhere-sea"):
+        assert "Sentinel data" in executable_paper.execute.read_profile(profile)[0]["credit"]
 
 
 @pytest.mark.parametrize("current", [True, False])

@@ -138,9 +138,9 @@ def test_every_page_is_free_of(visits, kind):
     assert {name: facts[kind] for name, facts in visits.items() if facts[kind]} == {}
 
 
-def test_pages_are_light(visits, html):
+def test_pages_are_light(visits, html, pages):
     assert {name: v["bytes"] / MEGABYTE for name, v in visits.items() if v["bytes"] > 3 * MEGABYTE} == {}
-    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) <= 25 * MEGABYTE
+    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) <= len(pages) * MEGABYTE / 5
 
 
 def test_contents_beside_a_page_lead_to_all_runs_and_list_none(pages):

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from s2olib import training
+from s2olib.data.build import SOURCES
 from s2olib.project import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -25,27 +26,51 @@ spec.loader.exec_module(execute)
 
 
 @pytest.mark.parametrize("profile", sorted(p.stem for p in execute.PROFILES.glob("*.yml") if ".plan" not in p.name))
-def test_every_profile_has_a_plan(profile):
+def test_every_profile_has_a_plan(profile):  # also a user's own that lies beside the book's
     names = [step.name for step in execute.plan(profile, {})]
-    if profile.startswith("elsewhere"):  # nothing is trained there
-        assert names == ["01_dataset", "07_elsewhere"]
-        return
-    assert names[:2] == ["01_dataset", "02_models"] and names == sorted(names, key=lambda name: name[:2])
-    assert "07_elsewhere" not in names
+    assert names == sorted(names, key=lambda name: name[:2]) and len(set(names)) == len(names)
+
+
+TRAINED = ("quick", "paper", "ombria", "ombria-10m", "ombria-second", "sen12", "sen12-blocks", "socal")
+
+
+@pytest.mark.parametrize("profile", TRAINED)
+def test_the_talks_three_networks_are_trained(profile):
+    names = [step.name for step in execute.plan(profile, {})]
     trained = {name.split("-")[0] for name in names if name.startswith("03_")}
-    assert trained == {"03_train_s2oformer"} | ({"03_train_unet", "03_train_hat"} if profile != "ablation" else set())
-    assert len(set(names)) == len(names)
+    assert trained == {"03_train_unet", "03_train_hat", "03_train_s2oformer"}
+    assert names[:2] == ["01_dataset", "02_models"] and "07_elsewhere" not in names
+
+
+@pytest.mark.parametrize("profile", ["elsewhere", "elsewhere-sea"])
+def test_nothing_is_trained_elsewhere(profile):
+    assert [step.name for step in execute.plan(profile, {})] == ["01_dataset", "07_elsewhere"]
 
 
 def test_scenes_are_translated_where_a_plan_names_them(monkeypatch):
     assert execute.plan("quick", {})[-1].name == "06_translate"
     assert "06_translate" not in [step.name for step in execute.plan("ombria", {})]
-    monkeypatch.setattr(execute, "entries", lambda stem, _: [{"scene": "data/noto.tif"}] if stem[:2] == "06" else [{}])
-    monkeypatch.undo()
-    assert execute.plan("quick", {"source": "folder"})[-1].name == "05_compare_failures", "whose bands are unknown"
+    folders = {"source": "folder", "dataset_root": "data/mine", "run_root": "runs/mine"}
+    assert execute.plan("quick", folders)[-1].name == "05_compare_failures", "whose bands are unknown"
     monkeypatch.setattr(execute, "entries", lambda stem, _: [{"scene": "data/noto.tif"}] if stem[:2] == "06" else [{}])
     step = execute.plan("quick", {"tile_size": 256})[-1]
     assert step.name == "06_translate_noto" and step.parameters == {"scene": "data/noto.tif", "tile_size": 256}
+
+
+def test_images_of_ones_own_are_not_compared_at_places_in_japan_that_no_plan_of_theirs_names():
+    given = {"dataset_root": "data/mine", "run_root": "runs/mine"}
+    names = {source: [s.name for s in execute.plan("quick", given | {"source": source})] for source in SOURCES}
+    assert [name for name in names["folder"] if name.startswith("05")] == ["05_compare_failures"]
+    assert names["sen12ms"] == names["embedded"] == [step.name for step in execute.plan("quick", {})]
+
+
+@pytest.mark.parametrize("source", ["folder", "sen12ms"])
+@pytest.mark.parametrize("missing", ["dataset_root", "run_root"])
+def test_images_of_ones_own_do_not_take_the_synthetic_ones_place(source, missing):
+    given = {"source": source, "dataset_root": "data/mine", "run_root": "runs/mine"}
+    del given[missing]
+    with pytest.raises(InputError, match=f"profile 'quick' gives no {missing}: without one, your images"):
+        execute.plan("quick", given)
 
 
 def test_a_profile_takes_the_rest_from_its_base(tmp_path, monkeypatch):
