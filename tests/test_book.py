@@ -228,6 +228,12 @@ def test_outside_requests_are_found_and_links_are_not(tmp_path, tag, outside):
     assert bool(build.outside_requests(tmp_path)) == outside
 
 
+def test_no_line_of_prose_is_taken_for_a_comment():
+    pages = [page for page in (ROOT / "book").rglob("*.md") if "_generated" not in page.parts]
+    lines = {page: [line for line in page.read_text().splitlines() if line.startswith("%")] for page in pages}
+    assert len(lines) > 10 and not any(lines.values()), "MyST leaves such a line out, and what follows it"
+
+
 def test_every_prose_page_and_every_committed_notebook_is_in_the_table_of_contents():
     names = set(re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text()))
     written = {str(page.relative_to(ROOT).with_suffix("")) for page in (ROOT / "book").rglob("*.md")}
