@@ -4,7 +4,8 @@
 
 Every number is a median over `--pairs` repetitions after one to warm up. Two networks that are compared take turns,
 and the ratio is the median of the pairs' ratios, so that a drifting machine does not decide it. Peak memory is
-that of a process of its own, of its first step: the resident set's growth on a CPU, the allocator's maximum on a GPU.
+that of a process of its own, of its first step, beyond weights and input: the resident set's growth on a CPU, the
+allocator's on a GPU.
 On a CPU every large tensor gets pages of its own for it, given back when freed: what a network holds is meant. For time
 the C library keeps all that is freed instead, for every network alike. As it is, it gives large tensors back and asks
 for them again, and where fresh pages are dear that alone decides: on a virtual machine (AMD EPYC, one thread) the plain

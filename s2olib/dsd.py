@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2olib.generators.padding import pad_to_multiple
-from s2olib.patchgan import check_pair
+from s2olib.patchgan import check_finite, check_pair
 from s2olib.project import InputError
 
 SCALES = 5  # full size, 1/2, 1/4, 1/8, 1/16
@@ -55,8 +55,9 @@ class DSD(nn.Module):
         self.decoder = (DenseDecoder if encoder == "snunet" else SumDecoder)(widths, width, num_classes)
 
     def forward(self, sar: Tensor, opt: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = sar.shape[-2:]
         fused = self._encode(sar, opt)
+        check_finite(self, sar, opt)
+        height, width = sar.shape[-2:]
         logits = self.decoder(fused)
         padded = tuple(self.multiple * size for size in fused[-1].shape[-2:])
         if logits.shape[-2:] != padded:

@@ -36,6 +36,7 @@ class PatchGAN(nn.Module):
 
     def forward(self, sar: Tensor, opt: Tensor) -> Tensor:
         check_pair(sar, opt, self.channels)
+        check_finite(self, sar, opt)
         if min(opt.shape[-2:]) < SMALLEST:
             given = tuple(opt.shape[-2:])
             raise InputError(f"PatchGAN needs at least {SMALLEST} pixels a side, not {given}: use larger crops.")
@@ -49,6 +50,20 @@ def check_pair(sar: Tensor, opt: Tensor, channels: tuple[int, int]) -> None:
     for name, image, count in zip(("sar", "opt"), (sar, opt), channels, strict=True):
         if image.ndim != 4 or image.shape[1] != count:
             raise InputError(f"{name} has shape {tuple(image.shape)}: this discriminator takes (B, {count}, H, W).")
+        if not image.is_floating_point():
+            raise InputError(
+                f"{name} is {image.dtype}: a discriminator takes numbers from -1 to 1, scale it by limits."
+            )
+
+
+def check_finite(discriminator: nn.Module, sar: Tensor, opt: Tensor) -> None:
+    """Raise `InputError`, in eval mode, for values that are not finite; in training, where looking would make a GPU
+    wait, the loss tells."""
+    if discriminator.training or torch.compiler.is_compiling() or sar.is_meta:
+        return
+    for name, image in (("sar", sar), ("opt", opt)):
+        if not image.isfinite().all():
+            raise InputError(f"{name} holds values that are not finite: fill what has no data first.")
 
 
 def _layer(before: int, width: int, stride: int) -> list[nn.Module]:

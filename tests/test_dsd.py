@@ -124,6 +124,12 @@ def test_faults_are_named():
 def test_other_channels_are_named(judge):
     with pytest.raises(InputError, match=r"opt has shape \(1, 4, 32, 32\): this discriminator takes \(B, 3, H, W\)"):
         judge()(torch.randn(1, 1, 32, 32), torch.randn(1, 4, 32, 32))
+    sar, opt = torch.zeros(1, 2, 32, 32), torch.zeros(1, 3, 32, 32)
+    for discriminator in (DSD(2, 3, 4, 4).eval(), PatchGAN(2, 3).eval()):
+        with pytest.raises(InputError, match=r"opt is torch\.uint8: a discriminator takes numbers from -1 to 1"):
+            discriminator(sar, opt.byte())
+        with pytest.raises(InputError, match="sar holds values that are not finite"):
+            discriminator(sar + torch.nan, opt)
     with pytest.raises(InputError, match=r"sar has shape"):
         judge()(torch.randn(1, 2, 32, 32), torch.randn(1, 3, 32, 32))
 

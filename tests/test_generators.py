@@ -264,8 +264,14 @@ def test_other_sizes_compile_as_one_graph_too():
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_compiled_blocks_learn_what_the_others_do(monkeypatch, checkpointing):
+    called = []
+
+    def counted(kind, program):
+        return lambda *given: called.append(kind) or program(*given)
+
     for kind in rhag.PROGRAMS:  # another backend's code takes minutes to make on two cores
-        monkeypatch.setitem(rhag.PROGRAMS, kind, torch.compile(kind.forward, backend="aot_eager", dynamic=False))
+        program = torch.compile(kind.forward, backend="aot_eager", dynamic=False)
+        monkeypatch.setitem(rhag.PROGRAMS, kind, counted(kind, program))
     model = small("hat", checkpointing=checkpointing, drop_path_rate=0.5).train()
     sar, results = torch.randn(3, 2, 16, 16), []
     for compiled in (False, True):
@@ -276,8 +282,33 @@ def test_compiled_blocks_learn_what_the_others_do(monkeypatch, checkpointing):
         image.square().mean().backward()
         results.append([image.detach(), *(p.grad for p in model.parameters())])
         model.zero_grad()
+    assert set(called) == set(rhag.PROGRAMS)
     for plain, other in zip(*results, strict=True):
         torch.testing.assert_close(other, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_what_inference_has_kept_serves_training():
+    group, x = RHAG(8, 2, 2, window_size=12), torch.randn(1, 24, 36, 8)  # a window that no other test has
+    with torch.inference_mode():
+        group.eval()(x)
+    group.train()(x).square().sum().backward()
+    assert all(block.attention.bias.grad.abs().sum() > 0 for block in group.blocks)
+
+
+def test_stochastic_depth_reaches_attention_and_mlp_apart(monkeypatch):
+    torch.manual_seed(0)
+    group, x = RHAG(8, 1, 2, window_size=4, drop_path=[0.5]).train(), torch.randn(2, 8, 8, 8)
+    block, results = group.blocks[0], []
+    first, second = torch.eye(2).view(2, 2, 1, 1, 1)  # each keeps a branch of one image
+    for factors in ((first, first), (second, first), (first, second)):
+        monkeypatch.setattr(rhag, "survival", lambda *_, factors=factors: factors)
+        inside = []
+        hook = block.register_forward_hook(lambda *_, inside=inside: inside.append(_[2]))
+        group(x)
+        hook.remove()
+        torch.testing.assert_close(inside[0], block(x, *factors))
+        results.append(inside[0])
+    assert all(not torch.allclose(results[0][0], other[0]) for other in results[1:])
 
 
 def test_stochastic_depth_drops_whole_branches_and_keeps_their_mean():
@@ -408,6 +439,13 @@ def test_faults_of_saved_generators_are_named(tmp_path):
         Generator.from_pretrained(tmp_path / "not/here/missing")
     with pytest.raises(InputError, match=r"missing does not exist, and the folder above it does"):
         Generator.from_pretrained(tmp_path / "missing")
+    with pytest.raises(InputError, match=r"config\.json is a file: name a folder to write"):
+        small("unet").save_pretrained(tmp_path / "config.json")
+
+
+def test_a_saved_generator_goes_to_the_device_that_is_asked_for(tmp_path):
+    small("unet").save_pretrained(tmp_path)
+    assert all(p.is_meta for p in Generator.from_pretrained(tmp_path, map_location="meta").parameters())
 
 
 @pytest.mark.parametrize("name", generator_names())
@@ -415,6 +453,14 @@ def test_input_that_no_generator_takes_is_named(name):
     model, sar = small(name).eval(), torch.zeros(1, 2, 16, 16)
     with pytest.raises(InputError, match=r"\(1, 3, 16, 16\): this generator takes \(B, 2, H, W\)"):
         model(torch.zeros(1, 3, 16, 16))
+    with pytest.raises(InputError, match=r"\(0, 2, 16, 16\): this generator takes"):
+        model(sar[:0])
+    with pytest.raises(InputError, match="sar is a ndarray: a generator takes a tensor"):
+        model(sar.numpy())
+    with pytest.raises(InputError, match="sar is a NoneType"):
+        model()
+    with pytest.raises(InputError, match=r"sar is torch\.float64 and the weights are torch\.float32: convert one"):
+        model(sar.double())
     sar[0, 1, 3, 5] = torch.nan
     with pytest.raises(InputError, match="not finite"):
         model(sar)
@@ -473,3 +519,14 @@ def test_a_topology_trains_alike_each_time_for_as_many_steps_as_asked(dataset, m
     given = {"steps": 3, "crop": 16, "batch": len(Triplets(dataset, "train")) // 2, "learning_rate": 1e-3}
     curves = [topology.run(dataset, "first", 0, **given)["curve"] for _ in range(2)]
     assert curves[0] == curves[1] and [row["step"] for row in curves[0]] == [3]  # two in an epoch
+
+
+def test_networks_make_of_random_weights_what_they_did():
+    spec = importlib.util.spec_from_file_location("make", HERE / "golden" / "make.py")
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    expected = json.loads((HERE / "golden" / "outputs.json").read_text())
+    assert expected.keys() == make.NETWORKS.keys()
+    for name, network in make.NETWORKS.items():
+        for found, one in zip(make.numbers(network()), expected[name], strict=True):
+            assert found == pytest.approx(one, rel=1e-6, abs=1e-8), name

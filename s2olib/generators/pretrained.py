@@ -73,7 +73,10 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write weights, ``config.json`` and a model card to a folder that `from_pretrained` reads by the same name;
         `options` are the hub's."""
-        return super().save_pretrained(resolve(save_directory), **options)
+        folder = resolve(save_directory)
+        if folder.is_file():
+            raise InputError(f"{folder} is a file: name a folder to write the generator to.")
+        return super().save_pretrained(folder, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with writing(save_directory / WEIGHTS) as aside:
@@ -99,17 +102,19 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
         folder = Path(model_id)
         path = folder / WEIGHTS if folder.is_dir() else hf_hub_download(model_id, WEIGHTS, **download)
         try:
-            model.load_state_dict(load_file(path, device=map_location))
+            model.load_state_dict(load_file(path))
         except Exception as error:  # safetensors and torch raise several kinds for a missing, corrupt or foreign file
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} does not fit its config.json: {reason}") from None
         model.about = config
-        return model.eval()
+        return model.to(map_location).eval()
 
 
 def _check_input(model: Generator, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-    sar, channels = given[0] if given else named["sar"], model._hub_mixin_config["in_channels"]
-    if sar.ndim != 4 or sar.shape[1] != channels or not all(sar.shape[2:]):
+    sar, channels = given[0] if given else named.get("sar"), model._hub_mixin_config["in_channels"]
+    if not isinstance(sar, Tensor):
+        raise InputError(f"sar is a {type(sar).__name__}: a generator takes a tensor (B, {channels}, H, W).")
+    if sar.ndim != 4 or sar.shape[1] != channels or not all(sar.shape):
         raise InputError(f"sar has shape {tuple(sar.shape)}: this generator takes (B, {channels}, H, W).")
     if not sar.is_floating_point():
         raise InputError(
@@ -117,5 +122,8 @@ def _check_input(model: Generator, given: tuple[Tensor, ...], named: dict[str, T
         )
     if model.training or torch.compiler.is_compiling() or sar.is_meta:
         return
+    dtype = next(model.parameters()).dtype
+    if sar.dtype != dtype and not torch.is_autocast_enabled(sar.device.type):
+        raise InputError(f"sar is {sar.dtype} and the weights are {dtype}: convert one of them.")
     if not sar.isfinite().all():
         raise InputError("sar holds values that are not finite: fill what has no data before a generator sees it.")
