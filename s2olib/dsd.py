@@ -55,9 +55,10 @@ class DSD(nn.Module):
         self.decoder = (DenseDecoder if encoder == "snunet" else SumDecoder)(widths, width, num_classes)
 
     def forward(self, sar: Tensor, opt: Tensor) -> tuple[Tensor, Tensor]:
-        fused = self._encode(sar, opt)
+        check_pair(sar, opt, self.channels)
         check_finite(self, sar, opt)
         height, width = sar.shape[-2:]
+        fused = self._encode(sar, opt)
         logits = self.decoder(fused)
         padded = tuple(self.multiple * size for size in fused[-1].shape[-2:])
         if logits.shape[-2:] != padded:
@@ -66,10 +67,10 @@ class DSD(nn.Module):
 
     def deepest(self, sar: Tensor, opt: Tensor) -> Tensor:
         """The deepest fused map alone, (B, D, H/m, W/m): encoders run, the decoder does not."""
+        check_pair(sar, opt, self.channels)
         return self._encode(sar, opt, deepest_only=True)[-1]
 
     def _encode(self, sar: Tensor, opt: Tensor, deepest_only: bool = False) -> list[Tensor]:
-        check_pair(sar, opt, self.channels)
         sar, opt = (pad_to_multiple(image, self.multiple, 2 * self.multiple) for image in (sar, opt))
         scales = zip(self.fuse, self.sar_encoder(sar), self.opt_encoder(opt), strict=True)
         return [fuse(torch.cat([s, o], 1)) for fuse, s, o in list(scales)[-1 if deepest_only else 0 :]]
