@@ -216,9 +216,9 @@ assert charged[0] == 0 and (charged[1:] > 0).all()
 # **What this does not show.** Half a minute on a few synthetic scenes shows how to look at a DSD, and nothing about the
 # paper's; early in training the order still changes from minute to minute, so that we do not assert it.
 #
-# SNUNet is a choice. An encoder of timm can be the DSD by its name, if it gives feature maps that are whole fractions of
-# the image; others are refused in a sentence. The fusion at every scale stays, and with it the dependence on the optical
-# image.
+# SNUNet is a choice. An encoder of timm that gives feature maps can be the DSD by its name; maps that are no whole
+# fractions of the image are brought to such a size, and models without maps are refused in a sentence. The fusion at
+# every scale stays, and with it the dependence on the optical image.
 
 # %% tags=["nbval-check-output"]
 for encoder in ("snunet", "resnet18", "convnext_atto"):

@@ -40,11 +40,11 @@ device: str = "auto"
 import itertools
 import json
 import math
-import resource
 from dataclasses import replace
 
 import numpy as np
 import rasterio
+import torch
 from IPython.display import HTML, Markdown, display
 from rasterio.windows import Window
 from rio_cogeo import cog_validate
@@ -52,6 +52,7 @@ from rio_cogeo import cog_validate
 from s2olib import figures, records
 from s2olib.data import embedded, sar
 from s2olib.project import resolve
+from s2olib.training import peak_memory
 from s2olib.translation import gradient, seam_ratio, tile_edges, translate
 
 figures.use_style(synthetic=not scene)
@@ -215,7 +216,7 @@ if inside:
 # ## What it took
 
 # %%
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+memory = peak_memory(torch.device("cpu"))
 speed = report["width"] * report["height"] / report["seconds"] / 1e6
 cost = f"{report['seconds']:.0f} s, {speed:.2f} megapixels a second, {report['precision']}"
 Markdown(f"{report['width']} × {report['height']} pixels in {cost}; at most {memory:.1f} GiB in this process.")

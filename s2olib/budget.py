@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from s2olib.data.labels import LabelledTriplets
 from s2olib.dsd import DSD
 from s2olib.generators import complexity, create_generator
+from s2olib.losses import FeatureLoss
 from s2olib.patchgan import PatchGAN
 from s2olib.training import GIB, Parameters
 
@@ -16,8 +18,8 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
     """What a run will cost, before it starts: samples, FLOPs, memory of a device and hours.
 
     FLOPs count forward and backward as three times the forward MACs (four with activation checkpointing) for the
-    generator and for a discriminator's own step, and the passes of real and fake images through the discriminators, in
-    the epochs in which the DSD learns or judges. `tflops` is what each device is assumed to sustain: 78 is a quarter of
+    generator and for a discriminator's own step, and what it takes the discriminators to judge, in the epochs in which
+    the DSD learns or judges. `tflops` is what each device is assumed to sustain: 78 is a quarter of
     an A100's bf16 peak. Memory is what autograd keeps at the networks' forward passes, in the precision asked for, plus
     weights and Adam's moments: three trainings on an H100 (256 px, batches of 16, bf16) took from 0.84 to 1.22 times as
     much. `accumulate` is the least that fits `memory_gib`.
@@ -35,10 +37,9 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
     if recomputed:  # one block at a time is computed again, beside what lies between the blocks
         plain = create_generator(parameters.generator, **config | {"checkpointing": False}).to("meta")
         kept += _saved_elements(plain, sar) // (sum(parameters.depths) + len(parameters.depths))
-    for network, forwards in _discriminators(parameters, data):
-        own_weights, own_macs = complexity(network, sar, opt)
-        weights += own_weights
-        passes += own_macs * forwards
+    for network, macs_a_sample in _discriminators(parameters, data, sar, opt):
+        weights += sum(parameter.numel() for parameter in network.parameters())
+        passes += macs_a_sample
         kept += _saved_elements(network, sar, opt)
     steps = max(1, len(data) // parameters.batch_size) * parameters.epochs
     samples = steps * parameters.batch_size
@@ -59,11 +60,13 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
     }
 
 
-def _discriminators(parameters: Parameters, data: LabelledTriplets) -> list[tuple[nn.Module, float]]:
-    """Each discriminator of a run, and how many of its forward passes a sample costs on average over the epochs.
+def _discriminators(
+    parameters: Parameters, data: LabelledTriplets, sar: tuple[int, ...], opt: tuple[int, ...]
+) -> list[tuple[nn.Module, float]]:
+    """Each discriminator of a run, and the MACs that a sample costs it on average over the epochs.
 
-    Its own step costs three for each image that it learns from, and one for an image that it only sees; judging costs
-    the fake image two, forward and back, and in the DSD the real one another.
+    Its own step costs three forward passes for each image that it learns from, and one for an image that it only sees.
+    Judging costs PatchGAN two, there and back; in the DSD, whose decoder is left out then, it is counted.
     """
     p, found = parameters, []
     with torch.device("meta"):
@@ -72,10 +75,19 @@ def _discriminators(parameters: Parameters, data: LabelledTriplets) -> list[tupl
             own = {"random": 1, "frozen": 3 * warmup}.get(p.dsd_schedule, 3)
             judges = 1.0 if p.dsd_schedule == "joint" else 1 - warmup
             dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 1), p.dsd_width, p.dsd_encoder)
-            found.append((dsd, own + 3 * judges))
+            found.append((dsd, own * complexity(dsd, sar, opt)[1] + judges * _judging(dsd, sar, opt)))
         if p.gan_weight:
-            found.append((PatchGAN(data.sar_channels, data.opt_channels), 3 + 3 + 2))
+            patchgan = PatchGAN(data.sar_channels, data.opt_channels)
+            found.append((patchgan, (3 + 3 + 2) * complexity(patchgan, sar, opt)[1]))
     return found
+
+
+def _judging(dsd: DSD, sar: tuple[int, ...], opt: tuple[int, ...]) -> int:
+    """MACs of the feature loss and of its gradient at the generator's image, counted on the meta device."""
+    given = [torch.empty(shape, device="meta") for shape in (sar, opt, opt)]
+    with FlopCounterMode(display=False) as counter:
+        FeatureLoss(dsd).to("meta").eval()(*given[:2], given[2].requires_grad_()).backward()
+    return counter.get_total_flops() // 2
 
 
 def _saved_elements(network: nn.Module, *shapes: tuple[int, ...]) -> int:

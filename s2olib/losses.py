@@ -25,6 +25,8 @@ def segmentation_loss(
     Pixels of `ignore_index` count nowhere; a target of nothing else gives 0. Dice sums over the batch's pixels per
     class and is averaged over the classes that occur in the target.
     """
+    if not logits.numel():
+        raise InputError(f"logits have shape {tuple(logits.shape)}: a loss needs at least one image with pixels.")
     if target.shape != (logits.shape[0], *logits.shape[2:]):
         raise InputError(f"target has shape {tuple(target.shape)}, logits {tuple(logits.shape)}: give one per pixel.")
     if target.dtype != torch.int64:

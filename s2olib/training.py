@@ -502,7 +502,7 @@ def _rehearse(networks: _Networks, data: Triplets, order: EpochOrder, run: Path)
     if networks.fabric.is_global_zero:
         print(
             f"{run.name}: {steps:,} steps, about {seconds / 60:.1f} minutes without "
-            f"validation, {_peak_memory(networks.fabric.device):.2f} GiB",
+            f"validation, {peak_memory(networks.fabric.device):.2f} GiB",
             file=sys.stderr,
         )
     return seconds
@@ -553,7 +553,7 @@ def _finish(
             "train_seconds": progress.seconds,
             "expected_seconds": expected,
             "samples_per_second": samples / progress.seconds,
-            "peak_memory_gib": _peak_memory(device),
+            "peak_memory_gib": peak_memory(device),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "crop_size": parameters.crop_size or patch_size,
         },
@@ -766,7 +766,7 @@ def _forget_peak_memory(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # Linux
 
 
-def _peak_memory(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
     """GiB: of a GPU what torch held, else the process's largest resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB

@@ -16,6 +16,7 @@ from s2olib.data.triplets import Triplets
 from s2olib.generators import (
     HAT,
     Generator,
+    UNet,
     complexity,
     create_generator,
     generator_names,
@@ -439,6 +440,9 @@ def test_faults_of_saved_generators_are_named(tmp_path):
         Generator.from_pretrained(tmp_path / "not/here/missing")
     with pytest.raises(InputError, match=r"missing does not exist, and the folder above it does"):
         Generator.from_pretrained(tmp_path / "missing")
+    for nothing in (None, ""):
+        with pytest.raises(InputError, match="is no place: name a folder"):
+            Generator.from_pretrained(nothing)
     with pytest.raises(InputError, match=r"config\.json is a file: name a folder to write"):
         small("unet").save_pretrained(tmp_path / "config.json")
 
@@ -504,6 +508,20 @@ def test_padding_mirrors_as_often_as_needed():
 def test_bad_configurations_are_named(name, config, culprit):
     with pytest.raises(InputError, match=culprit):
         create_generator(name, **{"in_channels": 2, "out_channels": 3, **config})
+
+
+def test_a_class_of_its_own_names_a_bad_configuration_too():
+    for make, culprit in (
+        (lambda: HAT(2, 3, num_heads=[0]), "num_heads is"),
+        (lambda: HAT(0), "in_channels is 0"),
+        (lambda: UNet(2, 3, embed_dim=np.int64(8)), r"embed_dim is np\.int64\(8\)"),  # config.json would hold 64
+        (lambda: RHAG(8, 2, 2, window_size=6), "window_size 6 .* overlaps by 3 pixels"),
+    ):
+        with pytest.raises(InputError, match=culprit):
+            make()
+    with pytest.raises(TypeError, match="levels"):
+        HAT(2, 3, levels=3)
+    assert UNet(1, out_channels=5, embed_dim=4, levels=2).config["embed_dim"] == 4
 
 
 def test_import_needs_neither_rasterio_nor_jupyter():

@@ -98,6 +98,8 @@ def test_segmentation_target_of_another_size_is_named():
     logits, target = example()
     with pytest.raises(InputError, match=r"\(2, 4, 4\)"):
         segmentation_loss(logits, target[..., :4])
+    with pytest.raises(InputError, match=r"logits have shape \(0, 3, 8, 8\): a loss needs at least one image"):
+        segmentation_loss(torch.zeros(0, 3, 8, 8), torch.zeros(0, 8, 8, dtype=torch.int64))
 
 
 @pytest.fixture

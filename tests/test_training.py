@@ -353,15 +353,22 @@ def test_the_estimate_counts_what_will_be_done(small):
     assert cost["petaflop"] * 1e15 == pytest.approx(samples * 6 * complexity(generator, (1, 2, 32, 32))[1])
     tight = budget.estimate(small, memory_gib=cost["memory_gib"] / 3)
     assert tight["accumulate"] > budget.estimate(small)["accumulate"] == 1
-    dsd = complexity(DSD(2, 3, 4, small.dsd_width), (1, 2, 32, 32), (1, 3, 32, 32))[1]
-    for changed, passes in (
-        ({"dsd_schedule": "joint"}, 6),
-        ({"dsd_schedule": "warm-up", "dsd_warmup": 1}, 3 + 3 / 2),  # of two epochs
-        ({"dsd_schedule": "frozen", "dsd_warmup": 1}, 3),
-        ({"dsd_schedule": "random", "dsd_warmup": 1}, 1 + 3 / 2),
+    network = DSD(2, 3, 4, small.dsd_width)
+    dsd = complexity(network, (1, 2, 32, 32), (1, 3, 32, 32))[1]
+    in_sar, in_opt = (
+        complexity(encoder, (1, bands, 32, 32))[1]
+        for encoder, bands in ((network.sar_encoder, 2), (network.opt_encoder, 3))
+    )
+    fusion = complexity(network.fuse[-1], (1, 2 * network.deepest_channels, 2, 2))[1]
+    judging = 2 * (in_sar + in_opt + fusion) + in_opt + fusion  # both images, and the fake one's gradient
+    for changed, passes, judged in (
+        ({"dsd_schedule": "joint"}, 3, 1),
+        ({"dsd_schedule": "warm-up", "dsd_warmup": 1}, 3, 1 / 2),  # of two epochs
+        ({"dsd_schedule": "frozen", "dsd_warmup": 1}, 3 / 2, 1 / 2),
+        ({"dsd_schedule": "random", "dsd_warmup": 1}, 1, 1 / 2),
     ):
         more = budget.estimate(dataclasses.replace(small, **changed))["petaflop"] - cost["petaflop"]
-        assert more * 1e15 == pytest.approx(samples * 2 * passes * dsd)
+        assert more * 1e15 == pytest.approx(samples * 2 * (passes * dsd + judged * judging))
     patchgan = complexity(PatchGAN(2, 3), (1, 2, 32, 32), (1, 3, 32, 32))[1]
     more = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, gan_weight=1.0))["petaflop"] - cost["petaflop"]
     assert more * 1e15 == pytest.approx(samples * 2 * 8 * patchgan)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,16 @@ WEIGHTS = "generator.safetensors"
 class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license="mit", tags=["sar", "remote-sensing"]):
     """A network from SAR (B, in_channels, H, W) to an image; with ``save_pretrained`` and ``push_to_hub``.
 
-    Raises `InputError` for input with other channels and, in eval mode, for input that is not finite; in training,
-    where looking would make a GPU wait, the loss tells.
+    Raises `InputError` for a parameter of another kind than its annotation says, for input with other channels and, in
+    eval mode, for input that is not finite; in training, where looking would make a GPU wait, the loss tells.
     """
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Generator:
+        known = inspect.signature(cls.__init__).parameters
+        for key, value in [*zip(list(known)[1:], arguments, strict=False), *named.items()]:
+            if key in known:  # Python names the others
+                _check_value(key, value, known[key].annotation)
+        return super().__new__(cls, *arguments, **named)
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,6 +59,10 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
         for name in options.keys() - (known - {"model_kwargs"}):
             raise InputError(
                 f"from_pretrained has no option '{name}': a saved network is built as its config.json says."
+            )
+        if not isinstance(pretrained_model_name_or_path, str | Path) or not str(pretrained_model_name_or_path):
+            raise InputError(
+                f"{pretrained_model_name_or_path!r} is no place: name a folder or repository that holds a generator."
             )
         folder = resolve(pretrained_model_name_or_path)
         place = folder if folder.is_dir() else str(pretrained_model_name_or_path)
@@ -127,3 +139,26 @@ def _check_input(model: Generator, given: tuple[Tensor, ...], named: dict[str, T
         raise InputError(f"sar is {sar.dtype} and the weights are {dtype}: convert one of them.")
     if not sar.isfinite().all():
         raise InputError("sar holds values that are not finite: fill what has no data before a generator sees it.")
+
+
+def _check_value(key: str, value: Any, annotation: str) -> None:
+    """Raise `InputError` unless `value` is what the parameter's annotation says, integers being positive."""
+
+    def count(number: Any) -> bool:
+        return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+    legal, expected = {
+        "int": (count(value), "a whole number of at least 1"),
+        "float": (
+            isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf,
+            "a number ≥ 0",
+        ),
+        "bool": (isinstance(value, bool), "true or false"),
+        "str": (isinstance(value, str), "a name"),
+        "Sequence[int]": (
+            isinstance(value, list | tuple) and len(value) > 0 and all(map(count, value)),
+            "a list of whole numbers of at least 1",
+        ),
+    }[annotation]
+    if not legal:
+        raise InputError(f"{key} is {value!r}: give {expected}.")

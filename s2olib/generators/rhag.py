@@ -3,7 +3,7 @@
 After "Activating More Pixels in Image Super-Resolution Transformer" (Chen et al., CVPR 2023), whose formulas are kept
 weight for weight, and Swin Transformer (Liu et al., ICCV 2021). Features are (B, H, W, C) throughout, so that linear
 layers and channels-last convolutions follow each other without a copy; attention is PyTorch's fused
-`scaled_dot_product_attention`, but for training on a CPU; shift masks and position indices are made once per size.
+`scaled_dot_product_attention`, but for training on a CPU; shift masks and position indices are made once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,17 @@ MASKED = -100.0  # Swin's logit between regions that the cyclic shift brought to
 
 
 def overlapping_size(window_size: int, overlap_ratio: float) -> int:
-    """The width of OCAB's key windows in pixels, e.g. 12 for window 8 and overlap 0.5."""
-    return window_size + int(window_size * overlap_ratio)
+    """The width of OCAB's key windows in pixels, e.g. 12 for window 8 and overlap 0.5.
+
+    Raises `InputError` for an overlap that has no two halves.
+    """
+    overlap = int(window_size * overlap_ratio)
+    if overlap % 2:
+        raise InputError(
+            f"window_size {window_size} with overlap_ratio {overlap_ratio} overlaps by {overlap} pixels, which cannot "
+            "be halved between two sides: choose values whose product is even."
+        )
+    return window_size + overlap
 
 
 def check_groups(
@@ -50,12 +59,7 @@ def check_groups(
         raise InputError(f"overlap_ratio {overlap_ratio} is outside 0..2: 0.5 is the published value.")
     if not 0 <= drop_path_rate < 1:
         raise InputError(f"drop_path_rate {drop_path_rate} is outside 0..1: 0.1 is the published value.")
-    overlap = overlapping_size(window_size, overlap_ratio) - window_size
-    if overlap % 2:
-        raise InputError(
-            f"window_size {window_size} with overlap_ratio {overlap_ratio} overlaps by {overlap} pixels, which cannot "
-            "be halved between two sides: choose values whose product is even."
-        )
+    overlapping_size(window_size, overlap_ratio)
 
 
 def drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
@@ -172,8 +176,9 @@ class WindowAttention(nn.Module):
         bias = position_bias(self.bias, size)  # (heads, T, T)
         if not shift:
             return in_strips(lambda y: self.attend(y, bias[None]), size, y)
-        mask = shift_mask(height, width, size, shift, y.device)  # (1, H/size, W/size, 1, T, T)
-        y = in_strips(lambda y, mask: self.attend(y, (bias + mask).flatten(0, 2)), size, y.roll(-shift, 1), mask)
+        last = edges(height // size, width // size, y.device)  # (1, H/size, W/size)
+        masks = shift_masks(size, shift, y.device)  # (4, 1, T, T)
+        y = in_strips(lambda y, at: self.attend(y, (bias + masks[at]).flatten(0, 2)), size, y.roll(-shift, 1), last)
         return y.roll(shift, 1)
 
     def attend(self, y: Tensor, bias: Tensor) -> Tensor:
@@ -364,14 +369,18 @@ def position_index(size: int, wide: int | None, device: torch.device) -> Tensor:
 
 
 @once
-def shift_mask(height: int, width: int, size: int, shift: int, device: torch.device) -> Tensor:
+def shift_masks(size: int, shift: int, device: torch.device) -> Tensor:
     """0 between pixels that are neighbours in the image, `MASKED` where the cyclic shift joined opposite sides.
 
-    (1, height/size, width/size, 1, size², size²) for windows of a (height, width) map rolled by −`shift`.
+    (4, 1, size², size²): for a window inside the image, in its last column, in its last row, and in both.
     """
-    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-    down = (rows >= height - size).int() + (rows >= height - shift)
-    right = (columns >= width - size).int() + (columns >= width - shift)
-    region = 3 * down[:, None] + right  # (H, W): Swin's nine regions
-    region = rearrange(region, "(h i) (w j) -> 1 h w 1 (i j)", i=size, j=size)
-    return (region[..., :, None] != region[..., None, :]) * MASKED
+    moved = torch.arange(size, device=device) >= size - shift  # from the opposite side, where the window is a last one
+    row, column = (side.flatten() for side in torch.meshgrid(moved, moved, indexing="ij"))  # (size²,)
+    right, down = (side[:, None] != side for side in (column, row))  # (size², size²)
+    return torch.stack([right & False, right, down, right | down])[:, None] * MASKED
+
+
+def edges(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Which of `shift_masks` each of (rows, columns) windows needs, (1, rows, columns)."""
+    down, right = (torch.arange(windows, device=device) == windows - 1 for windows in (rows, columns))
+    return (2 * down[:, None] + right.long())[None]
