@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from s2olib.dsd import DSD, ChannelAttention
 from s2olib.losses import FeatureLoss
@@ -144,3 +145,12 @@ def test_patchgan_is_the_published_size_and_sees_70_pixels():
     seen = torch.autograd.grad(logits[0, 0, 15, 15], opt)[0].abs().sum((0, 1))  # (H, W)
     rows = seen.sum(1).nonzero()
     assert (rows.max() - rows.min() + 1).item() == 70
+
+
+def test_patchgan_begins_as_pix2pix_does():
+    torch.manual_seed(0)
+    for module in PatchGAN(2, 3).modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            assert module.weight.mean().item() == pytest.approx(float(isinstance(module, nn.BatchNorm2d)), abs=0.01)
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.2)
+            assert module.bias is None or not module.bias.any()

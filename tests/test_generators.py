@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from s2olib.data.triplets import Triplets
@@ -212,6 +213,19 @@ def test_any_even_size_band_count_and_batch_of_one_trains(name, size):
     image = model(torch.randn(1, 1, *size))
     assert image.shape == (1, 5, *size)
     assert image.isfinite().all()
+
+
+def test_networks_begin_as_their_papers_do():
+    torch.manual_seed(0)
+    for module in UNet(2, 3, embed_dim=16).modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # pix2pix
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    for module in HAT(2, 3, embed_dim=48, depths=[1], num_heads=[2], window_size=8, squeeze_factor=2).modules():
+        if isinstance(module, nn.Linear):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
+            assert not module.bias.any()
+        elif isinstance(module, rhag.WindowAttention | rhag.OCAB):
+            assert module.bias.std().item() == pytest.approx(0.02, rel=0.2)
 
 
 @pytest.mark.parametrize("name", generator_names())

@@ -155,6 +155,14 @@ def test_feature_statistics_are_those_of_real_features(judged):
     torch.testing.assert_close(loss.mean, features.mean(1), atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(loss.variance, features.var(1), atol=1e-4, rtol=0.1)
 
+    mean = loss.mean
+    for _ in range(3):  # from then on the newest batch counts a tenth
+        real = torch.randn(2, 3, 32, 32) + 3
+        with torch.no_grad():
+            mean = 0.9 * mean + 0.1 * dsd.eval().deepest(sar, real).mean((0, 2, 3))
+        loss(sar, real, fake)
+    torch.testing.assert_close(loss.mean, mean, atol=1e-5, rtol=1e-3)
+
     kept = loss.state_dict()
     assert set(kept) == {"mean", "variance", "updates"}
     again = FeatureLoss(dsd)
