@@ -31,7 +31,7 @@ sar_dir: str = ""  # source folder: SAR files,
 opt_dir: str = ""  # optical files,
 lulc_dir: str = ""  # land-cover files (none: no land cover),
 pairs_csv: str = ""  # and their pairing (none: by file name)
-group_column: str = ""  # column of pairs_csv that splits may not cut
+group_column: str = ""  # column of pairs_csv that names a place, which no split cuts unless split_file does
 grid: str = "optical"  # optical | sar: whose grid a pair is warped to
 sar_units: str = "dB"  # dB | linear | 8-bit
 opt_units: str = "reflectance x 10000"  # reflectance x 10000 | 8-bit
@@ -152,8 +152,8 @@ info["fingerprint"]
 #
 # Unless a split file says otherwise, regions within the buffer of Kaga and Mikuni, the places of the talk's comparison,
 # are in the test split. No window of one split touches a window of another: the build proves this by geometry each time
-# and fails otherwise. Images without geography are compared value for value: it fails where a quarter of one image is a
-# quarter of another split's.
+# and fails otherwise. Images without geography are compared value for value: it fails where a square of 16 pixels of one
+# image lies anywhere in an image of another split.
 
 # %% mystnb={"figure": {"name": "fig-split-map", "caption": "Windows of the data set by split, or their counts where the source has no geography."}, "image": {"alt": "Map of the windows of the three splits"}}
 splits = {split: triplets.Triplets(dataset_root, split) for split in SPLITS}
@@ -216,7 +216,7 @@ figure = figures.triplet_grid(items, [test.index["id"].iloc[i].replace("_", " ")
 # ## What was refused
 #
 # Nothing vanishes silently. Each window that a rule turned away is in `dataset.json` with its reason, or the scene with
-# the number of its windows.
+# the number of windows that training would take of it (of its patches, where a tar archive was not unpacked).
 
 # %% tags=["nbval-check-output"]
 rows = refused.groupby("reason")["windows"].sum().astype(int).reset_index().to_dict("records")

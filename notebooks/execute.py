@@ -46,7 +46,10 @@ SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 DATASET, TRAIN, TRANSLATE, ELSEWHERE = "01_dataset", "03_train", "06_translate", "07_elsewhere"
 PLANNED = {TRAIN: "runs", "05_compare": "regions", TRANSLATE: "scenes"}  # what a plan lists for a notebook
-IMAGES = ("sar_dir", "opt_dir", "lulc_dir")  # parameters that name folders of images of one's own
+IMAGES = {  # parameters that name folders of images, by source; the embedded archive is written by its step
+    "folder": ("sar_dir", "opt_dir", "lulc_dir", "lulc_root"),
+    "sen12ms": ("archive_root", "tar_root", "lulc_root"),
+}
 FOLDERS = ("dataset_root", "run_root")  # that are written, and cannot be left empty
 WEIGHTS = ("config.json", "generator.safetensors")  # of a folder that a parameter names
 LARGE = 150_000  # bytes of a PNG
@@ -201,7 +204,7 @@ def check_type(key: str, value: object, default: object, where: str) -> None:
 def key_of(step: Step, earlier: list[str]) -> str:
     """Fingerprint of a step's source, of the library, of its parameters, and of the files and weights that these name;
     of what shows runs, of the records of all that there are, since others may train beside a plan; of what makes the
-    data set, of names, sizes and times of the images in folders of your own.
+    data set, of names, sizes and times of the images in its folders, unless it writes these itself.
 
     Other folders of data are not read: the steps before, which made or checked them, stand for them. Of the data set
     its own record is read as well, since it may have been made with other parameters than the plan's.
@@ -210,7 +213,10 @@ def key_of(step: Step, earlier: list[str]) -> str:
     if "run_root" in step.values and step.source.stem != TRAIN:
         content += [fingerprint(record) for record in sorted(resolve(step.values["run_root"]).glob("*/record.json"))]
     if step.source.stem == DATASET:
-        for folder in (resolve(step.values[name]) for name in IMAGES if step.values.get(name)):
+        given = {name: step.values.get(name) for name in IMAGES.get(step.values.get("source"), ())}
+        if given.get("tar_root"):
+            given.pop("archive_root")  # which is filled from there
+        for folder in (resolve(value) for value in given.values() if value):
             files = sorted(file for file in folder.rglob("*") if file.is_file())
             content += [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     elif "dataset_root" in step.values:
@@ -236,7 +242,8 @@ def outputs(step: Step) -> list[Path]:
     """Files beside the notebook that a finished step has left."""
     values = step.values
     if step.source.stem == DATASET:
-        return [resolve(values["dataset_root"]) / "dataset.json"]
+        exported = [resolve(values["geotiff_dir"]) / "export.json"] if values.get("geotiff_dir") else []
+        return [resolve(values["dataset_root"]) / "dataset.json", *exported]
     if step.source.stem == TRAIN:
         run = records.run_name(values["generator"], values["tag"], values["seed"])
         return [resolve(values["run_root"]) / run / "record.json"]

@@ -76,6 +76,9 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
     `archive_root` cannot be written to.
     """
     tars = sorted(path for path in Path(tar_root).glob("*") if re.search(r"\.(tar|tar\.gz|tgz)$", path.name))
+    for path in tars:
+        if not path.is_file():
+            raise InputError(f"'{path}' is no file: remove the folder or dangling link, or rename it")
     if not tars:
         raise InputError(f"tar_root '{tar_root}' holds no archive such as ROIs1158_spring_s1.tar.gz")
     root, outside = Path(archive_root), Counter()

@@ -53,6 +53,7 @@ from s2olib.data.splits import (
     check_separation,
     guard,
     half_pixel,
+    on_lattice,
     split_by_file,
     split_by_region,
     tested,
@@ -251,10 +252,11 @@ def build(
         split_by_file(scenes, candidates, paths["split_file"], patch_size, stride, left_out)
     else:
         how = (buffer_m, within_m, shares, patch_size, stride, seed)
-        split_by_region(scenes, candidates, test_places or (), *how)
+        split_by_region(scenes, candidates, parameters["test_places"] or (), *how)
     guard(candidates, buffer_m)
     refused += [_refusal(w.id, w.reason, w.value) for windows in candidates for w in windows if w.reason]
 
+    pixel_m = _pixel_size(scenes, pixel_size_m, resolution_factor)
     sar, opt = _bands(parameters, scenes)
     cloud, haze = (2500, 1500) if opt_units != "8-bit" else (200, np.inf)
     own = {
@@ -291,13 +293,13 @@ def build(
             "parameters": parameters,
             "patch_size": patch_size,
             "resolution_factor": resolution_factor,
-            "pixel_size_m": _pixel_size(scenes, pixel_size_m, resolution_factor),
+            "pixel_size_m": pixel_m,
             "sar": sar,
             "opt": opt,
             "opt_offsets": sorted({scene.opt_offset for scene in scenes}),
             "lulc": _lulc(parameters),
             "dates": _dates(source, scenes),
-            "tested_places": tested(candidates, test_places or (), buffer_m),
+            "tested_places": tested([windows["test"]], parameters["test_places"] or (), buffer_m),
             "counts": {name: len(windows[name]) for name in SPLITS},
             "unique_area_km2": {name: unique_area(windows[name]) for name in SPLITS},
             "refused": sorted(refused, key=lambda r: r["id"]),
@@ -327,6 +329,9 @@ def _check(p: dict) -> None:
     for name in needed[p["source"]]:
         if not p[name]:
             raise InputError(f"source '{p['source']}' needs {name}")
+    for name in ("sar_dir", "opt_dir", "lulc_dir", "pairs_csv", "group_column"):
+        if p[name] and p["source"] != "folder":
+            raise InputError(f"{name} is for source 'folder': leave it out with source '{p['source']}'")
     if p["source"] != "folder" and (p["sar_units"], p["opt_units"]) != ("dB", "reflectance x 10000"):
         raise InputError(f"source '{p['source']}' holds dB and reflectance x 10000: leave sar_units and opt_units out")
     if p["legend"]:
@@ -373,6 +378,8 @@ def _check(p: dict) -> None:
             raise InputError(f"{name} must be a list of bands, such as ['{p[name]}'], not the text '{p[name]}'")
         if p[name] is not None and not (isinstance(p[name], list) and all(isinstance(band, str) for band in p[name])):
             raise InputError(f"{name} must be a list of bands' names, such as ['red', 'green', 'blue'], not {p[name]}")
+        if len({band.upper() for band in p[name] or ()}) != len(p[name] or ()):
+            raise InputError(f"{name} names a band twice: {', '.join(p[name])}")
     if len(p["opt_bands"] or ()) != 3:
         raise InputError(f"opt_bands must be three, shown as red, green and blue, not {p['opt_bands']}")
     shares = p["shares"] if isinstance(p["shares"], list) else ()
@@ -396,8 +403,13 @@ def _is_number(value: object) -> bool:
 def _check_root(root: Path, inputs: list[Path]) -> None:
     """Refuse a folder whose content is not what a build has written, since a build takes the whole folder's place."""
     names = {path.name for path in root.iterdir()} if root.is_dir() else set()
-    if root.is_file() or not names <= {"dataset.json", "refused", *SPLITS} or (names and "dataset.json" not in names):
+    if root.is_file() or (names and "dataset.json" not in names):
         raise InputError(f"dataset_root '{root}' is there and is no data set: give a new folder, or an empty one")
+    if strange := sorted(names - {"dataset.json", "refused", *SPLITS}):
+        raise InputError(
+            f"dataset_root '{root}' is written anew as a whole and holds '{strange[0]}', which is no part of it: move "
+            "that elsewhere"
+        )
     if root.is_mount():
         raise InputError(f"dataset_root '{root}' is a mount point, which cannot be replaced: give a folder inside it")
     for path in inputs:
@@ -423,7 +435,11 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
     if p["tar_root"]:
         outside = archive.extract(paths["tar_root"], paths["archive_root"], tiles.covering, tiles.footprint)
     scenes = archive.scan(paths["archive_root"], own_layer=_own_layer(p), **bands)
-    return tiles, scenes, [_refusal(name, "outside the map", "not unpacked", n) for name, n in outside.items()]
+    return (
+        tiles,
+        scenes,
+        [_refusal(name, "outside the map", "patches of the archive, not unpacked", n) for name, n in outside.items()],
+    )
 
 
 def _own_layer(p: dict) -> bool:
@@ -509,7 +525,7 @@ def _windows(scene: Scene, p: dict) -> list[Window]:
 
 
 def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p: dict) -> list[Scene]:
-    """The scenes that some tile meets; the others are refused, with the number of their windows."""
+    """The scenes that some tile meets; the others are refused, with the number of windows that training would take."""
     kept = []
     for scene in scenes:
         if scene.grid.crs is None:
@@ -518,7 +534,9 @@ def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p
             kept.append(scene)
         else:
             where = f"no tile at {place_of(scene.grid)}"
-            refused.append(_refusal(scene.id, "outside the map", where, len(_windows(scene, p))))
+            stride = p["stride"] or p["patch_size"]
+            count = sum(on_lattice(window, "train", p["patch_size"], stride) for window in _windows(scene, p))
+            refused.append(_refusal(scene.id, "outside the map", where, count))
     if not kept:
         raise InputError(f"no tile in lulc_root '{tiles.root}' covers a scene: the last has {refused[-1]['value']}")
     return kept
@@ -931,10 +949,16 @@ def _rows(scene: Scene, windows: list[Window], size: int) -> list[list]:
 
 
 def _pixel_size(scenes: list[Scene], stated: float | None, factor: int) -> float | None:
-    """Metres, where one number is true of every scene (to a tenth of a metre); None for degrees or mixtures."""
-    grids, sizes = [scene.grid for scene in scenes], {stated}
+    """Metres, where one number is true of every scene (to a hundredth of it); None for degrees or mixtures.
+
+    Raises InputError where another is stated.
+    """
+    grids, size = [scene.grid for scene in scenes], stated
     if all(grid.crs and grid.crs.is_projected for grid in grids):
         pixels = ((grid.transform.a, -grid.transform.e, rasters.metres_of(grid.crs)) for grid in grids)
-        sizes = {round(side * metres, 1) for *sides, metres in pixels for side in sides}
-    size = sizes.pop() if len(sizes) == 1 else None
+        sizes = np.array([side * metres for *sides, metres in pixels for side in sides])
+        size = round(float(sizes[0]), 3) if np.ptp(sizes) <= 0.01 * sizes[0] else None
+        if stated and not (size and abs(stated - size) <= 0.01 * size):
+            found = f"{size:g}" if size else "several sizes"
+            raise InputError(f"pixel_size_m is {stated:g}, and the files say {found}: leave it out")
     return size and float(size * factor)

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from s2olib.data import SPLITS
@@ -73,8 +74,11 @@ def _what(info: dict) -> str:
 
 
 def _where(info: dict, index: pd.DataFrame) -> str:
-    if index["lon"].isna().any():
-        return f"The source has no geography. Groups: {', '.join(sorted(set(index['group']) - {''})) or 'none'}."
+    placeless = int(index["lon"].isna().sum())
+    if placeless:
+        groups = ", ".join(sorted(set(index["group"]) - {""})) or "none"
+        which = "The source has" if placeless == len(index) else f"{placeless} of {len(index)} patches have"
+        return f"{which} no geography. Groups: {groups}."
     lines = [
         "",
         "| split | west | south | east | north | unique area (km²) |",
@@ -82,6 +86,8 @@ def _where(info: dict, index: pd.DataFrame) -> str:
     ]
     for split in SPLITS:
         lon, lat = index.loc[split, "lon"], index.loc[split, "lat"]
+        if np.ptp(lon % 360) < np.ptp(lon):  # they lie on both sides of 180 degrees
+            lon = lon % 360
         box = " | ".join(f"{x:.3f}".replace("-", "−") for x in (lon.min(), lat.min(), lon.max(), lat.max()))
         lines.append(f"| {split} | {box} | {info['unique_area_km2'][split]:.1f} |")
     return "Degrees, of the patches' centres.\n" + "\n".join(lines)

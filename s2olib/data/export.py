@@ -25,8 +25,8 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
 
     SAR is float32 dB (or uint8), optical uint16 reflectance x 10000 with its scale stated (or uint8), land cover the
     product's own codes with its legend as a colour table; the classes' names stand in a ``.aux.xml`` beside it. A file
-    that is there already is kept if ``export.json`` says that it came out of the same data set, and removed if out of
-    another. Raises InputError for a data set that is missing or without geography.
+    that is there already is kept if ``export.json`` says that it came out of the same data set, described alike, and
+    removed if not. Raises InputError for a data set that is missing or without geography.
     """
     target, places = resolve(target), {}
     for split in SPLITS:
@@ -39,23 +39,24 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
             place = {"crs": row.crs, "transform": Affine(*map(float, row.transform.split()))}
             places |= {f"{split}/{row.id}_{name}.tif": (name, array, i, place) for name, array in arrays.items()}
     with writable("geotiff_dir", target):
-        _remove_others(target, info["fingerprint"], list(places))
+        told = {name: info[name] for name in ("fingerprint", "sar", "opt", "lulc")}
+        _remove_others(target, told, list(places))
         for path, (name, array, i, place) in tqdm(places.items(), desc="GeoTIFF", leave=False):
             if not (target / path).is_file():
                 _write(target / path, name, np.array(array[i]), place, info)
     return [target / path for path in places]
 
 
-def _remove_others(target: Path, fingerprint: str, files: list[str]) -> None:
-    """Remove what was written out of another data set, and note what is written now."""
-    note, before = target / "export.json", {"fingerprint": "", "files": files}
+def _remove_others(target: Path, told: dict, files: list[str]) -> None:
+    """Remove what was written out of another data set, or one of which other things were told; note what is now."""
+    note, before = target / "export.json", {"files": files}
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is taken for another's
         before |= json.loads(note.read_text())
-    if before["fingerprint"] != fingerprint:
+    if before | told != before:
         for path in before["files"]:
             (target / path).unlink(missing_ok=True)
             (target / f"{path}.aux.xml").unlink(missing_ok=True)
-        write_json(note, {"fingerprint": fingerprint, "files": files})
+        write_json(note, told | {"files": files})
 
 
 def _write(path: Path, name: str, patch: np.ndarray, place: dict, info: dict) -> None:

@@ -107,7 +107,8 @@ def _read_legend(name: Path, state: tuple[int, int] | None) -> Legend:
 
 def _check(name: Path, legend: Legend) -> None:
     """Refuse codes, names and colours that are none; YAML takes `1.0`, `yes` and `2021-06-01` for other things."""
-    codes = [*legend.names, *legend.colours, *legend.water, legend.no_data]
+    merged = [code for parts in legend.merges.values() for codes in parts.values() for code in codes]
+    codes = [*legend.names, *legend.colours, *legend.water, legend.no_data, *merged]
     if not all(type(code) is int and 0 <= code < 256 for code in codes):
         raise InputError(f"legend '{name}': codes must be whole numbers within 0..255, without quotes")
     if set(legend.names) != set(legend.colours):
@@ -126,7 +127,7 @@ def _check(name: Path, legend: Legend) -> None:
 def merge_table(legend: str, merge: str) -> dict[str, tuple[int, ...]]:
     """A merge's categories in order, each with its codes. Raises InputError for an unknown legend or merge."""
     merges = find_legend(legend).merges
-    if merge not in merges:
+    if not isinstance(merge, str) or merge not in merges:
         raise InputError(f"legend '{legend}' has no merge '{merge}': choose one of {', '.join(merges)}")
     return merges[merge]
 

@@ -162,6 +162,7 @@ class Header:
     dtype: str
     names: tuple[str | None, ...]
     start: int | None = None
+    unplaced: Affine | None = None  # coordinates without a CRS
 
     @property
     def nbytes(self) -> int:
@@ -193,7 +194,8 @@ def header(path: Path) -> Header:
             raise InputError(f"'{path}' has a coordinate reference system of no place on Earth: warp it to one that is")
         count = file.count - (file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1])
         found = Header(grid, count, file.dtypes[0], _names(file)[:count])
-        found = replace(found, start=_start(path, file, found))
+        coordinates = None if file.crs or file.transform.is_identity else file.transform
+        found = replace(found, start=_start(path, file, found), unplaced=coordinates)
     if grid.crs is not None and (
         grid.transform.b or grid.transform.d or grid.transform.a <= 0 or grid.transform.e >= 0
     ):
@@ -951,6 +953,11 @@ def folder_scenes(
                 raise InputError(
                     f"'{paths[kind]}' cannot be laid over its partner: one has no geography and sizes or CRS differ"
                 )
+        places = [head.unplaced for head in heads.values()]
+        if target.crs is None and len(set(places) - {None}) > 1:
+            raise InputError(
+                f"'{paths['s1']}' and '{paths['s2']}' have different coordinates and no CRS: give them one"
+            )
         sar = sar_bands(paths["s1"], heads["s1"], polarisations)
         bands = sar, optical_bands(paths["s2"], heads["s2"], colours)
         if scenes and tuple(sar) != scenes[0].sar_bands:
@@ -968,7 +975,7 @@ def folder_scenes(
             offset = math.nan
         if not math.isfinite(offset):
             raise InputError(f"pairs_csv '{pairs_csv}': opt_offset of '{row['id']}' must be a number")
-        days = (row.get("date") or row.get(name, "") for name in ("s1_date", "s2_date"))
+        days = (row.get(name) or row.get("date", "") for name in ("s1_date", "s2_date"))
         sar_date, date = (_iso(day, row["id"], pairs_csv) for day in days)
         extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
         extra |= {"sar_date": sar_date, "opt_offset": offset}

@@ -8,11 +8,11 @@ test windows of a scene never do.
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from s2olib.project import InputError, resolve
 
 CHUNK = 2**20  # distances at a time
 DRAWS = 8192  # of regions into splits, of which the nearest to the shares is taken
+SQUARE = 16  # pixels: an overlap of 31 or more, wherever it lies, holds such a square of a patch that is cut into them
 TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
 AROUND = 34_735_060.89  # metres around the equator in EPSG:6933
 STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
@@ -46,34 +47,37 @@ class Window:
 
 
 def candidate_windows(scene_id: str, grid: Grid, size: int, stride: int) -> list[Window]:
-    """Every window whose row and column are multiples of the stride, or of the size, and that fits the scene."""
-
-    def starts(length: int) -> list[int]:
-        return sorted({*range(0, length - size + 1, stride), *range(0, length - size + 1, size)})
-
-    places = [(row, column) for row in starts(grid.height) for column in starts(grid.width)]
+    """Every window that fits the scene and whose row and column are both multiples of the stride, or of the size."""
+    rows, columns = (
+        [[*range(0, length - size + 1, step)] for step in (stride, size)] for length in (grid.height, grid.width)
+    )
+    places = sorted({place for lattice in zip(rows, columns, strict=True) for place in product(*lattice)})
     names = [scene_id if len(places) == 1 else f"{scene_id}_{row:04d}_{column:04d}" for row, column in places]
     return [Window(name, scene_id, r, c, grid.window(r, c, size)) for name, (r, c) in zip(names, places, strict=True)]
 
 
-def _on_lattice(window: Window, split: str, size: int, stride: int) -> bool:
+def on_lattice(window: Window, split: str, size: int, stride: int) -> bool:
+    """Would the split take this window: does it begin at multiples of the stride (train), or of the size?"""
     step = stride if split == "train" else size
     return window.row % step == 0 and window.column % step == 0
 
 
 def _assign(window: Window, split: str, size: int, stride: int) -> bool:
     """Give a window its split, unless there is a reason against it; False if it is not one of that split's at all."""
-    if on_lattice := _on_lattice(window, split, size, stride):
+    if taken := on_lattice(window, split, size, stride):
         window.split = None if window.reason else split
     else:
         window.reason = ""
-    return on_lattice
+    return taken
 
 
 def split_by_file(
     scenes: list[Scene], candidates: list[list[Window]], path: Path, size: int, stride: int, left_out: AbstractSet[str]
 ) -> None:
-    """The split as a CSV of scenes or patches says, with every entry used but those of scenes that are left out."""
+    """The split as a CSV of scenes or patches says, with every entry used but those of scenes that are left out.
+
+    A scene that is not used is refused in training's windows.
+    """
     listed: dict[str, str] = {}
     for name, split in _entries(path):
         if split not in (*SPLITS, "guard"):
@@ -94,10 +98,10 @@ def split_by_file(
         for window in windows:
             name = window.id if window.id in listed else scene.id
             split = listed.get(name)
-            if split == "guard":
-                window.reason, used = "guard gap", used | {name}
-            elif split is None:
-                window.reason = "not in the split file"
+            if split in ("guard", None):
+                used |= {name} & set(listed)
+                refused = name != scene.id or on_lattice(window, "train", size, stride)
+                window.reason = ("guard gap" if split else "not in the split file") if refused else ""
             elif _assign(window, split, size, stride):
                 used |= {name}
     for name in listed:
@@ -189,7 +193,7 @@ def split_by_region(
             forced[region[i]] |= any(_metres_to(scene.grid, place) <= buffer_m for place in test_places)
     weights = np.zeros(len(names))
     for i, windows in enumerate(candidates):
-        weights[region[i]] += sum(not w.reason and _on_lattice(w, "test", size, stride) for w in windows)
+        weights[region[i]] += sum(not w.reason and on_lattice(w, "test", size, stride) for w in windows)
     shares = np.asarray(shares, float) / np.sum(shares)
     random, best, least = np.random.default_rng(seed), None, np.inf
     for _ in range(DRAWS // 256):  # so many at a time as memory holds whatever the number of regions
@@ -272,11 +276,14 @@ def _gaps(boxes: np.ndarray, others: np.ndarray, unit: float | None) -> np.ndarr
 def guard(candidates: list[list[Window]], buffer_m: float) -> None:
     """Take windows too close to test's, then to validation's, out of the other splits; overlap is an error.
 
-    Of windows of test, or of validation, that share ground although they are of different scenes, the first is kept.
+    Of windows of test, or of validation, that share ground although they are of different scenes, the first is kept, in
+    the order of `candidates`.
     """
+    order = {windows[0].scene: number for number, windows in enumerate(candidates) if windows}
     for split in ("test", "validation"):
-        for first, second in _close(candidates, split, split, 0):
-            if first[0].scene < second[0].scene:
+        close = [(first, second) for first, second in _close(candidates, split, split, 0)]
+        for first, second in sorted(close, key=lambda pair: [order[windows[0].scene] for windows in pair]):
+            if order[first[0].scene] < order[second[0].scene]:
                 deep = _distances([w.grid for w in second], [w.grid for w in first])  # (second, first)
                 for window, row in zip(second, deep, strict=True):
                     kept = [i for i, w in enumerate(first) if w.split]
@@ -340,7 +347,8 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
     """Prove from what was written that no two patches of different splits touch; returns each split's windows.
 
     Patches without geography are compared by row and column within their scene, and by content: benchmarks repeat
-    images, or cut them with an overlap of half, so no quarter of one, radar or optical, may be in another split. Raises
+    images, or cut them with an overlap, so no square of `SQUARE` pixels of one, radar or optical, may lie anywhere in a
+    patch of another split. (Images that were averaged or warped apart share no value, and are not found.) Raises
     InputError naming two patches.
     """
     scenes = {split: _on_disk(resolve(dataset_root), split) for split in SPLITS}
@@ -352,29 +360,74 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
                 raise InputError(
                     f"{strong} patch '{kept[i].id}' touches {weak} patch '{others[j].id}': the split leaks"
                 )
-    seen: dict[bytes, Window] = {}
     windows = {split: [w for scene in scenes[split] for w in scene] for split in SPLITS}  # in the arrays' order
-    for split in SPLITS:
-        _check_content(resolve(dataset_root) / split, windows[split], seen)
+    _check_content(resolve(dataset_root), windows)
     return windows
 
 
-def _check_content(folder: Path, windows: list[Window], seen: dict[bytes, Window]) -> None:
-    """Compare a split's quarters of patches without geography with those `seen`, and add them."""
-    numbers = [number for number, window in enumerate(windows) if window.grid.crs is None]
+def _check_content(root: Path, windows: dict[str, list[Window]]) -> None:
+    """Look for squares of patches without geography, radar or optical, at every place of other splits' patches."""
+    numbers = {split: [n for n, window in enumerate(windows[split]) if window.grid.crs is None] for split in SPLITS}
     for layer, least in (("opt", 2), ("sar", 0.1)):
-        pixels = np.load(folder / f"{layer}.npy", mmap_mode="r")  # (N, C, P, P)
-        half = pixels.shape[-1] // 2
-        for number, row, column in product(numbers, (0, half), (0, half)):
-            part, window = pixels[number, :, row : row + half, column : column + half], windows[number]
-            if part.std(dtype=np.float32) < least:  # empty, and equal to anything empty
-                continue
-            twin = seen.setdefault(hashlib.sha256(part.tobytes()).digest(), window)
-            if twin.split != window.split:
-                raise InputError(
-                    f"{twin.split} patch '{twin.id}' shares pixels with {window.split} patch '{window.id}': the split "
-                    "leaks, put both in one split"
-                )
+        pixels = {split: np.load(root / split / f"{layer}.npy", mmap_mode="r") for split in SPLITS}  # (N, C, P, P)
+        side = SQUARE
+        while 2 * side > max(2, pixels["train"].shape[-1]):
+            side //= 2
+        known, owners = np.empty(0, np.uint64), []
+        for weak, strong in (("validation", "test"), ("train", "validation")):
+            found = [_textured(pixels[strong][n], side, least) for n in numbers[strong]]
+            owners += [windows[strong][n] for n, squares in zip(numbers[strong], found, strict=True) for _ in squares]
+            known = np.concatenate([known, *found])
+            order = known.argsort(kind="stable")
+            ranked, likely = known[order], np.zeros(2**20, bool)
+            likely[ranked >> np.uint64(44)] = True
+            twin = partial(_twin, pixels[weak], side, ranked, likely)
+            with ThreadPoolExecutor() as pool:
+                for number, at in zip(numbers[weak], pool.map(twin, numbers[weak]), strict=True):
+                    if at is not None:
+                        one, other = windows[weak][number], owners[order[at]]
+                        raise InputError(
+                            f"{weak} patch '{one.id}' shares pixels with {other.split} patch '{other.id}': the split "
+                            "leaks, put both in one split"
+                        )
+
+
+def _twin(pixels: np.ndarray, side: int, known: np.ndarray, likely: np.ndarray, number: int) -> int | None:
+    """Place in `known` (sorted) of a square that a patch holds; `likely` says which first 20 bits occur."""
+    squares = _squares(pixels[number], side).ravel()
+    squares = squares[likely[squares >> np.uint64(44)]]
+    at = np.searchsorted(known, squares).clip(max=len(known) - 1)
+    return next(iter(at[known[at] == squares]), None)
+
+
+def _squares(patch: np.ndarray, side: int) -> np.ndarray:
+    """A hash of the square of `side` (a power of two) at each place of a patch (C, P, P): (P − side + 1)², uint64.
+
+    A polynomial of the values, modulo 2**64, as wide as a pixel first and then twice as wide at each step.
+    """
+    total = np.zeros(patch.shape[1:], np.uint64)
+    for band in patch.view(f"u{patch.itemsize}"):
+        total = (total ^ (total >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) + band + np.uint64(1)
+    total = (total ^ (total >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+    for base in (0xD6E8FEB86659FD93, 0xA0761D6478BD642F):  # down, then across
+        width = 1
+        while width < side:
+            factor = np.uint64(pow(base, width, 2**64))
+            total = (total[:-width] * factor + total[width:]).copy()
+            width *= 2
+        total = total.T
+    return total
+
+
+def _textured(patch: np.ndarray, side: int, least: float) -> np.ndarray:
+    """Hashes of the squares that a patch is cut into, but those that are even, and equal to anything even."""
+    count = patch.shape[-1] // side
+    cut = patch[:, : count * side, : count * side]
+    blocks = cut.reshape(len(patch), count, side, count, side).transpose(
+        1, 3, 0, 2, 4
+    )  # (rows, columns, C, side, side)
+    moving = (blocks[..., 1:] != blocks[..., :-1]).any(2).mean((2, 3)) >= 0.5
+    return _squares(patch, side)[::side, ::side][moving & (blocks.std((2, 3, 4), dtype=np.float32) >= least)]
 
 
 def unique_area(windows: list[Window]) -> float | None:
