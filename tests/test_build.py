@@ -308,6 +308,9 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"pixel_size_m": "10"}, "pixel_size_m must be metres above 0"),
         ({"legend": 5}, "legend must be a name or a YAML file, not 5"),
         ({"sar_limits": 5}, "sar_limits must be 2 pairs"),
+        ({"lulc_dir": "/nowhere", "lulc_root": None}, "lulc_dir is for source 'folder'"),
+        ({"group_column": "event"}, "group_column is for source 'folder'"),
+        ({"merge": ["four"]}, "has no merge"),
         ({"workers": -1}, "workers must be a whole number of at least 1"),
         ({"shares": [0.8, 0.2]}, "shares must be three numbers above 0"),
         ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
@@ -993,6 +996,54 @@ def test_a_place_without_test_windows_is_said(tmp_path, options):
     assert info["tested_places"] == [True, False]
 
 
+def test_a_place_whose_test_windows_are_all_refused_is_not_tested(tmp_path, pairs):
+    given = pairs({"a": 0, "b": FAR, "c": 2 * FAR, "cloudy": 3 * FAR})
+    tif(tmp_path / "s2/cloudy.tif", np.full((3, 32, 32), 6000, np.uint16), (ORIGIN[0] + 3 * FAR, ORIGIN[1]))
+    (tmp_path / "split.csv").write_text("id,split\na,train\nb,validation\nc,test\ncloudy,test\n")
+    places = np.array([lonlat(ORIGIN[0] + east + 160, ORIGIN[1] - 160) for east in (2 * FAR, 3 * FAR)])
+    info = build(tmp_path / "set", **given, split_file=tmp_path / "split.csv", test_places=places, buffer_m=500)
+    assert [(r["id"], r["reason"]) for r in info["refused"]] == [("cloudy", "cloud")]
+    assert info["tested_places"] == [True, False]
+
+
+def test_refused_windows_are_those_that_a_split_would_take(tmp_path, pairs):
+    given = pairs({"a": 0, "b": FAR, "c": 2 * FAR, "d": 3 * FAR}, size=80) | {"stride": 24}
+    (tmp_path / "split.csv").write_text("id,split\na,train\nb,validation\nc,test\nd,guard\n")
+    info = build(tmp_path / "set", **given, split_file=tmp_path / "split.csv")
+    assert info["counts"] == {"train": 9, "validation": 4, "test": 4}
+    assert len([r for r in info["refused"] if r["reason"] == "guard gap"]) == 9  # those of d, as training takes them
+
+
+def test_a_patch_that_shares_ground_and_is_dropped_drops_no_other(tmp_path, pairs):
+    """S_10, the first by name, lies on S_2 and S_2 on S_3."""
+    given = pairs({"S_2": 200, "S_3": 0, "S_10": 400, "a": FAR, "b": 2 * FAR})
+    (tmp_path / "split.csv").write_text("id,split\nS_2,test\nS_3,test\nS_10,test\na,train\nb,validation\n")
+    info = build(tmp_path / "set", **given, split_file=tmp_path / "split.csv")
+    assert [(r["id"], r["value"]) for r in info["refused"]] == [("S_2", "S_10")]
+
+
+def test_days_of_radar_and_optical_image_are_both_kept(tmp_path, pairs):
+    given = pairs({f"{i}": i * FAR for i in range(6)})
+    (tmp_path / "list.csv").write_text(
+        "id,date,s1_date\n0,2020-05-05,2020-04-01\n" + "".join(f"{i},2020-05-05,\n" for i in range(1, 6))
+    )
+    info = build(tmp_path / "set", **given, test_places=None, pairs_csv=tmp_path / "list.csv")
+    assert info["dates"] == ["2020-04-01", "2020-05-05"]
+
+
+def test_fine_pixels_are_not_rounded_away(tmp_path, pairs):
+    info = build(tmp_path / "set", **pairs({f"{i}": i * FAR for i in range(6)}, pixel=0.25), test_places=None)
+    assert info["pixel_size_m"] == 0.25
+
+
+def test_a_strange_file_in_a_data_set_is_named(tmp_path, options):
+    build(tmp_path / "set", **options)
+    (tmp_path / "set/README.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds 'README\.txt', which is no part of it"):
+        build(tmp_path / "set", **options)
+    assert (tmp_path / "set/README.txt").is_file()
+
+
 def test_regions_are_found_in_pieces(monkeypatch):
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 200_000, (150, 2))
@@ -1036,6 +1087,21 @@ def test_geotiffs_of_another_data_set_are_replaced(tmp_path, options):
         np.testing.assert_array_equal(file.read(), stored["opt"][0])
 
 
+def test_geotiffs_of_bands_that_are_called_otherwise_now_are_replaced(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        corner = (ORIGIN[0] + i * FAR, ORIGIN[1])
+        tif(tmp_path / f"s1/{i}.tif", rng.normal([[[-8]], [[-15]]], 1, (2, 32, 32)).astype("f4"), corner)
+        tif(tmp_path / f"s2/{i}.tif", rng.integers(300, 2500, (3, 32, 32), np.uint16), corner)
+    given = {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
+    for bands, colours in ((None, ["red", "green", "blue"]), (["HH", "HV"], ["B12", "B8", "B4"])):
+        build(tmp_path / "set", **given, test_places=None, sar_bands=bands, opt_bands=colours)
+        export_geotiffs(tmp_path / "set", tmp_path / "tif")
+    (path,) = (tmp_path / "tif/test").glob("*_sar.tif")
+    with rasterio.open(path) as file, rasterio.open(str(path).replace("_sar", "_opt")) as opt:
+        assert file.descriptions == ("HH", "HV") and opt.descriptions == ("B12", "B8", "B4")
+
+
 def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
     info = build(tmp_path / "set", **options | {"lulc_epoch": "1999"})
     text = datasheet(tmp_path / "set")
@@ -1069,6 +1135,17 @@ def test_the_antimeridian_parts_no_neighbours(tmp_path, pairs):
     for seed in range(4):
         with pytest.raises(InputError, match="2 separate regions"):
             build(tmp_path / "set", **given, test_places=None, seed=seed)
+    for folder in ("s1", "s2"):
+        shutil.copyfile(tmp_path / folder / "c.tif", tmp_path / folder / "d.tif")
+    pixels = [tmp_path / folder / "c.tif" for folder in ("s1", "s2")]
+    (x,), (y,) = transform("EPSG:4326", "EPSG:32654", [141.5], [36.0])
+    for path in pixels:
+        with rasterio.open(path, "r+") as file:
+            file.transform = Affine(10, 0, x, 0, -10, y)
+    (tmp_path / "split.csv").write_text("id,split\na,train\nb,train\nc,validation\nd,test\n")
+    build(tmp_path / "set", **given, split_file=tmp_path / "split.csv", buffer_m=0)
+    west, _, east = datasheet(tmp_path / "set").split("| train | ")[1].split(" | ")[:3]
+    assert 179.9 < float(west) < 180 < float(east) < 180.1
 
 
 def test_a_map_on_both_sides_of_the_antimeridian(tmp_path):

@@ -344,6 +344,16 @@ def test_the_key_follows_source_parameters_and_earlier_steps(tmp_path):
     assert key != execute.key_of(step, [])
 
 
+@pytest.mark.parametrize(("source", "name"), [("folder", "lulc_root"), ("sen12ms", "archive_root")])
+def test_the_key_follows_the_files_that_a_data_set_is_made_of(tmp_path, source, name):
+    given = {"source": source, name: str(tmp_path / "in")}
+    step = execute.Step("01_dataset", notebook_source(tmp_path, ""), given)
+    key = execute.key_of(step, [])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/tile.tif").write_bytes(b"1")
+    assert key != execute.key_of(step, [])
+
+
 @pytest.mark.parametrize("generator", ["unet", "hat", "s2oformer"])
 def test_the_papers_profile_trains(generator, dataset, tmp_path):
     """profiles/paper.yml but for width, size, place, length and parts: bf16, checkpointing, batch 16, whole patches.

@@ -113,6 +113,17 @@ def rewrite(name, pixels, corner=ORIGIN, **how):
     return lambda root: tif(root / name, pixels, corner, **how)
 
 
+def moved(old, new):
+    """Put 35 x 35 pixels of one picture into another, elsewhere."""
+
+    def change(root):
+        pixels, target = (np.array(Image.open(root / name)) for name in (old, new))
+        target[3:38, 21:56] = pixels[11:46, 6:41]
+        Image.fromarray(target).save(root / new)
+
+    return change
+
+
 def turned(name, place):
     def change(root):
         with rasterio.open(root / name, "r+") as file:
@@ -255,6 +266,19 @@ PAIRS = {
     "two columns of one name": (text("list.csv", "ID,Id\na,a\n"), {}, r"list.csv' has two columns 'id'"),
     "offset that is no number": (text("list.csv", "id, opt_offset\na,nan\n"), {}, r"opt_offset of 'a' must be a"),
     "offset in words": (text("list.csv", "id,opt_offset\na,n/a\n"), {}, r"opt_offset of 'a' must be a number"),
+    "coordinates without CRS": (
+        both(
+            rewrite("pairs/s1/a.tif", SAR[SMALL], crs=None),
+            turned("pairs/s1/a.tif", Affine(10, 0, X, 0, -10, Y)),
+            rewrite("pairs/s2/a.tif", OPT[SMALL][:3], crs=None),
+            turned("pairs/s2/a.tif", Affine(10, 0, X + 320, 0, -10, Y)),
+        ),
+        {"lulc_dir": None, "legend": None},
+        r"s1/a.tif' and '.*s2/a.tif' have different coordinates and no CRS",
+    ),
+    "another pixel size": ({}, {"pixel_size_m": 20}, r"pixel_size_m is 20, and the files say 10"),
+    "a polarisation twice": ({}, {"sar_bands": ["VV", "vv"]}, r"sar_bands names a band twice: VV, vv"),
+    "a colour twice": ({}, {"opt_bands": ["red", "red", "blue"]}, r"opt_bands names a band twice"),
     "complex": (rewrite("pairs/s1/a.tif", SAR[SMALL].astype(np.complex64)), {}, r"s1/a.tif' holds complex numbers"),
     "no list and no partner": (remove("pairs/s2/b.tif"), {"pairs_csv": None}, r"s1/b.tif' has no partner in opt_dir"),
     "two files of one name": (copy("images/s1/a.png", "pairs/s1/a.png"), {}, r"a.tif' and 'a.png' .*same id"),
@@ -322,6 +346,16 @@ IMAGES = {
         copy("images/s1/a.png", "images/s1/c.png"),
         {},
         r"patch 'a' shares pixels with test patch 'c'",
+    ),
+    "a part of an image, moved, in two splits": (
+        moved("images/s2/a.png", "images/s2/c.png"),
+        {},
+        r"train patch 'a' shares pixels with test patch 'c'",
+    ),
+    "a part of a radar image, moved, in two splits": (
+        moved("images/s1/b.png", "images/s1/c.png"),
+        {},
+        r"validation patch 'b' shares pixels with test patch 'c'",
     ),
     "cut": (cut("images/s2/a.png"), {}, r"s2/a.png' cannot be read"),
     "no region and no group": ({}, {"split_file": None}, r"cannot be split by region"),
