@@ -128,7 +128,11 @@ with rasterio.open(result) as made:
     shape = (made.height // scale, made.width // scale)
     small = figures.opt_picture(scaled(made.read((1, 2, 3), out_shape=(3, *shape)), *shown))
     picture = np.dstack([small, made.dataset_mask(out_shape=shape)])
-    figure = figures.scene_map(picture, made.bounds, made.crs)
+    on_map = (
+        made.crs and (made.crs.is_projected or made.crs.is_geographic) and not (made.transform.b or made.transform.d)
+    )
+    place = (made.bounds, made.crs) if on_map else ((0, made.height, made.width, 0), None)
+    figure = figures.scene_map(picture, *place)
     figure.axes[0].set_title(f"{source.stem}, translated by {run.name}")
 
 # %% [markdown]

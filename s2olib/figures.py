@@ -244,9 +244,12 @@ def _draw_map(ax: Axes, index: pd.DataFrame, lon: float, lat: float, half: float
 def scene_map(picture: np.ndarray, bounds: Sequence[float], crs: Any) -> Figure:
     """A scene (H, W, 3 or 4 with alpha) as a map: coordinates, scale bar, north arrow; `crs` None gives pixels.
 
-    `bounds` are left, bottom, right, top in the units of `crs` (rasterio's), projected or geographic.
+    `bounds` are left, bottom, right, top in the units of `crs` (rasterio's), projected or geographic. Give None of a
+    scene that is turned against north; of one that is south-up, `bottom` is more than `top`, and it is turned round.
     """
     left, bottom, right, top = bounds
+    if crs is not None and bottom > top:
+        picture, bottom, top = picture[::-1], top, bottom
     geographic, unit = crs is not None and crs.is_geographic, 1.0
     if crs is not None and not geographic:
         unit = 1000 / crs.linear_units_factor[1]  # a kilometre
@@ -476,7 +479,7 @@ def _rgb(colour: str) -> tuple[int, ...]:
 
 
 def _image_grid(lines: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
-    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, height), squeeze=False)
+    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.04, wspace=0.02, hspace=0.02)
     for ax in axes.flat:
         _bare(ax)

@@ -6,7 +6,8 @@ value per image. SSIM is that of Wang et al. (2004), a Gaussian window of 11 pix
 averaged, equal to scikit-image's with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
 `flat_deviation` and `edge_correlation` are plain measures of the claims "reduces noise" and "enhances clarity".
 Every function takes floating `fake` and `real` (B, C, H, W) and gives (B,); shapes that differ or hold nothing raise
-`InputError`.
+`InputError`. `patch_metrics` takes images in [-1, 1] and brings them to 8 bits; all others take them as they are then,
+in 0..255, and say nothing if they are not.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ def rmse(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def psnr(fake: Tensor, real: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, (B,); infinite where the images are identical."""
+    """Peak signal-to-noise ratio in dB of images in 0..255, (B,); infinite where they are identical."""
     return _decibels(mse(fake, real))
 
 
 def offset_free_psnr(fake: Tensor, real: Tensor) -> Tensor:
-    """PSNR in dB, (B,), after each image's mean colour error is removed: season and haze forgiven, structure not."""
+    """PSNR in dB of images in 0..255, (B,), after each one's mean colour error is removed: season and haze forgiven,
+    structure not."""
     _check(fake, real)
     difference = fake - real
     return _decibels((difference - difference.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)))
@@ -74,7 +76,8 @@ def sam(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def ssim(fake: Tensor, real: Tensor) -> Tensor:
-    """Structural similarity, (B,), differentiable; the 5 pixels at each border, where the window is cut, are left out.
+    """Structural similarity of images in 0..255, (B,), differentiable; the 5 pixels at each border, where the window is
+    cut, are left out.
 
     Computed in float32 or better, whatever the images': variances of nearly flat windows vanish in half precision.
     """
@@ -150,6 +153,12 @@ def patch_metrics(
     """
     _check(fake, real)
     colour = to_8bit(torch.as_tensor(mean_colour))
+    if colour.shape != real.shape[1:2]:
+        raise InputError(
+            f"mean_colour has {colour.numel()} numbers, the images {real.shape[1]} bands: give one of each."
+        )
+    if lulc is not None and not categories:
+        raise InputError("lulc is given without categories: name them, or leave it out.")
     rows = []
     for i in range(len(real)):  # one image fits a processor's cache, a batch does not: three times faster
         one = slice(i, i + 1)

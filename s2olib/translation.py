@@ -92,7 +92,7 @@ def translate(
     """
     started = time.perf_counter()
     source, target = resolve(source), resolve(target)
-    _check(source, target, output, tile_size, overlap, batch_size, stretch, overwrite)
+    _check(source, target, output, tile_size, overlap, batch_size, stretch, bands, device, precision, overwrite)
     network, config = load_generator(weights)
     if output == "reflectance" and config["opt"]["units"] != "reflectance":
         raise InputError(f"output 'reflectance' is unknown to {weights}, trained on 8-bit images: choose '8-bit'.")
@@ -148,24 +148,46 @@ def translate(
         }
 
 
-def _check(source: Path, target: Path, output: str, tile_size, overlap, batch_size, stretch, overwrite: bool) -> None:
+def _check(
+    source: Path,
+    target: Path,
+    output: str,
+    tile_size: int,
+    overlap: int,
+    batch_size: int,
+    stretch: tuple[float, float] | None,
+    bands: Sequence[str],
+    device: str,
+    precision: str,
+    overwrite: bool,
+) -> None:
     """Raise `InputError` for anything that can be told without opening the source."""
     if not source.is_file():
-        raise InputError(f"'{source}' does not exist: give a GeoTIFF.")
+        raise InputError(f"'{source}' {'is a folder' if source.is_dir() else 'does not exist'}: give a GeoTIFF.")
     _check_target(source, target, overwrite)
     folder = next((parent for parent in target.parents if parent.exists()), target.parent)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"'{target}' cannot be written: '{folder}' is no folder that you may write to.")
     if output not in ("8-bit", "reflectance"):
         raise InputError(f"output '{output}' is unknown: choose '8-bit' or 'reflectance'.")
+    for name, value in {"tile_size": tile_size, "overlap": overlap, "batch_size": batch_size}.items():
+        if type(value) is not int:
+            raise InputError(f"{name} is {value!r}: give a whole number.")
     if tile_size % 16 or overlap % 16 or overlap <= 0 or 3 * overlap > tile_size:
         raise InputError(
             f"tile_size {tile_size} and overlap {overlap} must be multiples of 16, overlap at most a third of a tile."
         )
-    if not isinstance(batch_size, int) or batch_size < 0:
+    if batch_size < 0:
         raise InputError(f"batch_size is {batch_size}: give a number of tiles, or 0 to have it found.")
-    if stretch and not (len(stretch) == 2 and -math.inf < stretch[0] < stretch[1] < math.inf):
+    ends = stretch if isinstance(stretch, Sequence) else () if stretch is None else (stretch,)
+    numbers = len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
+    if ends and not (numbers and -math.inf < ends[0] < ends[1] < math.inf):
         raise InputError(f"stretch {stretch} must be a lower and a higher number of decibels.")
+    if isinstance(bands, str) or not isinstance(bands, Sequence):
+        raise InputError(f"bands is {bands!r}: give a list of bands' names or numbers, such as ['VV', 'VH'].")
+    for name, value in {"device": device, "precision": precision}.items():
+        if not isinstance(value, str):
+            raise InputError(f"{name} is {value!r}: give a text, such as 'auto'.")
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
@@ -385,7 +407,8 @@ def _finish(work: Path, target: Path) -> None:
     }
     copy(work / "rows.vrt", work / "result.tif", driver="COG", num_threads="ALL_CPUS", **options)
     os.replace(work / "result.tif", target)
-    target.with_name(f"{target.name}.aux.xml").unlink(missing_ok=True)  # statistics of the file before
+    for ending in (".aux.xml", ".ovr", ".msk"):  # of the file before
+        target.with_name(target.name + ending).unlink(missing_ok=True)
     (work / "progress.json").unlink()  # first: without its raster it would be gone on from
     shutil.rmtree(work)
 
@@ -452,6 +475,8 @@ def main() -> int:
     parser.add_argument("--precision", default="auto", help="auto | float32 | bfloat16")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
     given = vars(parser.parse_args())
+    for name in ("source", "target", "weights"):  # from where the user stands
+        given[name] = os.path.abspath(os.path.expanduser(given[name]))
     given["bands"] = [band.strip() for band in given["bands"].split(",") if band.strip()]
     try:
         report = translate(**given)

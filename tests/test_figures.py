@@ -250,6 +250,9 @@ def test_a_scene_is_drawn_to_scale_in_the_units_of_its_grid():
     degrees = figures.scene_map(picture, (136, 60, 136.8, 60.4), CRS.from_epsg(4326)).axes[0]
     assert degrees.get_aspect() == pytest.approx(1 / np.cos(np.radians(60.2))) and "longitude" in degrees.get_xlabel()
     assert figures.scene_map(picture, (0, 40, 80, 0), None).axes[0].get_xlabel() == "column"
+    picture[0] = 200  # of a raster whose first row lies in the south
+    turned = figures.scene_map(picture, (0, 8_394_000, 8000, 8_390_000), CRS.from_epsg(3857)).axes[0].images[0]
+    assert turned.get_extent()[2:] == [8390, 8394] and (turned.get_array()[-1] == 200).all()
 
 
 def test_error_is_averaged_over_pixels_of_like_spread():

@@ -411,6 +411,8 @@ def test_a_saved_generator_comes_back_by_the_hubs_way(name, tmp_path):
     model.about = {"sar": {"units": "dB"}}
     model.save_pretrained(tmp_path)
     assert {"config.json", "generator.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert len(modes) == 1, "whoever may read the configuration may read the weights"
     again = Generator.from_pretrained(tmp_path)
     assert type(again) is type(model)
     assert again.config == model.config
@@ -432,6 +434,9 @@ def test_faults_of_saved_generators_are_named(tmp_path):
     small("unet").save_pretrained(tmp_path)
     with pytest.raises(InputError, match="holds a UNet, not a HAT"):
         HAT.from_pretrained(tmp_path)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="map_location 'cuda' cannot be used here"):
+            Generator.from_pretrained(tmp_path, map_location="cuda")
     with pytest.raises(InputError, match="from_pretrained has no option 'out_channels'"):
         Generator.from_pretrained(tmp_path, out_channels=5)
     weights = tmp_path / "generator.safetensors"

@@ -165,3 +165,11 @@ def test_land_cover_of_another_size_is_named():
     x = torch.zeros(1, 3, 16, 16)
     with pytest.raises(InputError, match="lulc"):
         metrics.patch_metrics(x, x, mean_colour=[0, 0, 0], lulc=torch.zeros(1, 8, 8), categories=("water",))
+
+
+def test_colours_and_categories_that_do_not_fit_are_named():
+    image = torch.zeros(1, 3, 16, 16)
+    with pytest.raises(InputError, match="mean_colour has 2 numbers, the images 3 bands"):
+        metrics.patch_metrics(image, image, mean_colour=[0, 0])
+    with pytest.raises(InputError, match="lulc is given without categories"):
+        metrics.patch_metrics(image, image, mean_colour=[0, 0, 0], lulc=torch.zeros(1, 16, 16))

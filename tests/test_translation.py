@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import torch
 from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
 from rasterio.shutil import copy
 from rasterio.transform import Affine
 from rio_cogeo import cog_validate
@@ -260,6 +261,54 @@ def test_border_noise_and_empty_pixels_are_masked_but_dark_water_is_not(tmp_path
         np.testing.assert_array_equal(file.dataset_mask(), expected)
 
 
+@pytest.mark.parametrize(("kind", "seen"), [("VH", True), ("VV", False)])
+def test_calm_water_of_a_crossed_band_is_no_border_noise(tmp_path, kind, seen):
+    """At -33 dB beside the edge of an image: in VH alone that is water, in VV nothing on Earth."""
+    network = create_generator("unet", in_channels=1, out_channels=3, embed_dim=2, levels=2)
+    one = make_weights(tmp_path / "one", network, bands=(kind,))
+    config = json.loads((one / "config.json").read_text())
+    config["sar"]["limits"] = config["sar"]["limits"][:1]
+    (one / "config.json").write_text(json.dumps(config))
+    scene = np.random.default_rng(0).normal(-12, 2, (1, 200, 300)).astype(np.float32)
+    scene[:, :, :120] -= 21
+    scene[:, :, :20] = np.nan
+    report = translate(write(tmp_path / "scene.tif", scene, names=(kind,)), tmp_path / "out.tif", one, **SMALL)
+    assert (report["valid"] == pytest.approx(280 / 300)) == seen
+
+
+def test_a_mask_is_no_band(tmp_path, weights, sar):
+    opaque = np.concatenate([sar, np.full((1, 500, 430), 255, np.float32)])
+    opaque[-1, :100] = 0
+    for count in (2, 1):
+        source = write(tmp_path / f"{count}.tif", opaque[-count - 1 :], names=None)
+        with rasterio.open(source, "r+") as file:
+            file.colorinterp = (*file.colorinterp[:count], ColorInterp.alpha)
+        if count == 2:
+            report = translate(source, tmp_path / "out.tif", weights, **SMALL)
+            assert report["indexes"] == (1, 2) and report["valid"] == pytest.approx(0.8)
+        else:
+            with pytest.raises(InputError, match=r"has 1 band \(unnamed\); the weights ask for 2"):
+                translate(source, tmp_path / "other.tif", weights, **SMALL)
+
+
+def test_a_palettes_numbers_are_no_grey_levels(tmp_path):
+    network = create_generator("unet", in_channels=1, out_channels=3, embed_dim=2, levels=2)
+    grey = make_weights(tmp_path / "grey", network, bands=("SAR",), units="8-bit", opt_limits=(0.0, 255.0))
+    source = write(tmp_path / "colours.tif", np.arange(256, dtype=np.uint8).reshape(1, 16, 16), names=None)
+    with rasterio.open(source, "r+") as file:
+        file.write_colormap(1, {n: (n, 0, 0, 255) for n in range(256)})
+    with pytest.raises(InputError, match=r"'colours\.tif' holds numbers of a palette's colours"):
+        translate(source, tmp_path / "out.tif", grey)
+
+
+def test_power_that_is_stored_as_reflectance_is_refused(tmp_path, weights, sar):
+    path = write(tmp_path / "scene.tif", (10 ** (sar / 10) * 10_000).astype(np.uint16))
+    with rasterio.open(path, "r+") as file:
+        file.scales = (1e-4, 1e-4)
+    with pytest.raises(InputError, match=r"declares values to be scaled by 0\.0001"):
+        translate(path, tmp_path / "out.tif", weights)
+
+
 def valid_of(path, weights):
     """Where a translation sees data, and where a data set that is built of the same file does."""
     config = json.loads((weights / "config.json").read_text())
@@ -273,7 +322,7 @@ def valid_of(path, weights):
 
 
 @pytest.mark.parametrize("units", ["dB", "linear"])
-@pytest.mark.parametrize("fill", [-9999, 0, np.inf])
+@pytest.mark.parametrize("fill", [-9999, 0, np.inf, 32767])
 def test_a_fill_that_no_file_declares_is_no_data_as_for_a_data_set(tmp_path, weights, sar, units, fill):
     sar = sar if units == "dB" else 10 ** (sar / 10)
     sar[:, :, :300] = fill  # most of it
@@ -329,11 +378,12 @@ def test_the_uncertainty_band_is_the_spread_and_changes_no_colour(tmp_path, weig
     assert (grey[3] == 0).all() and cog_validate(tmp_path / "spread.tif", strict=True)[0]
 
 
-def test_statistics_of_an_overwritten_picture_do_not_stay(tmp_path, weights, scene):
+def test_what_lies_beside_an_overwritten_picture_does_not_stay(tmp_path, weights, scene):
     for overwrite in (False, True):
         translate(scene, tmp_path / "out.tif", weights, overwrite=overwrite, **SMALL)
-        assert not (tmp_path / "out.tif.aux.xml").exists()
-        (tmp_path / "out.tif.aux.xml").write_text("<PAMDataset/>")  # as a viewer leaves it
+        assert not [*tmp_path.glob("out.tif.*")]
+        for ending, text in {"aux.xml": "<PAMDataset/>", "ovr": "a picture's", "msk": "a picture's"}.items():
+            (tmp_path / f"out.tif.{ending}").write_text(text)  # as a viewer leaves it
 
 
 def test_the_spread_is_that_of_eight_views_each_seen_once(shallow):
@@ -475,12 +525,31 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
     ("given", "says"),
     [
         ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"tile_size": 512.0}, r"tile_size is 512\.0: give a whole number"),
+        ({"overlap": "64"}, "overlap is '64': give a whole number"),
+        ({"stretch": 5}, "stretch 5 must be a lower and a higher"),
+        ({"stretch": ("a", "b")}, "must be a lower and a higher"),
+        ({"stretch": np.array([-25.0, 0.0])}, "must be a lower and a higher"),
+        ({"bands": "VV"}, "bands is 'VV': give a list"),
+        ({"bands": None}, "bands is None: give a list"),
+        ({"device": None}, "device is None: give a text"),
         ({"stretch": (-np.inf, 0.0)}, "stretch .* must be a lower and a higher"),
     ],
 )
 def test_arguments_that_no_work_can_be_done_with(tmp_path, weights, scene, given, says):
     with pytest.raises(InputError, match=says):
         translate(scene, tmp_path / "out.tif", weights, **given)
+    assert not [*tmp_path.glob(".*"), *tmp_path.glob("out.tif")]
+
+
+def test_the_command_line_begins_where_the_user_stands(tmp_path, weights, scene, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert (
+        run(monkeypatch, "../scene.tif", "out.tif", "--weights", "../run", "--tile-size", "192", "--overlap", "64") == 0
+    )
+    assert (tmp_path / "below/out.tif").is_file()
 
 
 def test_weights_that_make_no_numbers_make_no_image(tmp_path, shallow, scene):
@@ -509,6 +578,7 @@ def test_files_that_cannot_be_read_or_written_are_refused(tmp_path, weights, sce
         (scene, scene): "is the source",
         (scene, tmp_path / "run" / ".." / "scene.tif"): "is the source",
         (scene, tmp_path): "is a folder",
+        (weights, tmp_path / "out.tif"): "run' is a folder: give a GeoTIFF",
         (scene, tmp_path / "taken.tif" / "out.tif"): "no folder that you may write to",
     }
     for (source, target), says in cases.items():

@@ -16,6 +16,7 @@ import struct
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 WEDGE = 33  # pixels
 FILL = -2000  # stored reflectance; an offset that was taken off twice gives no less
 SAR_FILL = -90  # dB; power is never below zero
+STORED = frozenset({1.0, 1e-4})  # scales that files may declare; the latter is Sentinel-2's own
+SAR_FULL = 10_000  # no radar gives so much, in dB or as power
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
 COLUMNS = {"id", "s1", "s2", "lulc", "season", "date", "s1_date", "s2_date", "opt_offset"}  # of a list of pairs
@@ -219,11 +222,14 @@ def _on_earth(grid: Grid) -> bool:
     return centimetres and max(abs(south), abs(north)) < 90.01 and max(abs(west), abs(east)) < 720
 
 
-def check_stored(path: Path, file: rasterio.DatasetReader) -> None:
-    """Refuse an open raster, naming it, whose stored numbers are not its values: complex, or declared to be scaled."""
+def check_stored(path: Path, file: rasterio.DatasetReader, scales: AbstractSet[float] = STORED) -> None:
+    """Refuse an open raster, naming it, that has no bands, or whose stored numbers are not its values: complex, or
+    declared to be scaled otherwise than by `scales`."""
+    if not file.count:
+        raise InputError(f"'{path}' holds several rasters and no bands of its own: write one of them as a GeoTIFF")
     if "complex" in file.dtypes[0]:
         raise InputError(f"'{path}' holds complex numbers: make calibrated sigma0 of it first")
-    if any(file.offsets) or not {*file.scales} <= {1.0, 1e-4}:  # the latter is Sentinel-2's own
+    if any(file.offsets) or not {*file.scales} <= scales:
         raise InputError(
             f"'{path}' declares values to be scaled by {file.scales[0]:g} and moved by {file.offsets[0]:g}: write them "
             "so (gdal_translate -unscale -ot Float32; reflectance x 10000), for they are taken as stored"
@@ -694,8 +700,8 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
 
 
 def sar_no_data(sar: np.ndarray, path: str | Path) -> np.ndarray:
-    """Set pixels of dB or power that hold nothing to NaN: infinite ones, and in all bands exactly zero or far below any
-    echo (as -9999 is).
+    """Set pixels of dB or power that hold nothing to NaN: infinite ones, and in all bands exactly zero, far below any
+    echo (as -9999 is) or far above (as 32767 is).
 
     Minus infinity in one band alone is the decibels of no power, as noise correction leaves it: dark, and valid. In
     8-bit images zero is a value: calm water. Raises InputError where most of what is far below any echo differs from
@@ -713,7 +719,7 @@ def sar_no_data(sar: np.ndarray, path: str | Path) -> np.ndarray:
         )
     if (silent := np.isneginf(sar)).any():
         sar = np.where(silent & ~silent.all(0), to_db(DARKEST), sar)
-    good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar < SAR_FILL)).all(0)
+    good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar < SAR_FILL) | (sar > SAR_FULL)).all(0)
     return sar if good.all() else np.where(good, sar, np.float32(np.nan))
 
 

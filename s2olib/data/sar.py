@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
@@ -37,6 +37,7 @@ from s2olib.data.rasters import (
 from s2olib.project import InputError
 
 BORDER_DB, BORDER, SOLID = -30, 64, 9  # border noise: darker in every band, so near to no data so wide (pixels)
+CROSSED_DB = -40  # the same where a cross-polarised band is read alone, in which calm water is darker than that
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Scene:
     units: str  # of the file: dB, linear or 8-bit
     stretch: tuple[float, float] | None  # dB that become grey levels 0 and 255
     notes: tuple[str, ...]
+    border_db: float = BORDER_DB
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Values (Cs, H, W) float32 in the weights' units and valid (H, W); invalid values are undefined.
@@ -65,7 +67,7 @@ class Scene:
         if self.units == "linear":
             values = sar_db(values)
         nothing = np.isnan(values).any(0)
-        dark = (values < BORDER_DB).all(0) & ~nothing
+        dark = (values < self.border_db).all(0) & ~nothing
         if dark.any() and nothing.any():  # calm water is as dark here and there, but neither solid nor at the border
             near = ndimage.maximum_filter(ndimage.minimum_filter(nothing, SOLID), SOLID + 2 * BORDER)
             nothing |= dark & near & (ndimage.uniform_filter(np.float32(dark | nothing), SOLID) > 0.5)
@@ -94,7 +96,7 @@ def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
             file = stack.enter_context(rasterio.open(path))
         except RasterioError as error:
             raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF ({error}).") from error
-        check_stored(path, file)
+        check_stored(path, file, frozenset({1.0}))
         points, crs = file.gcps
         if file.crs is None and points:
             if crs is None or not crs.is_geographic:
@@ -127,7 +129,8 @@ def describe(
     """
     name, trained, notes = Path(file.name).name, config["sar"]["units"], []
     indexes = _choose(file, name, config["sar"]["bands"], bands, notes)
-    scene = Scene(file, indexes, "dB", None, ())  # which leaves values as they are
+    border_db = CROSSED_DB if {*config["sar"]["bands"]} <= {"VH", "HV"} else BORDER_DB
+    scene = Scene(file, indexes, "dB", None, (), border_db)  # which leaves values as they are
     values = _sample(scene, name)
     low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
     units = sar_units
@@ -173,13 +176,17 @@ def describe(
 
 def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: list[str]) -> tuple[int, ...]:
     """The 1-based bands of `file` that are `wanted`, or those that the user named in that order."""
-    names = [(text or "").strip() for text in file.descriptions]
-    shown = f"'{name}' has {file.count} band{'s' * (file.count > 1)} ({', '.join(text or 'unnamed' for text in names)})"
+    if ColorInterp.palette in file.colorinterp:
+        raise InputError(f"'{name}' holds numbers of a palette's colours: save it as grey.")
+    mask = file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1]  # where the image is transparent
+    names = [(text or "").strip() for text in file.descriptions][: file.count - mask]
+    count = len(names)
+    shown = f"'{name}' has {count} band{'s' * (count > 1)} ({', '.join(text or 'unnamed' for text in names)})"
     ask = f"the weights ask for {len(wanted)} ({', '.join(wanted)})"
     if bands:
         if len(bands) != len(wanted):
             raise InputError(f"{len(bands)} bands are given ({', '.join(map(str, bands))}), but {ask}.")
-        lookup = {text.upper(): i for i, text in enumerate(names, 1)} | {str(i): i for i in file.indexes}
+        lookup = {text.upper(): i for i, text in enumerate(names, 1)} | {str(i): i for i in file.indexes[:count]}
         for band in bands:
             if str(band).upper() not in lookup:
                 raise InputError(f"{shown}, and no band '{band}'.")
@@ -187,10 +194,10 @@ def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: lis
     kinds = [polarisation(text) for text in names]
     if all(kinds.count(band) == 1 for band in wanted):
         return tuple(kinds.index(band) + 1 for band in wanted)
-    if file.count != len(wanted) or (set(wanted) <= set(POLARISATIONS) and any(kinds)):
+    if count != len(wanted) or (set(wanted) <= set(POLARISATIONS) and any(kinds)):
         raise InputError(f"{shown}; {ask}: choose them with bands (--bands), or take other weights.")
     notes.append(f"Bands taken by position as {', '.join(wanted)}: their names do not say.")
-    return tuple(file.indexes)
+    return tuple(file.indexes[:count])
 
 
 def _sample(scene: Scene, name: str) -> np.ndarray:

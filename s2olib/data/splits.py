@@ -423,9 +423,8 @@ def _textured(patch: np.ndarray, side: int, least: float) -> np.ndarray:
     """Hashes of the squares that a patch is cut into, but those that are even, and equal to anything even."""
     count = patch.shape[-1] // side
     cut = patch[:, : count * side, : count * side]
-    blocks = cut.reshape(len(patch), count, side, count, side).transpose(
-        1, 3, 0, 2, 4
-    )  # (rows, columns, C, side, side)
+    blocks = cut.reshape(len(patch), count, side, count, side)
+    blocks = blocks.transpose(1, 3, 0, 2, 4)  # (rows, columns, C, side, side)
     moving = (blocks[..., 1:] != blocks[..., :-1]).any(2).mean((2, 3)) >= 0.5
     return _squares(patch, side)[::side, ::side][moving & (blocks.std((2, 3, 4), dtype=np.float32) >= least)]
 

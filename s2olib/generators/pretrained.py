@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from s2olib.project import InputError, resolve, write_json, writing
@@ -92,7 +92,8 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with writing(save_directory / WEIGHTS) as aside:
-            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, aside)
+            # safetensors' own way to a file makes it the owner's alone
+            aside.write_bytes(save({name: value.contiguous() for name, value in self.state_dict().items()}))
         write_json(save_directory / "config.json", self.about | {"generator": self.config})
 
     @classmethod
@@ -115,11 +116,16 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
         path = folder / WEIGHTS if folder.is_dir() else hf_hub_download(model_id, WEIGHTS, **download)
         try:
             model.load_state_dict(load_file(path))
+        except PermissionError:
+            raise InputError(f"{path} may not be read: change its permissions.") from None
         except Exception as error:  # safetensors and torch raise several kinds for a missing, corrupt or foreign file
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} does not fit its config.json: {reason}") from None
         model.about = config
-        return model.to(map_location).eval()
+        try:
+            return model.to(map_location).eval()
+        except (RuntimeError, AssertionError) as error:  # torch says both of a device that is not there
+            raise InputError(f"map_location '{map_location}' cannot be used here: choose 'cpu' ({error}).") from None
 
 
 def _check_input(model: Generator, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
