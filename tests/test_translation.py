@@ -279,6 +279,7 @@ def test_calm_water_of_a_crossed_band_is_no_border_noise(tmp_path, kind, seen):
 def test_a_mask_is_no_band(tmp_path, weights, sar):
     opaque = np.concatenate([sar, np.full((1, 500, 430), 255, np.float32)])
     opaque[-1, :100] = 0
+    visible = np.repeat(np.arange(500)[:, None] >= 100, 430, axis=1)
     for count in (2, 1):
         source = write(tmp_path / f"{count}.tif", opaque[-count - 1 :], names=None)
         with rasterio.open(source, "r+") as file:
@@ -286,6 +287,8 @@ def test_a_mask_is_no_band(tmp_path, weights, sar):
         if count == 2:
             report = translate(source, tmp_path / "out.tif", weights, **SMALL)
             assert report["indexes"] == (1, 2) and report["valid"] == pytest.approx(0.8)
+            for found in valid_of(source, weights):
+                np.testing.assert_array_equal(found, visible)
         else:
             with pytest.raises(InputError, match=r"has 1 band \(unnamed\); the weights ask for 2"):
                 translate(source, tmp_path / "other.tif", weights, **SMALL)

@@ -195,7 +195,7 @@ def header(path: Path) -> Header:
         grid = Grid(file.crs, place, file.height, file.width)
         if file.crs and not (file.crs.is_projected or file.crs.is_geographic):
             raise InputError(f"'{path}' has a coordinate reference system of no place on Earth: warp it to one that is")
-        count = file.count - (file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1])
+        count = file.count - has_mask_band(file)
         found = Header(grid, count, file.dtypes[0], _names(file)[:count])
         coordinates = None if file.crs or file.transform.is_identity else file.transform
         found = replace(found, start=_start(path, file, found), unplaced=coordinates)
@@ -220,6 +220,11 @@ def _on_earth(grid: Grid) -> bool:
         return False
     centimetres = grid.transform.a * metres_of(grid.crs) > 0.01 or not grid.crs.is_projected
     return centimetres and max(abs(south), abs(north)) < 90.01 and max(abs(west), abs(east)) < 720
+
+
+def has_mask_band(file: rasterio.DatasetReader) -> bool:
+    """Does the last band say where the image is transparent, and has no name?"""
+    return file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1]
 
 
 def check_stored(path: Path, file: rasterio.DatasetReader, scales: AbstractSet[float] = STORED) -> None:
@@ -483,6 +488,8 @@ def values_of(file: rasterio.DatasetReader, bands: tuple[int, ...], part: Window
     Of bytes any may also be a value, such as 0 for the blue of a red roof: there no data is where all bands hold it.
     """
     found = file.read(bands, window=part, masked=True, out_dtype=np.float32)
+    if has_mask_band(file) and MaskFlags.alpha not in file.mask_flag_enums[0]:  # which GDAL knows of 2 or 4 bands
+        found = np.ma.array(found.data, mask=np.ma.getmaskarray(found) | (file.read(file.count, window=part) == 0))
     if file.dtypes[0] == "uint8" and found.mask.any():
         return np.where(found.mask.all(0), np.float32(np.nan), found.data)
     return found.filled(np.nan)

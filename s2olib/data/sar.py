@@ -28,6 +28,7 @@ from s2olib.data.rasters import (
     check_order,
     check_stored,
     check_units,
+    has_mask_band,
     polarisation,
     sar_db,
     sar_no_data,
@@ -178,8 +179,7 @@ def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: lis
     """The 1-based bands of `file` that are `wanted`, or those that the user named in that order."""
     if ColorInterp.palette in file.colorinterp:
         raise InputError(f"'{name}' holds numbers of a palette's colours: save it as grey.")
-    mask = file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1]  # where the image is transparent
-    names = [(text or "").strip() for text in file.descriptions][: file.count - mask]
+    names = [(text or "").strip() for text in file.descriptions][: file.count - has_mask_band(file)]
     count = len(names)
     shown = f"'{name}' has {count} band{'s' * (count > 1)} ({', '.join(text or 'unnamed' for text in names)})"
     ask = f"the weights ask for {len(wanted)} ({', '.join(wanted)})"
