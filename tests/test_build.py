@@ -270,6 +270,28 @@ def test_images_split_by_group_and_pseudo_categories_for_training_alone(tmp_path
         build(tmp_path / "other", **images, group_column="", legend="", lulc_root="", lulc_dir="", split_file="")
 
 
+def test_copies_of_coarse_images_are_found_and_alike_squares_are_no_copies(tmp_path, images):
+    """Pictures that were enlarged by repeating pixels; and different ones that have a hatch and a smooth half alike."""
+    rng = np.random.default_rng(3)
+    given = images | {"patch_size": 64, "split_file": tmp_path / "split.csv"}
+    rows = {f"{i:02d}": ("train", "validation", "test")[i % 3] for i in range(12)}
+    pd.DataFrame(rows.items(), columns=["id", "split"]).to_csv(tmp_path / "split.csv", index=False)
+    coarse = [(rng.integers(0, 256, (16, 16)), rng.integers(1, 150, (16, 16, 3))) for _ in range(12)]
+    for copied in (False, True):
+        coarse[3] = coarse[2] if copied else coarse[3]
+        for i, pair in enumerate(coarse):
+            for folder, pixels in zip(("s1", "s2"), pair, strict=True):
+                large = pixels.repeat(4, 0).repeat(4, 1).astype(np.uint8)
+                if not copied:
+                    large[:, :40] = (40 + 5 * (np.arange(40) // 8)).reshape(1, 40, *[1] * (large.ndim - 2))
+                Image.fromarray(large).save(tmp_path / folder / f"{i:02d}.png")
+        if copied:
+            with pytest.raises(InputError, match="train patch '03' shares pixels with test patch '02'"):
+                build(tmp_path / "set", **given)
+        else:
+            assert build(tmp_path / "set", **given)["counts"] == {"train": 4, "validation": 4, "test": 4}
+
+
 def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
     rows = {f"00_0000_{column:04d}": split for column, split in ((0, "train"), (16, "train"), (32, "test"))}
     rows |= {f"{i:02d}": "validation" if i < 5 else "guard" for i in range(1, 12)}
@@ -1034,6 +1056,8 @@ def test_days_of_radar_and_optical_image_are_both_kept(tmp_path, pairs):
 def test_fine_pixels_are_not_rounded_away(tmp_path, pairs):
     info = build(tmp_path / "set", **pairs({f"{i}": i * FAR for i in range(6)}, pixel=0.25), test_places=None)
     assert info["pixel_size_m"] == 0.25
+    info = build(tmp_path / "near", **pairs({f"{i}": i * FAR for i in range(6)}, pixel=9.9957), test_places=None)
+    assert info["pixel_size_m"] == 10
 
 
 def test_a_strange_file_in_a_data_set_is_named(tmp_path, options):

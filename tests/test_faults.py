@@ -114,11 +114,11 @@ def rewrite(name, pixels, corner=ORIGIN, **how):
 
 
 def moved(old, new):
-    """Put 35 x 35 pixels of one picture into another, elsewhere."""
+    """Make a picture overlap another by 35 x 40 pixels: its upper right corner is that one's lower left."""
 
     def change(root):
         pixels, target = (np.array(Image.open(root / name)) for name in (old, new))
-        target[3:38, 21:56] = pixels[11:46, 6:41]
+        target[:35, 24:] = pixels[-35:, :40]
         Image.fromarray(target).save(root / new)
 
     return change

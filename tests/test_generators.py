@@ -543,6 +543,14 @@ def test_a_class_of_its_own_names_a_bad_configuration_too():
     assert UNet(1, out_channels=5, embed_dim=4, levels=2).config["embed_dim"] == 4
 
 
+def test_a_network_of_ones_own_may_have_parameters_of_any_kind():
+    class Narrow(UNet):
+        def __init__(self, in_channels=2, width: "int | None" = 4, *rest, note=None, **config) -> None:
+            super().__init__(in_channels, 3, embed_dim=width, levels=2)
+
+    assert Narrow(2, 8, "a", note=object(), other=1)(torch.zeros(1, 2, 8, 8)).shape == (1, 3, 8, 8)
+
+
 def test_import_needs_neither_rasterio_nor_jupyter():
     code = (
         "import s2olib.generators, sys; print([m for m in ('rasterio', 'IPython', 'matplotlib') if m in sys.modules])"

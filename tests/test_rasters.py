@@ -429,3 +429,11 @@ def test_lists_with_commas_at_the_end_blanks_and_paths(tmp_path):
     table.write_text("id,s1,s2\n../x,a.tif,a.tif\n")
     with pytest.raises(InputError, match=r"has the id '\.\./x'"):
         folder_scenes(*folders, pairs_csv=table)
+
+
+def test_power_that_nobody_calibrated_is_no_fill():
+    raw = np.random.default_rng(0).exponential(2e6, (2, 40, 40)).astype(np.float32)
+    np.testing.assert_array_equal(rasters.sar_no_data(raw, "raw.tif"), raw)
+    power = np.full((2, 40, 40), 0.1, np.float32)
+    power[:, :5], power[0, 20, 20] = 65535, 65535  # in one band alone it is a value, to be refused by others
+    assert np.isnan(found := rasters.sar_no_data(power, "power.tif")).sum() == 2 * 5 * 40 and found[0, 20, 20] == 65535

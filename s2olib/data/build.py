@@ -949,7 +949,7 @@ def _rows(scene: Scene, windows: list[Window], size: int) -> list[list]:
 
 
 def _pixel_size(scenes: list[Scene], stated: float | None, factor: int) -> float | None:
-    """Metres, where one number is true of every scene (to a hundredth of it); None for degrees or mixtures.
+    """Metres to three digits, where one number is true of every scene to a hundredth; None for degrees or mixtures.
 
     Raises InputError where another is stated.
     """
@@ -957,7 +957,7 @@ def _pixel_size(scenes: list[Scene], stated: float | None, factor: int) -> float
     if all(grid.crs and grid.crs.is_projected for grid in grids):
         pixels = ((grid.transform.a, -grid.transform.e, rasters.metres_of(grid.crs)) for grid in grids)
         sizes = np.array([side * metres for *sides, metres in pixels for side in sides])
-        size = round(float(sizes[0]), 3) if np.ptp(sizes) <= 0.01 * sizes[0] else None
+        size = float(f"{np.median(sizes):.3g}") if np.ptp(sizes) <= 0.01 * sizes.min() else None
         if stated and not (size and abs(stated - size) <= 0.01 * size):
             found = f"{size:g}" if size else "several sizes"
             raise InputError(f"pixel_size_m is {stated:g}, and the files say {found}: leave it out")

@@ -708,7 +708,7 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
 
 def sar_no_data(sar: np.ndarray, path: str | Path) -> np.ndarray:
     """Set pixels of dB or power that hold nothing to NaN: infinite ones, and in all bands exactly zero, far below any
-    echo (as -9999 is) or far above (as 32767 is).
+    echo (as -9999 is) or, where it is the same few numbers, far above (as 32767 is).
 
     Minus infinity in one band alone is the decibels of no power, as noise correction leaves it: dark, and valid. In
     8-bit images zero is a value: calm water. Raises InputError where most of what is far below any echo differs from
@@ -726,7 +726,8 @@ def sar_no_data(sar: np.ndarray, path: str | Path) -> np.ndarray:
         )
     if (silent := np.isneginf(sar)).any():
         sar = np.where(silent & ~silent.all(0), to_db(DARKEST), sar)
-    good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar < SAR_FILL) | (sar > SAR_FULL)).all(0)
+    full = np.inf if np.unique(some[some > SAR_FULL]).size > 10 else SAR_FULL  # values that nobody has calibrated
+    good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar < SAR_FILL) | (sar > full)).all(0)
     return sar if good.all() else np.where(good, sar, np.float32(np.nan))
 
 
@@ -966,11 +967,13 @@ def folder_scenes(
                 raise InputError(
                     f"'{paths[kind]}' cannot be laid over its partner: one has no geography and sizes or CRS differ"
                 )
-        places = [head.unplaced for head in heads.values()]
-        if target.crs is None and len(set(places) - {None}) > 1:
-            raise InputError(
-                f"'{paths['s1']}' and '{paths['s2']}' have different coordinates and no CRS: give them one"
-            )
+        unplaced = [(paths[kind], head.unplaced) for kind, head in heads.items() if head.unplaced]
+        for path, place in unplaced if target.crs is None else ():
+            pixel = abs(place.a) + abs(place.b)
+            if not place.almost_equals(unplaced[0][1], pixel / 2):
+                raise InputError(
+                    f"'{unplaced[0][0]}' and '{path}' have different coordinates and no CRS: give them one"
+                )
         sar = sar_bands(paths["s1"], heads["s1"], polarisations)
         bands = sar, optical_bands(paths["s2"], heads["s2"], colours)
         if scenes and tuple(sar) != scenes[0].sar_bands:

@@ -24,6 +24,7 @@ from scipy import ndimage
 from s2olib.data.rasters import (
     POLARISATIONS,
     SAR_FILL,
+    SAR_FULL,
     SAR_UNITS,
     check_order,
     check_stored,
@@ -217,6 +218,6 @@ def _sample(scene: Scene, name: str) -> np.ndarray:
         if (values := valid_values(Window(0, top, width, min(size, height - top)))).size:
             return values
     raise InputError(
-        f"'{name}' holds no valid pixel, only declared no data, zeros or numbers below {SAR_FILL}: there is nothing to "
-        "translate, unless these are values, to be calibrated or rescaled first."
+        f"'{name}' holds no valid pixel, only declared no data, zeros or numbers below {SAR_FILL} or above {SAR_FULL}: "
+        "there is nothing to translate, unless these are values, to be calibrated or rescaled first."
     )

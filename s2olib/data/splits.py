@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from s2olib.project import InputError, resolve
 
 CHUNK = 2**20  # distances at a time
 DRAWS = 8192  # of regions into splits, of which the nearest to the shares is taken
-SQUARE = 16  # pixels: an overlap of 31 or more, wherever it lies, holds such a square of a patch that is cut into them
+SQUARE = 16  # pixels: an overlap of 31 or more, wherever it lies, holds one of the squares that a patch is cut into
 TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
 AROUND = 34_735_060.89  # metres around the equator in EPSG:6933
 STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
@@ -99,7 +99,7 @@ def split_by_file(
             name = window.id if window.id in listed else scene.id
             split = listed.get(name)
             if split in ("guard", None):
-                used |= {name} & set(listed)
+                used |= {name} if name in listed else set()
                 refused = name != scene.id or on_lattice(window, "train", size, stride)
                 window.reason = ("guard gap" if split else "not in the split file") if refused else ""
             elif _assign(window, split, size, stride):
@@ -347,9 +347,9 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
     """Prove from what was written that no two patches of different splits touch; returns each split's windows.
 
     Patches without geography are compared by row and column within their scene, and by content: benchmarks repeat
-    images, or cut them with an overlap, so no square of `SQUARE` pixels of one, radar or optical, may lie anywhere in a
-    patch of another split. (Images that were averaged or warped apart share no value, and are not found.) Raises
-    InputError naming two patches.
+    images, or cut them with an overlap, so no two of different splits, radar or optical, may be equal all over where
+    they could overlap, by at least 2 · `SQUARE` − 1 pixels each way. (Images that were averaged or warped apart share
+    no value, and are not found.) Raises InputError naming two patches.
     """
     scenes = {split: _on_disk(resolve(dataset_root), split) for split in SPLITS}
     for strong, weak in STRONGER:
@@ -366,41 +366,78 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
 
 
 def _check_content(root: Path, windows: dict[str, list[Window]]) -> None:
-    """Look for squares of patches without geography, radar or optical, at every place of other splits' patches."""
+    """Look for patches without geography that are cut, overlapping, from images of another split, radar or optical.
+
+    A square of one patch that lies somewhere in another says how they might overlap; they do if all that would be
+    common is equal.
+    """
     numbers = {split: [n for n, window in enumerate(windows[split]) if window.grid.crs is None] for split in SPLITS}
     for layer, least in (("opt", 2), ("sar", 0.1)):
         pixels = {split: np.load(root / split / f"{layer}.npy", mmap_mode="r") for split in SPLITS}  # (N, C, P, P)
-        side = SQUARE
-        while 2 * side > max(2, pixels["train"].shape[-1]):
-            side //= 2
-        known, owners = np.empty(0, np.uint64), []
+        side = min(SQUARE, 2 ** (pixels["train"].shape[-1].bit_length() - 2))
+        squares = _Squares(side, least)
         for weak, strong in (("validation", "test"), ("train", "validation")):
-            found = [_textured(pixels[strong][n], side, least) for n in numbers[strong]]
-            owners += [windows[strong][n] for n, squares in zip(numbers[strong], found, strict=True) for _ in squares]
-            known = np.concatenate([known, *found])
-            order = known.argsort(kind="stable")
-            ranked, likely = known[order], np.zeros(2**20, bool)
-            likely[ranked >> np.uint64(44)] = True
-            twin = partial(_twin, pixels[weak], side, ranked, likely)
+            for number in numbers[strong]:
+                squares.add(pixels[strong][number], windows[strong][number])
+            squares.sort()
             with ThreadPoolExecutor() as pool:
-                for number, at in zip(numbers[weak], pool.map(twin, numbers[weak]), strict=True):
-                    if at is not None:
-                        one, other = windows[weak][number], owners[order[at]]
+                twins = pool.map(squares.twin, (pixels[weak][number] for number in numbers[weak]))
+                for number, twin in zip(numbers[weak], twins, strict=True):
+                    if twin:
                         raise InputError(
-                            f"{weak} patch '{one.id}' shares pixels with {other.split} patch '{other.id}': the split "
-                            "leaks, put both in one split"
+                            f"{weak} patch '{windows[weak][number].id}' shares pixels with {twin.split} patch "
+                            f"'{twin.id}': the split leaks, put both in one split"
                         )
 
 
-def _twin(pixels: np.ndarray, side: int, known: np.ndarray, likely: np.ndarray, number: int) -> int | None:
-    """Place in `known` (sorted) of a square that a patch holds; `likely` says which first 20 bits occur."""
-    squares = _squares(pixels[number], side).ravel()
-    squares = squares[likely[squares >> np.uint64(44)]]
-    at = np.searchsorted(known, squares).clip(max=len(known) - 1)
-    return next(iter(at[known[at] == squares]), None)
+class _Squares:
+    """The squares that patches are cut into, by a hash of their values, to be looked for in other patches."""
+
+    def __init__(self, side: int, least: float) -> None:
+        self.side, self.least = side, least  # pixels; standard deviation below which all is alike
+        self.patches: list[tuple[np.ndarray, Window]] = []
+        self.hashes, self.places = np.empty(0, np.uint64), np.empty((0, 3), int)  # patch, row, column
+
+    def add(self, patch: np.ndarray, window: Window) -> None:
+        """Cut a patch (C, P, P), but leave out squares that are even, and equal to anything even."""
+        count, side = patch.shape[-1] // self.side, self.side
+        blocks = patch[:, : count * side, : count * side].reshape(len(patch), count, side, count, side)
+        rows, columns = np.nonzero(blocks.std((0, 2, 4), dtype=np.float32) >= self.least)
+        places = np.stack([np.full_like(rows, len(self.patches)), side * rows, side * columns], 1)
+        self.hashes = np.append(self.hashes, hashes_of_squares(patch, side)[places[:, 1], places[:, 2]])
+        self.places = np.concatenate([self.places, places])
+        self.patches.append((patch, window))
+
+    def sort(self) -> None:
+        order = self.hashes.argsort(kind="stable")
+        self.hashes, self.places = self.hashes[order], self.places[order]
+        self.likely = np.zeros(2**20, bool)  # by the first 20 bits
+        self.likely[self.hashes >> np.uint64(44)] = True
+
+    def twin(self, patch: np.ndarray) -> Window | None:
+        """The window of a patch that overlaps this one."""
+        hashes = hashes_of_squares(patch, self.side)
+        rows, columns = np.nonzero(self.likely[hashes >> np.uint64(44)])
+        first, last = (np.searchsorted(self.hashes, hashes[rows, columns], side) for side in ("left", "right"))
+        tried = set()
+        for i in np.flatnonzero(last > first):
+            for which, row, column in self.places[first[i] : min(last[i], first[i] + 16)]:  # of what occurs everywhere
+                overlap = (which, rows[i] - row, columns[i] - column)
+                if overlap not in tried and self._equal(patch, *overlap):
+                    return self.patches[which][1]
+                tried.add(overlap)
+        return None
+
+    def _equal(self, patch: np.ndarray, which: int, down: int, right: int) -> bool:
+        """Is all equal that is common, if this patch lies so far up and left of the other?"""
+        ours, theirs = (
+            one.view(f"u{one.itemsize}")[:, max(0, y) :, max(0, x) :][:, : len(one[0]) - abs(y), : len(one[0]) - abs(x)]
+            for one, y, x in ((patch, down, right), (self.patches[which][0], -down, -right))
+        )
+        return min(ours.shape[1:]) >= 2 * self.side - 1 and np.array_equal(ours, theirs)
 
 
-def _squares(patch: np.ndarray, side: int) -> np.ndarray:
+def hashes_of_squares(patch: np.ndarray, side: int) -> np.ndarray:
     """A hash of the square of `side` (a power of two) at each place of a patch (C, P, P): (P − side + 1)², uint64.
 
     A polynomial of the values, modulo 2**64, as wide as a pixel first and then twice as wide at each step.
@@ -413,20 +450,10 @@ def _squares(patch: np.ndarray, side: int) -> np.ndarray:
         width = 1
         while width < side:
             factor = np.uint64(pow(base, width, 2**64))
-            total = (total[:-width] * factor + total[width:]).copy()
+            total = total[:-width] * factor + total[width:]
             width *= 2
         total = total.T
     return total
-
-
-def _textured(patch: np.ndarray, side: int, least: float) -> np.ndarray:
-    """Hashes of the squares that a patch is cut into, but those that are even, and equal to anything even."""
-    count = patch.shape[-1] // side
-    cut = patch[:, : count * side, : count * side]
-    blocks = cut.reshape(len(patch), count, side, count, side)
-    blocks = blocks.transpose(1, 3, 0, 2, 4)  # (rows, columns, C, side, side)
-    moving = (blocks[..., 1:] != blocks[..., :-1]).any(2).mean((2, 3)) >= 0.5
-    return _squares(patch, side)[::side, ::side][moving & (blocks.std((2, 3, 4), dtype=np.float32) >= least)]
 
 
 def unique_area(windows: list[Window]) -> float | None:

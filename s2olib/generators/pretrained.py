@@ -23,6 +23,22 @@ from s2olib.project import InputError, resolve, write_json, writing
 WEIGHTS = "generator.safetensors"
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+LEGAL = {  # by a parameter's annotation: whether a value will do, and what will
+    "int": (_is_count, "a whole number of at least 1"),
+    "float": (lambda value: type(value) in (int, float) and 0 <= value < math.inf, "a number ≥ 0"),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "str": (lambda value: isinstance(value, str), "a name"),
+    "Sequence[int]": (
+        lambda value: isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_count, value)),
+        "a list of whole numbers of at least 1",
+    ),
+}
+
+
 class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license="mit", tags=["sar", "remote-sensing"]):
     """A network from SAR (B, in_channels, H, W) to an image; with ``save_pretrained`` and ``push_to_hub``.
 
@@ -33,7 +49,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
     def __new__(cls, *arguments: Any, **named: Any) -> Generator:
         known = inspect.signature(cls.__init__).parameters
         for key, value in [*zip(list(known)[1:], arguments, strict=False), *named.items()]:
-            if key in known:  # Python names the others
+            if key in known and known[key].annotation in LEGAL:  # Python names unknown ones
                 _check_value(key, value, known[key].annotation)
         return super().__new__(cls, *arguments, **named)
 
@@ -148,23 +164,7 @@ def _check_input(model: Generator, given: tuple[Tensor, ...], named: dict[str, T
 
 
 def _check_value(key: str, value: Any, annotation: str) -> None:
-    """Raise `InputError` unless `value` is what the parameter's annotation says, integers being positive."""
-
-    def count(number: Any) -> bool:
-        return isinstance(number, int) and not isinstance(number, bool) and number >= 1
-
-    legal, expected = {
-        "int": (count(value), "a whole number of at least 1"),
-        "float": (
-            isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf,
-            "a number ≥ 0",
-        ),
-        "bool": (isinstance(value, bool), "true or false"),
-        "str": (isinstance(value, str), "a name"),
-        "Sequence[int]": (
-            isinstance(value, list | tuple) and len(value) > 0 and all(map(count, value)),
-            "a list of whole numbers of at least 1",
-        ),
-    }[annotation]
-    if not legal:
+    """Raise `InputError` unless `value` is what the parameter's annotation says."""
+    legal, expected = LEGAL[annotation]
+    if not legal(value):
         raise InputError(f"{key} is {value!r}: give {expected}.")
