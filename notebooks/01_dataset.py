@@ -152,8 +152,8 @@ info["fingerprint"]
 #
 # Unless a split file says otherwise, regions within the buffer of Kaga and Mikuni, the places of the talk's comparison,
 # are in the test split. No window of one split touches a window of another: the build proves this by geometry each time
-# and fails otherwise. Images without geography are compared value for value: it fails where a square of 16 pixels of one
-# image lies anywhere in an image of another split.
+# and fails otherwise. Images without geography are compared value for value, at every shift: it fails where two of
+# different splits are equal in all that they would have in common, by 31 pixels or more each way.
 
 # %% mystnb={"figure": {"name": "fig-split-map", "caption": "Windows of the data set by split, or their counts where the source has no geography."}, "image": {"alt": "Map of the windows of the three splits"}}
 splits = {split: triplets.Triplets(dataset_root, split) for split in SPLITS}
