@@ -499,7 +499,7 @@ GREY = {"pixels": np.arange(256, dtype=np.uint8).reshape(1, 16, 16), "names": ("
         ({}, ["--sar-units", "decibel"], "'decibel' is unknown"),
         ({"pixels": np.full((2, 8, 8), 0.1, np.float32)}, ["--sar-units", "dB"], "declared 'dB' but holds.*'linear'"),
         ({"pixels": np.full((2, 8, 8), 400, np.uint16)}, [], "around 400: that is no sigma0"),
-        ({"pixels": np.full((2, 8, 8), -1400, np.int16)}, [], "only .* numbers below -90: .* rescaled first"),
+        ({"pixels": np.full((2, 8, 8), -1400, np.int16)}, [], "only .* below -90 or above 10000: .* rescaled first"),
         ({"pixels": np.full((2, 8, 8), 7, np.uint8)}, [], "grey levels"),
         ({"pixels": np.full((2, 8, 8), np.nan, np.float32)}, [], "no valid pixel"),
         ({"pixels": np.zeros((2, 8, 8), np.float32)}, ["--sar-units", "dB"], "no valid pixel"),
