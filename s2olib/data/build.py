@@ -435,11 +435,8 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
     if p["tar_root"]:
         outside = archive.extract(paths["tar_root"], paths["archive_root"], tiles.covering, tiles.footprint)
     scenes = archive.scan(paths["archive_root"], own_layer=_own_layer(p), **bands)
-    return (
-        tiles,
-        scenes,
-        [_refusal(name, "outside the map", "patches of the archive, not unpacked", n) for name, n in outside.items()],
-    )
+    what = "patches of the archive, not unpacked"
+    return tiles, scenes, [_refusal(name, "outside the map", what, n) for name, n in outside.items()]
 
 
 def _own_layer(p: dict) -> bool:

@@ -281,7 +281,7 @@ def guard(candidates: list[list[Window]], buffer_m: float) -> None:
     """
     order = {windows[0].scene: number for number, windows in enumerate(candidates) if windows}
     for split in ("test", "validation"):
-        close = [(first, second) for first, second in _close(candidates, split, split, 0)]
+        close = _close(candidates, split, split, 0)
         for first, second in sorted(close, key=lambda pair: [order[windows[0].scene] for windows in pair]):
             if order[first[0].scene] < order[second[0].scene]:
                 deep = _distances([w.grid for w in second], [w.grid for w in first])  # (second, first)
@@ -374,7 +374,9 @@ def _check_content(root: Path, windows: dict[str, list[Window]]) -> None:
     numbers = {split: [n for n, window in enumerate(windows[split]) if window.grid.crs is None] for split in SPLITS}
     for layer, least in (("opt", 2), ("sar", 0.1)):
         pixels = {split: np.load(root / split / f"{layer}.npy", mmap_mode="r") for split in SPLITS}  # (N, C, P, P)
-        side = min(SQUARE, 2 ** (pixels["train"].shape[-1].bit_length() - 2))
+        side = min(SQUARE, 2 ** pixels["train"].shape[-1].bit_length() // 4)
+        if side < 4:  # so few pixels are equal by chance
+            continue
         squares = _Squares(side, least)
         for weak, strong in (("validation", "test"), ("train", "validation")):
             for number in numbers[strong]:
@@ -396,21 +398,23 @@ class _Squares:
     def __init__(self, side: int, least: float) -> None:
         self.side, self.least = side, least  # pixels; standard deviation below which all is alike
         self.patches: list[tuple[np.ndarray, Window]] = []
-        self.hashes, self.places = np.empty(0, np.uint64), np.empty((0, 3), int)  # patch, row, column
+        self.found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0, np.uint64), np.empty((0, 3), int))]
 
     def add(self, patch: np.ndarray, window: Window) -> None:
         """Cut a patch (C, P, P), but leave out squares that are even, and equal to anything even."""
         count, side = patch.shape[-1] // self.side, self.side
         blocks = patch[:, : count * side, : count * side].reshape(len(patch), count, side, count, side)
         rows, columns = np.nonzero(blocks.std((0, 2, 4), dtype=np.float32) >= self.least)
-        places = np.stack([np.full_like(rows, len(self.patches)), side * rows, side * columns], 1)
-        self.hashes = np.append(self.hashes, hashes_of_squares(patch, side)[places[:, 1], places[:, 2]])
-        self.places = np.concatenate([self.places, places])
+        rows, columns = side * rows, side * columns
+        places = np.stack([np.full_like(rows, len(self.patches)), rows, columns], 1)
+        self.found.append((hashes_of_squares(patch, side)[rows, columns], places))
         self.patches.append((patch, window))
 
     def sort(self) -> None:
-        order = self.hashes.argsort(kind="stable")
-        self.hashes, self.places = self.hashes[order], self.places[order]
+        """Make what was added so far ready to be looked for."""
+        hashes, places = map(np.concatenate, zip(*self.found, strict=True))
+        order = hashes.argsort(kind="stable")
+        self.hashes, self.places = hashes[order], places[order]  # (N,) and (N, 3): patch, row, column
         self.likely = np.zeros(2**20, bool)  # by the first 20 bits
         self.likely[self.hashes >> np.uint64(44)] = True
 
