@@ -103,8 +103,9 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
 
 
 def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
-    """Two tables as MyST markdown: the generators' differences with the DSD, S2OFormer and U-Net stepping up by
-    interpolation, and U-Net as it is; and those of networks that learned from radar made brighter and darker."""
+    """Three tables as MyST markdown: the generators' differences with the DSD, S2OFormer and U-Net stepping up by
+    interpolation, and U-Net as it is; from U-Net with other losses; and those of networks that learned from radar made
+    brighter and darker."""
     compared = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd-bilinear", "unet-dsd")
     pairs = [pair for pair in combinations(compared, 2) if pair != compared[2:]]  # one network, with one change
     what = (
@@ -112,6 +113,9 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
         "and of U-Net as it is"
     )
     bilinear = pairs_table(results, profiles, pairs, what, "tab-bilinear")
+    pairs = [(name, other) for name in ("s2oformer-dsd-bilinear", "hat-dsd") for other in ("unet-l1", "unet-dsd-ssim")]
+    what = "Paired differences of the networks that lead U-Net, from U-Net with another loss"
+    losses = pairs_table(results, profiles, pairs, what, "tab-other-losses")
     pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(compared))]
     pairs.append(("unet-dsd-shift", "unet-dsd"))
     others = ("s2oformer-dsd", "hat-dsd-shift", "unet-dsd-shift", "unet-dsd-bilinear-shift", "hat-dsd")
@@ -119,7 +123,7 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
     pairs += [("hat-dsd-shift", other) for other in ("hat-dsd", "unet-dsd-shift")]
     what = "Paired differences of networks that were trained with radar made brighter or darker by chance (*shift*)"
     shift = pairs_table(results, profiles, pairs, what, "tab-shift")
-    return "\n\n".join(filter(None, (bilinear, shift))) + "\n" if bilinear or shift else f"{results_table.NOT_RUN}\n"
+    return ("\n\n".join(filter(None, (bilinear, losses, shift))) or results_table.NOT_RUN) + "\n"
 
 
 def pair_row(psnr: Mapping, ssim: Mapping) -> dict:
@@ -148,8 +152,9 @@ def pairs_table(
         alike = (pair for pair in combinations(variants, 2) if variants[pair[0]] == variants[pair[1]])
         pairs = shown + [pair for pair in alike if {*pair} not in map(set, shown)]
         found = [statistics.paired_differences(patches, pairs, metric) for metric in ("psnr", "ssim")]
-        for psnr, ssim in list(zip(*found, strict=True))[: len(shown)]:
-            rows.append({"profile": profile} | pair_row(psnr, ssim))
+        for psnr, ssim in zip(*found, strict=True):
+            if (psnr["first"], psnr["second"]) in shown:
+                rows.append({"profile": profile} | pair_row(psnr, ssim))
     if not rows:
         return ""
     if len(where) == 1:  # the caption names it, and the table is wide

@@ -392,7 +392,6 @@ def merges_table() -> str:
 
 def write(root: Path) -> None:
     """Write everything that the book takes from records into ``book/_generated``."""
-    figures.use_style()
     results, generated = root / "book" / "results", root / "book" / "_generated"
     profiles = read_results(results)
     shutil.rmtree(generated, ignore_errors=True)
@@ -433,6 +432,7 @@ def write(root: Path) -> None:
         for run, record in runs.items():
             try:
                 texts[f"runs/{name}-{run}.md"] = run_page(name, run, record)
+                figures.use_style(synthetic=record["dataset"]["synthetic"])
                 draw_curves(run, record, generated / f"runs/{name}-{run}.png")
             except KeyError as error:
                 message = f"book/_generated/runs/{name}-{run}: the run's record has no field {error}: execute it again."

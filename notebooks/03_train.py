@@ -86,7 +86,7 @@ cost = budget.estimate(parameters)
 rows = [
     {"quantity": "training samples", "value": f"{cost['samples']:,}"},
     {"quantity": "generator, GMAC a sample", "value": f"{cost['generator_gmac']:.3g}"},
-    {"quantity": "all in all, TFLOP", "value": f"{cost['petaflop'] * 1000:,.0f}"},
+    {"quantity": "all in all, TFLOP", "value": f"{cost['petaflop'] * 1000:,.1f}"},
     {"quantity": "memory, GiB (estimate)", "value": f"{cost['memory_gib']:.2f}"},
     {
         "quantity": "hours on one A100 (estimate)",

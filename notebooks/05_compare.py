@@ -84,7 +84,7 @@ for position in chosen if not failures else ():
 pictures, captions = [], []
 kept = {label: run for label, run in runs.items() if (run / "generator.safetensors").is_file()}
 networks = {label: checkpoints.load_generator(run)[0] for label, run in kept.items()}
-for label in runs.keys() - kept.keys():
+for label in [label for label in runs if label not in kept]:
     print(f"{label}: its record is here, its weights are not")
 for position in chosen:
     item = test[int(position)]

@@ -134,7 +134,10 @@ def read_patches(run: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path} does not exist: execute the run again.")
     text = dict.fromkeys(PLACE[:4], str)  # and a place may be called NA
-    patches = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    try:
+        patches = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    except ValueError as error:  # empty, no table, or no text
+        raise InputError(f"{path} cannot be read ({error}): delete it and execute the run again.") from None
     return patches.fillna(dict.fromkeys(text, ""))  # no group is one group, and not one for each patch
 
 

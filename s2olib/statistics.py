@@ -26,14 +26,15 @@ def blocks(index: pd.DataFrame) -> np.ndarray:
     """Cluster number of each row of an index or of ``patches.csv``, (N,): contiguous blocks of about `BLOCK_SIZE`.
 
     Rows of a group, taken in the order of scene, row, column (id where these are absent), are cut into equal parts;
-    a group of fewer rows is one block. Where there are `FEWEST_GROUPS`, each is one block: only groups are
-    independent of each other, and only they let an interval speak of other places.
+    a group of fewer rows is one block. Numbers in names count as such: p2 comes before p10. Where there are
+    `FEWEST_GROUPS`, each is one block: only groups are independent of each other, and only they let an interval speak
+    of other places.
     """
     keys = [name for name in ("group", "scene", "row", "col") if name in index] or ["group"]
     if "group" not in index or not len(index):
         raise InputError("The index has no rows or no column `group`: blocks are cut inside groups of patches.")
     keys += ["id"] if "row" not in index and "id" in index else []
-    ordered = [np.unique(index[name].to_numpy(), return_inverse=True)[1] for name in keys]
+    ordered = [np.unique(_by_number(index[name]), return_inverse=True)[1] for name in keys]
     order = np.lexsort(ordered[::-1])
     edges = np.flatnonzero(np.diff(ordered[0][order])) + 1
     clusters = np.empty(len(index), np.int64)
@@ -44,6 +45,13 @@ def blocks(index: pd.DataFrame) -> np.ndarray:
             clusters[part] = count
             count += 1
     return clusters
+
+
+def _by_number(names: pd.Series) -> np.ndarray:
+    """Text whose numbers are as long as they get, so that they sort by value; numbers as they are."""
+    if names.dtype.kind in "iuf":
+        return names.to_numpy()
+    return names.astype(str).str.replace(r"\d+", lambda number: number[0].zfill(20), regex=True).to_numpy()
 
 
 def cluster_interval(

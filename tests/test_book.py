@@ -551,6 +551,17 @@ def test_generators_are_compared_with_interpolation(tmp_path):
     ]
     assert [c[3][:5] for c in cells] == ["−2.00", "−1.00", "0.75 ", "1.00 ", "3.00 "]
 
+    shutil.rmtree(tmp_path / "ombria/unet-dsd-bilinear-s0")
+    publish(tmp_path / "ombria", "unet", tag="dsd-bilinear", seed=2, psnr=21.0)
+    table = place_table.render_bilinear(tmp_path, provenance.read_results(tmp_path))
+    left = [line.split("|")[1:3] for line in table.splitlines() if line.startswith(("| s2o", "| hat"))]
+    assert [[name.strip() for name in names] for names in left] == [
+        ["s2oformer-dsd-bilinear", "hat-dsd"],
+        ["s2oformer-dsd-bilinear", "unet-dsd"],
+        ["hat-dsd", "unet-dsd"],
+    ], "pairs without a seed in common are left out, and no other takes their place"
+    publish(tmp_path / "ombria", "unet", tag="dsd-bilinear", psnr=21.0)
+
     publish(tmp_path / "ombria", "unet", tag="dsd-bilinear-shift", psnr=21.5)
     publish(tmp_path / "ombria", "unet", tag="dsd-shift", psnr=19.0)
     publish(tmp_path / "ombria", "s2oformer", tag="dsd-shift", psnr=21.0)

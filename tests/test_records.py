@@ -72,6 +72,13 @@ def test_a_broken_record_is_named(run, content):
         records.read(run)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_broken_metrics_are_named(run, content):
+    (run / "patches.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"patches\.csv cannot be read"):
+        records.read_patches(run)
+
+
 def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no finished run"):
         records.find(tmp_path)
@@ -89,10 +96,23 @@ def test_data_that_changed_since_a_training_are_named():
             records.check_data(runs, data | change, "data/set")
 
 
-PUBLISHED = sorted((Path(__file__).parents[1] / "book" / "results").glob("*/*/record.json"))
+RESULTS = Path(__file__).parents[1] / "book" / "results"
+PUBLISHED = pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("**/record.json")), ids=lambda path: str(path.parent.relative_to(RESULTS))
+)
 
 
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: f"{path.parts[-3]}/{path.parts[-2]}")
+@PUBLISHED
+def test_the_metrics_of_a_published_run_are_those_of_its_patches(path):
+    record, patches = records.read(path.parent), records.read_patches(path.parent)
+    found = records.summarise(patches)
+    assert record["metrics"].keys() == found.keys()
+    for name, summary in found.items():
+        assert record["metrics"][name] == pytest.approx(summary, abs=1e-4, nan_ok=True), name
+    assert record["evaluation"] == records.evaluation_conditions(patches, record["evaluation"]["split"])
+
+
+@PUBLISHED
 def test_no_published_run_has_a_dsd_that_ignores_the_optical_image(path):
     record = records.read(path.parent)
     if record["parameters"]["dsd_weight"] and record["parameters"]["dsd_schedule"] != "random":  # the control may

@@ -41,6 +41,13 @@ def test_blocks_without_geography_follow_the_ids():
     assert blocks(frame).tolist() == [1] * 10 + [0] * 10
 
 
+def test_numbers_in_names_are_taken_in_their_order():
+    ids = [f"ROIs1970_fall_11_p{i}" for i in range(1, 61, 2)]
+    frame = pd.DataFrame({"id": ids, "group": "fall_11"}).assign(row=0, col=0)
+    assert blocks(frame.assign(scene=ids)).tolist() == [0] * 10 + [1] * 10 + [2] * 10
+    assert blocks(frame.drop(columns=["row", "col"])).tolist() == [0] * 10 + [1] * 10 + [2] * 10
+
+
 def test_blocks_need_groups():
     with pytest.raises(InputError, match="group"):
         blocks(pd.DataFrame({"id": [1, 2]}))

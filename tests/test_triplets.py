@@ -159,11 +159,33 @@ def test_without_land_cover_everything_else_is_identical(root):
         ({"sar_shift": -0.1}, "sar_shift is -0.1"),
         ({"limits": {"sar": [[-25, 0]]}}, r"limits\['sar'\] must be one"),
         ({"limits": {"opt": [[1, 0]] * 3}}, r"limits\['opt'\] must be one"),
+        ({"limits": {"sar": [[-25, 0], [-32, float("nan")]]}}, r"limits\['sar'\] must be one"),
+        ({"limits": {"sar": [[-25, 0], [-32, float("inf")]]}}, r"limits\['sar'\] must be one"),
+        ({"limits": {"sar": [-25, 0]}}, r"limits\['sar'\] must be one"),
+        ({"limits": {"opt": [["dark", "bright"]] * 3}}, r"limits\['opt'\] must be one"),
     ],
 )
 def test_bad_input_is_named(root, options, says):
     with pytest.raises(InputError, match=says):
         Triplets(**{"dataset_root": root, "split": "train", **options})
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("dataset.json", b"{}"),
+        ("dataset.json", b"[]"),
+        ("dataset.json", b"\xff"),
+        ("train/index.csv", b""),
+        ("train/index.csv", b"\xff\xfe"),
+        ("train/opt.npy", b""),
+        ("train/sar.npy", b"no array"),
+    ],
+)
+def test_a_damaged_file_is_named(root, file, content):
+    (root / file).write_bytes(content)
+    with pytest.raises(InputError, match=f"{root / file} cannot be read"):
+        Triplets(root, "train")
 
 
 def test_training_needs_no_rasterio():

@@ -60,25 +60,31 @@ class Triplets(Dataset):
         self.folder = root / split
         try:
             self.info: dict = json.loads((root / "dataset.json").read_text())
-        except ValueError as error:
+            bands = {name: self.info[name]["bands"] for name in ("sar", "opt")}
+        except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"{root}/dataset.json cannot be read ({error}): build or copy the data set again"
+                f"{root}/dataset.json cannot be read ({error!r}): build or copy the data set again"
             ) from None
         text = {"id": str, "scene": str, "group": str, "season": str, "crs": str, "transform": str, "date": str}
         path = self.folder / "index.csv"
         if not path.is_file():
             raise InputError(f"{path} does not exist: build or copy the data set again")
-        numbers = [name for name in pd.read_csv(path, nrows=0) if name not in text]
-        self.index = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=dict.fromkeys(numbers, ""))
-        self.limits: dict[str, list] = {
-            name: [[float(low), float(high)] for low, high in (limits or {}).get(name, self.info[name]["limits"])]
-            for name in ("sar", "opt")
-        }
-        for name, pairs in self.limits.items():
-            if len(pairs) != len(self.info[name]["bands"]) or any(low >= high for low, high in pairs):
-                raise InputError(
-                    f"limits['{name}'] must be one (low, high) per band of {self.info[name]['bands']}, not {pairs}"
-                )
+        try:
+            numbers = [name for name in pd.read_csv(path, nrows=0) if name not in text]
+            self.index = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=dict.fromkeys(numbers, ""))
+        except ValueError as error:  # empty, no table, or no text
+            raise InputError(f"{path} cannot be read ({error}): build or copy the data set again") from None
+        self.limits: dict[str, list] = {}
+        for name in bands:
+            pairs = (limits or {}).get(name, self.info[name]["limits"])
+            try:
+                fit = [[float(low), float(high)] for low, high in pairs]
+                good = len(fit) == len(bands[name]) and all(-np.inf < low < high < np.inf for low, high in fit)
+            except (TypeError, ValueError):
+                good = False
+            if not good:
+                raise InputError(f"limits['{name}'] must be one (low, high) per band of {bands[name]}, not {pairs}")
+            self.limits[name] = fit
         if crop_size is not None and not 0 < crop_size <= self.info["patch_size"]:
             raise InputError(f"crop_size {crop_size} is not within 1..{self.info['patch_size']}, the patches' own size")
         if not 0 <= sar_shift <= 1:
@@ -92,7 +98,7 @@ class Triplets(Dataset):
         for name in ("sar", "opt", *["lulc"] * self.has_lulc) if len(self.index) else ():  # nothing may be refused
             try:
                 stored = len(np.load(self.folder / f"{name}.npy", mmap_mode="r"))
-            except (OSError, ValueError) as error:
+            except (OSError, EOFError, ValueError) as error:
                 raise InputError(f"{self.folder}/{name}.npy cannot be read ({error}): build or copy it again") from None
             if stored != len(self.index):
                 raise InputError(
