@@ -36,7 +36,7 @@ Pair = tuple[dict[str, str], dict[Path, tuple[Path, Write]]]  # a row of pairs_c
 
 
 def ombria(source: Path, ids: list[str]) -> Iterator[Pair]:
-    """Images before a flood: `0001` of the events of 2017 to 2020, `france_000` and `albania_000` of 2021."""
+    """Images before a flood: `0001` of the events of 2018 to 2020, `france_000` and `albania_000` of 2021."""
     for name in ids:
         place, _, number = name.rpartition("_")
         files = {}

@@ -154,7 +154,7 @@ def majority(codes: np.ndarray, cell: int) -> np.ndarray:
 def pseudo_categories(opt: np.ndarray, legend: str) -> np.ndarray:
     """Four pseudo-categories of an image (3, H, W) in 0..255 by its colour alone, as codes (H, W) uint8.
 
-    "pseudo-false-colour" is for OMBRIA's composite, by its look short-wave infrared, near infrared and red: a pixel is
+    "pseudo-false-colour" is for OMBRIA's composite of short-wave infrared, near infrared and green: a pixel is
     *dark* (1) where both infrared bands stay below 50, as over water, shadow and burnt ground; else *red-brown* (2)
     where (second − first) / (second + first), an index like NDMI, is below −0.1; *green* (4) where it is above 0.1;
     *mixed* (3) between. "pseudo-natural-colour" is the same of red, green and blue: dark where all three stay below 40,
