@@ -23,7 +23,7 @@ import yaml
 
 # What a disk says that is full or may not be written to; GDAL gives no number
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
-DISK |= {None}
+DISK |= {errno.EEXIST, None}
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 # A process that was forked, to read batches say, outlives by seconds one that is killed, and would keep its locks
 _LOCKS: set[IO] = set()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import tarfile
 import threading
 import time
@@ -308,6 +310,16 @@ def test_tar_archives_are_streamed_and_only_the_map_is_kept(tmp_path):
     kept = sorted(path.name for path in (tmp_path / "kept").rglob("*.tif"))
     assert kept == ["ROIs1158_spring_s1_7_p30.tif", "ROIs1158_spring_s2_7_p30.tif"]
     assert json.loads((tmp_path / "kept/ROIs1158_spring_s1.tar.gz.json").read_text())["key"] == "west"
+    tars = tmp_path / "tars"
+    shutil.copy(tars / "ROIs1158_spring_s2.tar.gz", tars / "ROIs1158_spring_s2_copy.TAR.GZ")
+    (tars / "._ROIs1158_spring_s2.tar.gz").write_bytes(b"what macOS leaves beside a copied file")
+    (tars / "ROIs1158_spring_s2.tar.gz.md5").write_text("a sum")
+    assert extract(tars, tmp_path / "kept", covers, "west") == found, "patches that two archives have count once"
+    for name in ("rest.tar.xz", "all.zip", "ROIs1158_spring_s2.tar (1).gz"):
+        (tars / name).touch()
+        with pytest.raises(InputError, match=rf"{re.escape(name)}' would be left out"):
+            extract(tars, tmp_path / "kept", covers, "west")
+        (tars / name).unlink()
     patch = tmp_path / "kept" / f"ROIs1158_spring/s1_7/{kept[0]}"
     right = patch.read_bytes()
     patch.unlink()

@@ -879,6 +879,13 @@ def test_a_data_set_that_lost_an_array_is_made_again(tmp_path, pairs):
     for name in ("test/sar.npy", "validation/index.csv", "refused/index.csv"):
         (tmp_path / "set" / name).unlink()
         assert build(tmp_path / "set", **options, test_places=None) == info and (tmp_path / "set" / name).is_file()
+    array, index = (tmp_path / "set/train" / name for name in ("sar.npy", "index.csv"))
+    for path in (array, index):  # as a copy that was interrupted
+        whole = path.read_bytes()
+        os.truncate(path, path.stat().st_size // 2)
+        assert build(tmp_path / "set", **options, test_places=None) == info and path.read_bytes() == whole
+    with pytest.raises(InputError, match=r"dataset_root '.*nowhere' holds no whole data set"):
+        check_separation(tmp_path / "nowhere")
 
 
 def test_patches_of_one_name_and_scenes_without_any_are_refused(tmp_path, pairs):
@@ -1051,6 +1058,23 @@ def test_days_of_radar_and_optical_image_are_both_kept(tmp_path, pairs):
     )
     info = build(tmp_path / "set", **given, test_places=None, pairs_csv=tmp_path / "list.csv")
     assert info["dates"] == ["2020-04-01", "2020-05-05"]
+
+
+def test_days_and_pixels_are_those_of_scenes_that_are_used(tmp_path, pairs):
+    given = pairs({f"{i}": i * FAR for i in range(7)})
+    for kind in ("s1", "s2"):
+        path = tmp_path / kind / "6.tif"
+        with rasterio.open(path) as file:
+            pixels, corner = file.read(), (file.transform.c, file.transform.f)
+        tif(path, pixels, corner, pixel=20)
+    rows = [f"{i},{'1999-01-01' if i == 6 else '2020-05-05'}" for i in range(7)]
+    (tmp_path / "list.csv").write_text("id,date\n" + "\n".join(rows))
+    splits_of = {0: "test", 1: "validation", 6: "guard"}
+    lines = [f"{i},{splits_of.get(i, 'train')}" for i in range(7)]
+    (tmp_path / "split.csv").write_text("id,split\n" + "\n".join(lines))
+    lists = {"pairs_csv": tmp_path / "list.csv", "split_file": tmp_path / "split.csv"}
+    info = build(tmp_path / "set", **given, **lists)
+    assert info["dates"] == ["2020-05-05", "2020-05-05"] and info["pixel_size_m"] == 10
 
 
 def test_fine_pixels_are_not_rounded_away(tmp_path, pairs):

@@ -1,5 +1,7 @@
 """The embedded archive: what rasterio reads back, that one seed gives the same bytes, and that its physics holds."""
 
+import shutil
+
 import numpy as np
 import pytest
 import rasterio
@@ -97,6 +99,19 @@ def test_a_file_of_somebody_else_is_never_overwritten(tmp_path):
         file.write(np.ones((1, 2, 2), np.uint8))
     with pytest.raises(InputError, match=r"LC_N36E136\.tif"):
         embedded.write_tile(36, 136, tmp_path)
+
+
+def test_the_parameter_and_the_file_that_are_wrong_are_named(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "scenes", lambda: [KAGA])
+    root = shutil.copytree(archive, tmp_path / "archive")
+    (tmp_path / "file").touch()
+    for name, says in (("file", "File exists"), ("file/below", "Not a directory")):
+        with pytest.raises(InputError, match=rf"lulc_root '.*{name}' cannot be written \({says}\)"):
+            embedded.write_archive(root, tmp_path / name)
+    broken = patch(root, "s1", 1)
+    broken.write_bytes(b"")
+    with pytest.raises(InputError, match=f"{broken} cannot be read as a raster: delete it"):
+        embedded.write_archive(root, tmp_path / "tiles")
 
 
 def test_land_cover_read_back_onto_the_scene_agrees_even_across_tiles(tmp_path):

@@ -118,6 +118,50 @@ def test_a_tile_issued_anew_with_other_pixels_is_the_same_place(tmp_path):
         Tiles(tmp_path, "hrlulc-v21.11")
 
 
+def test_one_place_in_another_crs_is_the_same_place(tmp_path):
+    _tile(tmp_path / "a.tif", 135, 36, np.ones((1000, 1000), np.uint8))
+    x, y = transform("EPSG:4326", "EPSG:32653", [135.0], [36.0])  # on the zone's meridian, where north is up
+    metres = np.ptp(transform("EPSG:4326", "EPSG:32653", [135.0] * 2, [36.0, 36 - 1000 * STEP])[1])
+    tif(tmp_path / "b.tif", np.ones((1, round(metres / 8), 940), np.uint8), (x[0], y[0]), pixel=8)
+    with pytest.raises(InputError, match=r"b.tif' and '.*a.tif' show the same place"):
+        Tiles(tmp_path, "hrlulc-v21.11")
+
+
+@pytest.mark.parametrize("crs", [32760, 4326])
+def test_a_map_of_the_world_goes_on_beyond_the_antimeridian(tmp_path, crs):
+    world = np.where(np.arange(720) < 360, 10, 50).astype(np.uint8)  # by longitude: west, and east
+    tif(tmp_path / "world.tif", np.tile(world, (360, 1))[None], (-180, 90), crs="EPSG:4326", pixel=0.5)
+    (x,), (y,) = transform("EPSG:4326", f"EPSG:{crs}", [180.0], [-17.0])
+    pixel = 10 if crs == 32760 else 1e-4
+    grid = Grid(rasterio.CRS.from_epsg(crs), Affine(pixel, 0, x - 20 * pixel, 0, -pixel, y), 30, 64)
+    found = Tiles(tmp_path, "worldcover").read(grid)
+    assert (found[0, :20] == 50).all() and (found[0, 20:] == 10).all()
+    assert set(np.unique(found)) == {10, 50}, "no pixel is without a class"
+
+
+def test_a_projection_that_ends_at_the_antimeridian_is_asked_for_each_pixel(tmp_path):
+    crs, pixel = "EPSG:3857", 50_000
+    edge = 20_037_508.34
+    world = np.full((1, 400, round(2 * edge / pixel)), 10, np.uint8)
+    world[..., :10] = world[..., -10:] = 80  # water on both sides of 180 degrees
+    tif(tmp_path / "world.tif", world, (-edge, 1e7), crs=crs, pixel=2 * edge / world.shape[-1])
+    (x,), (y,) = transform("EPSG:4326", "EPSG:32701", [180.0], [-17.0])
+    grid = Grid(rasterio.CRS.from_epsg(32701), Affine(10, 0, x - 1280, 0, -10, y), 256, 256)
+    assert (Tiles(tmp_path, "worldcover").read(grid) == 80).all()
+
+
+def test_a_fourth_band_of_bytes_hides_no_class_and_a_class_cannot_be_no_data(tmp_path):
+    grid = Grid(rasterio.CRS.from_epsg(32653), Affine(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), 8, 8)
+    layers = np.zeros((4, 8, 8), np.uint8)  # GDAL takes the last of four for transparency
+    layers[0] = 40
+    for count in (1, 3, 4):
+        tif(tmp_path / f"{count}/tile.tif", layers[:count])
+        assert (Tiles(tmp_path / f"{count}", "worldcover").read(grid) == 40).all()
+    tif(tmp_path / "dw/tile.tif", layers[1:2], nodata=0)
+    with pytest.raises(InputError, match=r"tile.tif' declares 0 as no data, which legend 'dynamic-world' calls water"):
+        Tiles(tmp_path / "dw", "dynamic-world").read(grid)
+
+
 def test_not_a_number_in_a_map_is_no_data(tmp_path):
     grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36), 4, 4)
     _tile(tmp_path / "float.tif", 136, 36, np.where(np.eye(4), np.nan, 7).astype(np.float32))

@@ -49,6 +49,7 @@ def test_decibels_and_linear_power_are_the_same_scene(tmp_path):
         ({"sar_units": "8-bit"}, lambda s, o: (s, o), "declared '8-bit'"),
         ({"opt_units": "8-bit"}, lambda s, o: (s, o), "whole numbers from 0 to 255"),
         ({}, lambda s, o: (s, (o / 10000).astype(np.float32)), "multiply reflectance"),
+        ({}, lambda s, o: (s, (o / 30).astype(np.float32)), "or percent by 100"),
         ({}, lambda s, o: (s, np.clip(o // 8, 0, 255)), "8-bit image"),
         ({}, lambda s, o: (s, (o // 20).astype(np.uint8)), "8-bit image"),
     ],
@@ -141,6 +142,17 @@ def test_transparency_is_no_band(tmp_path):
     for mode, bands in (("LA", 1), ("RGBA", 3)):
         Image.new(mode, (8, 8)).save(tmp_path / f"{mode}.png")
         assert header(tmp_path / f"{mode}.png").count == bands
+
+
+def test_a_fourth_band_of_bytes_that_holds_measurements_hides_nothing(tmp_path):
+    bands = RNG.integers(1, 250, (4, 40, 50)).astype(np.uint8)
+    bands[3, :20] = 0  # of near infrared over water; GDAL takes the band for transparency
+    path = tif(tmp_path / "a.tif", bands)
+    assert header(path).count == 3
+    np.testing.assert_array_equal(rasters.read_bands(path, (1, 2, 3), header(path)), bands[:3])
+    bands[3] = np.where(bands[3] > 0, 255, 0)  # as transparency is
+    read = rasters.read_bands(tif(path, bands), (1, 2, 3), header(path))
+    assert np.isnan(read[:, :20]).all() and (read[:, 20:] == bands[:3, 20:]).all()
 
 
 def test_offset_of_newer_level_2a(tmp_path):

@@ -162,6 +162,8 @@ def test_without_land_cover_everything_else_is_identical(root):
         ({"limits": {"sar": [[-25, 0], [-32, float("nan")]]}}, r"limits\['sar'\] must be one"),
         ({"limits": {"sar": [[-25, 0], [-32, float("inf")]]}}, r"limits\['sar'\] must be one"),
         ({"limits": {"sar": [-25, 0]}}, r"limits\['sar'\] must be one"),
+        ({"limits": {"SAR": [[-25, 0], [-32, -5]]}}, "limits must be of 'sar', 'opt' or both"),
+        ({"limits": [[-25, 0], [-32, -5]]}, "limits must be of 'sar', 'opt' or both"),
         ({"limits": {"opt": [["dark", "bright"]] * 3}}, r"limits\['opt'\] must be one"),
     ],
 )

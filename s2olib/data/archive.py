@@ -14,7 +14,7 @@ import os
 import re
 import tarfile
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -48,6 +48,7 @@ from s2olib.project import InputError, resolve, writable, write_json, writing
 
 SIZE = 256
 NAME = re.compile(r"(ROIs\d+_(spring|summer|fall|winter))_(s1|s2|lc)_(\d+)_p(\d+)\.tif")
+OTHER_ARCHIVE = re.compile(r"\.(tar\.(?!md5|sha)\w+|tbz2?|txz|zip|7z|rar)$|\.tar\b.*\.gz$", re.I)
 # What SEN12MS holds: bands and type. 12 bands are Level-2A, as re-downloads of the same patches have them; the last of
 # four layers of bytes may count as transparency.
 EXPECTED = {"s1": ((2,), ("float32",)), "s2": ((12, 13), ("uint16",)), "lc": ((3, 4), ("uint8", "uint16"))}
@@ -75,39 +76,43 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
     InputError, naming the archive, for one that is missing, broken or holds a patch that is no raster, and where
     `archive_root` cannot be written to.
     """
-    tars = sorted(path for path in Path(tar_root).glob("*") if re.search(r"\.(tar|tar\.gz|tgz)$", path.name))
+    found = sorted(path for path in Path(tar_root).glob("[!.]*"))
+    tars = [path for path in found if re.search(r"\.(tar|tar\.gz|tgz)$", path.name, re.I)]
+    for path in (path for path in found if path not in tars and OTHER_ARCHIVE.search(path.name)):
+        raise InputError(f"'{path}' would be left out: have .tar, .tar.gz and .tgz in tar_root, or move it elsewhere")
     for path in tars:
         if not path.is_file():
             raise InputError(f"'{path}' is no file: remove the folder or dangling link, or rename it")
     if not tars:
         raise InputError(f"tar_root '{tar_root}' holds no archive such as ROIs1158_spring_s1.tar.gz")
-    root, outside = Path(archive_root), Counter()
+    root, outside = Path(archive_root), set()
     for path in tars:
         done, stat = root / f"{path.name}.json", path.stat()
         state = {"size": stat.st_size, "time": stat.st_mtime_ns, "key": key}
         before = {}
         with suppress(OSError, ValueError):  # what cannot be read is made again
             before = json.loads(done.read_text())
-        if before | state != before or not all((root / name).is_file() for name in before.get("kept", ())):
+        whole = "left" in before and all((root / name).is_file() for name in before["kept"])
+        if before | state != before or not whole:
             if not os.access(path, os.R_OK):
                 raise InputError(f"'{path}' may not be read: change its permissions")
             with writable("archive_root", root):
                 before = state | _extract(path, root, covers)
                 write_json(done, before)
-        outside.update(before["outside"])
-    return dict(outside)
+        outside.update((scene, patch) for scene, patches in before["left"].items() for patch in patches)
+    return dict(Counter(scene for scene, _ in outside))  # a patch counts once, though two archives may have it
 
 
 def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> dict:
-    """Unpack one archive: how many patches of a scene lie `outside`, and the names of those that are `kept`."""
-    outside, kept = Counter(), []
+    """Unpack one archive: the numbers of a scene's patches that are `left` out, and the names of files `kept`."""
+    left, kept = defaultdict(list), []
     size = path.stat().st_size
     try:
         with (
             open(path, "rb") as stream,
             tqdm.wrapattr(stream, "read", total=size, desc=path.name) as counted,
             # tarfile's own reader of gzip checks no sum, and takes what it cannot read for the end
-            gzip.GzipFile(fileobj=counted) if path.suffix != ".tar" else nullcontext(counted) as plain,
+            gzip.GzipFile(fileobj=counted) if path.suffix.lower() != ".tar" else nullcontext(counted) as plain,
             tarfile.open(fileobj=plain, mode="r|") as tar,
         ):
             for member in tar:
@@ -123,7 +128,8 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                     if grid.crs is None:
                         raise InputError(f"'{member.name}' has no coordinate reference system")
                     if not covers(grid):
-                        outside[f"{match[1]}_{match[4]}"] += match[3] == "s2"  # a patch counts once
+                        if match[3] == "s2":
+                            left[f"{match[1]}_{match[4]}"].append(int(match[5]))
                         continue
                     with writing(target) as aside:
                         aside.write_bytes(content)
@@ -137,7 +143,7 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                 behind = tar.fileobj.read(2**20)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, InputError) as error:
         raise InputError(f"'{path}' is broken: fetch it again ({error})") from error
-    return {"outside": outside, "kept": kept}
+    return {"left": left, "kept": kept}
 
 
 def scan(

@@ -211,13 +211,9 @@ def build(
     extra = [*map(str, [*extra, *(tiles.files if tiles else ())])]
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
     inputs = _inputs(states.values())
-    with suppress(OSError, ValueError):  # one that cannot be read is written anew
+    with suppress(OSError, EOFError, ValueError, KeyError, TypeError):  # one that cannot be read is written anew
         info = json.loads((root / "dataset.json").read_text())
-        files = [f"{split}/{name}" for split in SPLITS for name in ("index.csv", "sar.npy", "opt.npy")]
-        labelled = [] if not legend else ["train"] if legend in PSEUDO else SPLITS
-        files += ["refused/index.csv", *(f"{split}/lulc.npy" for split in labelled)]
-        whole = all((root / file).is_file() for file in files)
-        if whole and info.get("parameters") == parameters and info.get("inputs") == inputs:
+        if info["parameters"] == parameters and info["inputs"] == inputs and _is_whole(root, info["counts"], legend):
             return info
 
     if tiles:
@@ -256,7 +252,8 @@ def build(
     guard(candidates, buffer_m)
     refused += [_refusal(w.id, w.reason, w.value) for windows in candidates for w in windows if w.reason]
 
-    pixel_m = _pixel_size(scenes, pixel_size_m, resolution_factor)
+    read = [scene for scene, windows in zip(scenes, candidates, strict=True) if any(w.split for w in windows)]
+    pixel_m = _pixel_size(read or scenes, pixel_size_m, resolution_factor)
     sar, opt = _bands(parameters, scenes)
     cloud, haze = (2500, 1500) if opt_units != "8-bit" else (200, np.inf)
     own = {
@@ -286,6 +283,8 @@ def build(
         except InputError:  # the parts are as they should be, but not what was meant
             shutil.rmtree(folder)
             raise
+        used = {window.scene for of in windows.values() for window in of}
+        used = [scene for scene in scenes if scene.id in used]
         info = {
             "schema": 1,
             "source": source,
@@ -296,9 +295,9 @@ def build(
             "pixel_size_m": pixel_m,
             "sar": sar,
             "opt": opt,
-            "opt_offsets": sorted({scene.opt_offset for scene in scenes}),
+            "opt_offsets": sorted({scene.opt_offset for scene in used}),
             "lulc": _lulc(parameters),
-            "dates": _dates(source, scenes),
+            "dates": _dates(source, used),
             "tested_places": tested([windows["test"]], parameters["test_places"] or (), buffer_m),
             "counts": {name: len(windows[name]) for name in SPLITS},
             "unique_area_km2": {name: unique_area(windows[name]) for name in SPLITS},
@@ -398,6 +397,19 @@ def _is_place(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_whole(root: Path, counts: dict[str, int], legend: str | None) -> bool:
+    """Whether all files of a data set are there, with as many patches as `counts` says; any error tells that not."""
+    labelled = [] if not legend else ["train"] if legend in PSEUDO else SPLITS
+    for split in SPLITS:
+        with open(root / split / "index.csv", newline="") as lines:
+            found = {sum(1 for _ in csv.reader(lines)) - 1}
+        for layer in ["sar", "opt"] + ["lulc"] * (split in labelled):
+            found.add(len(np.load(root / split / f"{layer}.npy", mmap_mode="r")))
+        if found != {counts[split]}:
+            return False
+    return (root / "refused" / "index.csv").is_file()
 
 
 def _check_root(root: Path, inputs: list[Path]) -> None:
@@ -946,7 +958,7 @@ def _rows(scene: Scene, windows: list[Window], size: int) -> list[list]:
 
 
 def _pixel_size(scenes: list[Scene], stated: float | None, factor: int) -> float | None:
-    """Metres to three digits, where one number is true of every scene to a hundredth; None for degrees or mixtures.
+    """Metres to three digits, where one number is true of these scenes to a hundredth; None for degrees or mixtures.
 
     Raises InputError where another is stated.
     """

@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
+from rasterio.errors import RasterioIOError
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform, transform_bounds
 from scipy import fft, ndimage
 from tqdm import tqdm
 
-from s2olib.project import InputError, writing
+from s2olib.project import InputError, writable, writing
 
 VERSION = 3
 PATCH, STEP, ROWS, COLS = 256, 128, 3, 4  # a scene is 3 x 4 patches: 512 x 640 pixels
@@ -173,7 +174,8 @@ def write_archive(archive_root: str | Path, lulc_root: str | Path, *, seed: int 
             write_scene(scene, archive_root, seed=seed)
             bar.update()
         for tile in tiles:
-            write_tile(*tile, lulc_root, seed=seed)
+            with writable("lulc_root", lulc_root):
+                write_tile(*tile, lulc_root, seed=seed)
             bar.update()
     with writing(archive_root / "embedded.json") as aside:
         manifest = {"synthetic": True, "version": VERSION, "seed": seed, "scenes": [scene.name for scene in scenes()]}
@@ -514,8 +516,11 @@ def _is_there(path: Path, description: str) -> bool:
     """Whether `path` is a finished file of this version and seed; one that this module did not write is an error."""
     if not path.exists():
         return False
-    with rasterio.open(path) as file:
-        found = file.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
+    try:
+        with rasterio.open(path) as file:
+            found = file.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
+    except RasterioIOError as error:
+        raise InputError(f"{path} cannot be read as a raster: delete it, and it is written anew ({error})") from None
     if not found.startswith("synthetic, made by s2olib"):
         raise InputError(f"{path} is not the embedded archive's and would be overwritten; choose an empty folder.")
     return found == description

@@ -217,14 +217,12 @@ class Tiles:
         for path, (crs, _) in self._boxes.items():
             if crs is None:
                 raise InputError(f"land-cover tile '{path}' has no coordinate reference system")
-        for crs in {crs for crs, _ in self._boxes.values()}:
-            paths = [path for path, (of, _) in self._boxes.items() if of == crs]
-            boxes = np.array([self._boxes[path][1] for path in paths])
-            for i, path in enumerate(paths):
-                twins = np.flatnonzero(_shared(boxes[i], boxes[:i]) > 0.9)  # perhaps with pixels of another size
-                if twins.size:
-                    twin = paths[twins[0]]
-                    raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
+        boxes = np.array([grid.lonlat_bounds for grid in grids.values()])
+        for i, path in enumerate(self.files):
+            twins = np.flatnonzero(_shared(boxes[i], boxes[:i]) > 0.9)  # perhaps in another CRS, or of other pixels
+            if twins.size:
+                twin = self.files[twins[0]]
+                raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
 
     @property
     def footprint(self) -> str:

@@ -68,6 +68,7 @@ OTHER = {"COASTAL", "EDGE", "REDEDGE", "I", "II"}  # words of bands that are ano
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 L2A = tuple(name for name in L1C if name != "B10")
+WORLD = 1e7  # metres, which no scene is wide
 PIXELS = Affine.scale(1, -1)  # the transform of an image without geography: north up
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
 
@@ -486,8 +487,13 @@ def values_of(file: rasterio.DatasetReader, bands: tuple[int, ...], part: Window
     """Bands of an open raster as float32 (C, H, W), or a part of them, NaN where it declares no data.
 
     Of bytes any may also be a value, such as 0 for the blue of a red roof: there no data is where all bands hold it.
+    A last band without a name that GDAL takes for transparency is a measurement, which it does not know, where it holds
+    more than 0 and 255.
     """
     found = file.read(bands, window=part, masked=True, out_dtype=np.float32)
+    if MaskFlags.alpha in file.mask_flag_enums[0] and file.count > 2 and has_mask_band(file):
+        last = file.read(file.count, window=part)
+        found = found if ((last == 0) | (last == np.iinfo(last.dtype).max)).all() else np.ma.array(found.data)
     if has_mask_band(file) and MaskFlags.alpha not in file.mask_flag_enums[0]:  # which GDAL knows of 2 or 4 bands
         found = np.ma.array(found.data, mask=np.ma.getmaskarray(found) | (file.read(file.count, window=part) == 0))
     if file.dtypes[0] == "uint8" and found.mask.any():
@@ -568,7 +574,8 @@ def positions(target: Grid, crs: CRS, place: Affine, top: int, rows: int) -> np.
 
     Exact to less than a micrometre for a scene as wide as a tile of Sentinel-2 (to centimetres for one six times as
     wide, far north), yet a thousand times cheaper than asking for each pixel: a change of projection is so smooth over
-    a scene that a polynomial through 9 Chebyshev points of a row repeats it, and 5 of some 128 rows.
+    a scene that a polynomial through 9 Chebyshev points of a row repeats it, and 5 of some 128 rows. But not where a
+    projection of the whole world ends and begins: there each pixel is asked for.
     """
     (down, over_rows), (across, over_columns) = _interpolation(rows, 5), _interpolation(target.width, 9)
     row, column = np.meshgrid(top + down, across, indexing="ij")
@@ -576,6 +583,10 @@ def positions(target: Grid, crs: CRS, place: Affine, top: int, rows: int) -> np.
     x, y = (np.reshape(values, row.shape) for values in found)
     if crs.is_geographic:  # on both sides of the antimeridian, on one scale
         x -= 360 * np.round((x - x[0, 0]) / 360)
+    elif max(np.ptp(x), np.ptp(y)) * metres_of(crs) > WORLD:
+        row, column = np.meshgrid(top + np.arange(rows) + 0.5, np.arange(target.width) + 0.5, indexing="ij")
+        found = transform(target.crs, crs, *(v.ravel() for v in target.transform @ (column, row)))
+        return np.reshape(~place @ tuple(map(np.array, found)), (2, *row.shape))
     found = ~place @ (x, y)
     return np.einsum("ri,ciw->crw", over_rows, np.einsum("cij,jw->ciw", np.stack(found), over_columns.T.copy()))
 
@@ -596,15 +607,23 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
 
     Every pixel takes the code that its centre falls on, exactly: GDAL's warper approximates positions to an eighth of a
     pixel, and moves a valid code that equals the target's no data to the next one (0 would become 1, water). Raises
-    InputError for a code that the legend does not have; 0, 255, negative ones and not-a-number are taken for no data.
+    InputError for a code that the legend does not have, and where the file's no data is a class of it; 0, 255, negative
+    ones and not-a-number are taken for no data.
     """
     known = find_legend(legend)
     out = np.full((target.height, target.width), known.no_data, np.uint8)
     with _opened(path) as file:
+        if file.nodata in known.names:
+            raise InputError(
+                f"'{path}' declares {file.nodata:g} as no data, which legend '{legend}' calls "
+                f"{known.names[file.nodata]}: unset it (gdal_edit.py -unsetnodata), or choose the map's own legend"
+            )
+        # of four bands of bytes GDAL takes the last for transparency, whatever it is
+        masked = file.count <= 2 or MaskFlags.alpha not in file.mask_flag_enums[0]
         source = Grid(file.crs, file.transform if file.crs else PIXELS, file.height, file.width)
         if place := source.position_of(target):
             window = Window(place[1], place[0], target.width, target.height)
-            return _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
+            return _checked_codes(file.read(1, window=window, masked=masked), known, legend, path)
         # a little to the upper left, so that a centre on an edge goes one way, whatever the last digits say
         origin = file.transform @ Affine.translation(-1e-8, -1e-8)
         for start in range(0, target.height, 128):  # a band of rows at a time, which stays in the processor's cache
@@ -613,6 +632,8 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
             if file.crs.is_geographic:
                 turn = 360 / file.transform.a
                 where[0] -= turn * np.round((where[0].mean() - file.width / 2) / turn)
+                if where[0].min() < 0 or where[0].max() >= file.width:
+                    where[0] %= turn  # a map of the world goes on at its other side
             columns, rows = np.floor(where, out=where).astype(np.int32)
             inside = ...
             if rows.min() < 0 or columns.min() < 0 or rows.max() >= file.height or columns.max() >= file.width:
@@ -621,7 +642,7 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
             if rows.size:
                 top, left = rows.min(), columns.min()
                 window = Window(left, top, columns.max() - left + 1, rows.max() - top + 1)
-                codes = _checked_codes(file.read(1, window=window, masked=True), known, legend, path)
+                codes = _checked_codes(file.read(1, window=window, masked=masked), known, legend, path)
                 rows -= top
                 rows = rows if codes.size < 2**31 else rows.astype(np.int64)
                 rows *= codes.shape[1]
@@ -631,9 +652,9 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
     return out
 
 
-def _checked_codes(codes: np.ma.MaskedArray, known, legend: str, path: Path) -> np.ndarray:
+def _checked_codes(codes: np.ndarray, known, legend: str, path: Path) -> np.ndarray:
     codes = codes.astype(np.int16) if codes.dtype == np.int8 else codes  # which cannot hold 255
-    codes = codes.filled(known.no_data)
+    codes = np.ma.filled(codes, known.no_data)
     codes[~(codes >= 0)] = known.no_data
     for usual in {0, 255} - {*known.names, known.no_data}:  # no data of a tile that does not say so
         codes[codes == usual] = known.no_data
@@ -677,7 +698,7 @@ def _contradiction(values: np.ndarray, units: str, dtype: str) -> str:
     if units == "8-bit" and (np.nanmin(values) < 0 or np.nanmax(values) > 255 or not whole):
         return ": 8-bit means whole numbers from 0 to 255"
     # a lake at dusk is brighter
-    if units == "reflectance x 10000" and np.count_nonzero(some > 30) < some.size / 100:
+    if units == "reflectance x 10000" and (np.count_nonzero(some > 30) < some.size / 100 or np.nanmax(values) <= 100):
         return ": multiply reflectance of 0 to 1 by 10000, or percent by 100"
     # the brightest pixel of a dark sea is 255 by chance, but not several of five thousand
     saturated = whole and np.count_nonzero(some == 255) > 3 and np.nanmax(values) == 255

@@ -351,7 +351,10 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
     they could overlap, by at least 2 · `SQUARE` − 1 pixels each way. (Images that were averaged or warped apart share
     no value, and are not found.) Raises InputError naming two patches.
     """
-    scenes = {split: _on_disk(resolve(dataset_root), split) for split in SPLITS}
+    try:
+        scenes = {split: _on_disk(resolve(dataset_root), split) for split in SPLITS}
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"dataset_root '{dataset_root}' holds no whole data set ({error!r}): build it again") from None
     for strong, weak in STRONGER:
         for kept, others in _close(scenes[strong] + scenes[weak], strong, weak, 0):
             distances = _distances([w.grid for w in kept], [w.grid for w in others])

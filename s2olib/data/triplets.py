@@ -74,6 +74,8 @@ class Triplets(Dataset):
             self.index = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=dict.fromkeys(numbers, ""))
         except ValueError as error:  # empty, no table, or no text
             raise InputError(f"{path} cannot be read ({error}): build or copy the data set again") from None
+        if limits is not None and not (isinstance(limits, dict) and limits.keys() <= bands.keys()):
+            raise InputError(f"limits must be of 'sar', 'opt' or both, not {limits}")
         self.limits: dict[str, list] = {}
         for name in bands:
             pairs = (limits or {}).get(name, self.info[name]["limits"])
