@@ -9,7 +9,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from s2olib.data.labels import LabelledTriplets
 from s2olib.dsd import DSD
 from s2olib.generators import complexity, create_generator
-from s2olib.losses import FeatureLoss
 from s2olib.patchgan import PatchGAN
 from s2olib.training import GIB, Parameters
 
@@ -83,11 +82,18 @@ def _discriminators(
 
 
 def _judging(dsd: DSD, sar: tuple[int, ...], opt: tuple[int, ...]) -> int:
-    """MACs of the feature loss and of its gradient at the generator's image, counted on the meta device."""
-    given = [torch.empty(shape, device="meta") for shape in (sar, opt, opt)]
-    with FlopCounterMode(display=False) as counter:
-        FeatureLoss(dsd).to("meta").eval()(*given[:2], given[2].requires_grad_()).backward()
-    return counter.get_total_flops() // 2
+    """MACs of the feature loss and of its gradient at the generator's image, counted on the meta device.
+
+    The deepest map is made of the real and of the generated image, and the gradient takes the way of the latter back.
+    No gradient is computed to count that: where there is a GPU, autograd would start threads that keep processes from
+    being forked from a notebook.
+    """
+    given = [torch.empty(shape, device="meta") for shape in (sar, opt)]
+    with torch.no_grad(), FlopCounterMode(display=False) as whole:
+        dsd.deepest(*given)
+    with torch.no_grad(), FlopCounterMode(display=False) as radar:
+        dsd.sar_encoder(given[0])
+    return (3 * whole.get_total_flops() - radar.get_total_flops()) // 2
 
 
 def _saved_elements(network: nn.Module, *shapes: tuple[int, ...]) -> int:

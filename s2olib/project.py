@@ -21,9 +21,9 @@ from typing import IO
 
 import yaml
 
-# What a disk says that is full or may not be written to; GDAL gives no number
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
-DISK |= {errno.EEXIST, None}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what a disk says that takes no more
+# What it says of a place that may not be written to besides; GDAL gives no number
+DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, None}
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 # A process that was forked, to read batches say, outlives by seconds one that is killed, and would keep its locks
 _LOCKS: set[IO] = set()

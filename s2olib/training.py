@@ -6,7 +6,7 @@ from the real one in the deepest feature map. Land cover is needed for the first
 things on one device or several (DDP) and sets the precision; nothing else is hidden.
 
     python -m s2olib.training RUNS.yml                              # a queue of runs, on a machine without jupyter
-    torchrun --nnodes 2 --nproc-per-node 4 -m s2olib.training RUNS.yml
+    torchrun --nnodes 2 --nproc-per-node 4 -m s2olib.training RUNS.yml    # runs with num_nodes: 2 and devices: 4
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from s2olib.losses import (
 )
 from s2olib.metrics import SSIM_WINDOW, psnr, to_8bit
 from s2olib.patchgan import SMALLEST, PatchGAN
-from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve, writable
+from s2olib.project import FULL, InputError, alone, code_fingerprint, fingerprint, resolve, writable
 
 GIB = 2**30
 CODE = ("training", "evaluation", "generators", "dsd", "losses", "patchgan", "metrics", "baselines")
@@ -174,8 +174,10 @@ class Parameters:
         numeric = all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in self.class_weights)
         if not numeric or (self.class_weights and not any(self.class_weights)):
             raise InputError(f"class_weights are {self.class_weights}: give numbers of at least 0, one above 0.")
-        if not self.tag or "/" in self.tag:
-            raise InputError(f"tag is {self.tag!r}: it is a part of the run's folder name, and must be one without /.")
+        if not self.tag or "/" in self.tag or len(self.tag.encode()) > 200:
+            raise InputError(
+                f"tag is {self.tag!r}: it is a part of the run's folder name, and must have 1 to 200 bytes without /."
+            )
         if self.precision not in ("32-true", "bf16-mixed", "16-mixed"):
             raise InputError(
                 f"precision is {self.precision!r}: weights stay in float32, so choose 32-true, bf16-mixed or 16-mixed."
@@ -289,6 +291,14 @@ def train(parameters: Parameters) -> Path:
     Raises `InputError` before any work for a dataset or parameter that cannot be used and for a run that another
     process is training, and when a loss or weight is no longer finite, naming the step and the patches.
     """
+    processes = parameters.devices * parameters.num_nodes
+    if TorchElasticEnvironment.detect():
+        started = {name: int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE")}
+        if [*started.values()] != [parameters.devices, processes]:
+            raise InputError(
+                f"torchrun has started {started['WORLD_SIZE']} processes, {started['LOCAL_WORLD_SIZE']} of them here, "
+                f"and the run has {parameters.devices} devices and {parameters.num_nodes} num_nodes: let them agree."
+            )
     data = parameters.training_data()
     if len(data) < parameters.batch_size:
         raise InputError(
@@ -315,13 +325,18 @@ def train(parameters: Parameters) -> Path:
     key = {"parameters": parameters.lasting(), "code": code_fingerprint(*CODE)}
     key |= {"data": data.info["fingerprint"], "limits": data.limits, "pixel_size_m": data.info["pixel_size_m"]}
     if parameters.initial_weights:
+        if parameters.run.resolve() in (place := resolve(parameters.initial_weights).resolve(), place.parent):
+            raise InputError(
+                f"initial_weights '{parameters.initial_weights}' are of this run itself, which would take their place: "
+                "give it another tag or seed."
+            )
         key["initial_weights"] = fingerprint(*checkpoints.weights_of(parameters.initial_weights))
     if parameters.label_merge:
         key["labels"] = data.info["lulc"]["codes"]
     if checkpoints.finished(parameters.run, key):
         return parameters.run
     strategy: str | DDPStrategy = "auto"
-    if parameters.devices * parameters.num_nodes > 1:
+    if processes > 1:
         outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()  # the processes are there already
         if parameters.num_nodes > 1 and not outside and "NODE_RANK" not in os.environ:
             raise InputError(
@@ -337,7 +352,7 @@ def train(parameters: Parameters) -> Path:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if parameters.precision == "16-mixed" and device == "cpu":
         raise InputError("precision is '16-mixed', which no CPU computes in: choose bf16-mixed or 32-true there.")
-    if number and parameters.devices * parameters.num_nodes > 1:
+    if number and processes > 1:
         raise InputError(
             f"device '{parameters.device}' is one: leave its number out, or set devices and num_nodes to 1."
         )
@@ -368,7 +383,15 @@ def _train_alone(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> N
         if fabric.is_global_zero:
             with writable("run_root", parameters.run_root):
                 locked.enter_context(alone(parameters.run, "tag"))
-        _train(fabric, parameters, key)
+        try:
+            _train(fabric, parameters, key)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise InputError(
+                f"run_root '{parameters.run_root}' takes no more ({error.strerror}): make room and run again; what was "
+                "written is whole."
+            ) from error
 
 
 def _train(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:
@@ -784,7 +807,7 @@ def main() -> None:
     try:
         try:
             runs = [Parameters(**entry) for entry in yaml.safe_load(Path(sys.argv[1]).read_text())]
-        except (TypeError, OSError, yaml.YAMLError) as error:
+        except (TypeError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"{sys.argv[1]} is no list of runs: {error}") from None
         for run in runs:
             print(train(run))

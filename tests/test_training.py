@@ -1,6 +1,7 @@
 """Training: what is resumed is what would have been; land cover never reaches the generator; faults say what to do."""
 
 import dataclasses
+import errno
 import json
 import math
 import multiprocessing
@@ -123,6 +124,10 @@ def test_a_run_begins_from_saved_weights(small, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         training.train(again)
     assert all(torch.equal(value, saved[name]) for name, value in begun[0].items())
+    for own in (first, first / "generator.safetensors", small.run_root + "/../" + first.parent.name + "/" + first.name):
+        with pytest.raises(InputError, match="are of this run itself"):
+            training.train(dataclasses.replace(small, initial_weights=str(own)))
+    assert load_file(first / "generator.safetensors").keys() == saved.keys() and not list(first.parent.glob("supers*"))
     hat = dataclasses.replace(again, generator="hat", window_size=4)
     with pytest.raises(InputError, match="is a unet of other channels, widths or depths than this hat"):
         training.train(hat)
@@ -345,12 +350,14 @@ def test_a_data_set_that_was_copied_half_is_named_before_work_starts(small, tmp_
     assert not small.run.exists()
 
 
-def test_the_estimate_counts_what_will_be_done(small):
+def test_the_estimate_counts_what_will_be_done(small, monkeypatch):
     cost = budget.estimate(dataclasses.replace(small, dsd_weight=0.0))
     samples = len(Triplets(small.dataset_root, "train")) // 16 * 16 * 2
     generator = training.create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=5)
     assert cost["samples"] == samples
     assert cost["petaflop"] * 1e15 == pytest.approx(samples * 6 * complexity(generator, (1, 2, 32, 32))[1])
+    for starts_threads in ("torch.Tensor.backward", "torch.autograd.backward", "torch.autograd.grad"):
+        monkeypatch.setattr(starts_threads, None)  # after which no process can be forked where there is a GPU
     tight = budget.estimate(small, memory_gib=cost["memory_gib"] / 3)
     assert tight["accumulate"] > budget.estimate(small)["accumulate"] == 1
     network = DSD(2, 3, 4, small.dsd_width)
@@ -437,6 +444,7 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"label_size_m": -500.0}, "label_size_m is -500.0"),
         ({"ssim_weight": float("nan")}, "ssim_weight is nan"),
         ({"num_nodes": 2, "batch_size": 4}, "num_nodes is 2, .*torchrun"),
+        ({"tag": "x" * 201}, "must have 1 to 200 bytes"),
         ({"device": "mps"}, "device is 'mps'"),
         pytest.param(
             {"device": "cuda"},
@@ -626,6 +634,29 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+def test_a_disk_that_fills_up_is_said_and_the_run_goes_on_later(small, monkeypatch):
+    whole = records.read(training.train(dataclasses.replace(small, tag="whole")))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for module, name in ((checkpoints, "begin"), (training.SummaryWriter, "add_image"), (records, "log_reading")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, full)
+            with pytest.raises(InputError, match=r"run_root '.*' takes no more \(No space left on device\): make room"):
+                training.train(small)
+    assert records.read(training.train(small))["metrics"] == whole["metrics"]
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_processes_of_torchrun_are_those_of_the_run(small, devices, monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"torchrun has started 2 processes, 2 of them here, .* {devices} devices"):
+        training.train(dataclasses.replace(small, devices=devices))
+    assert not small.run.exists()
+
+
 def test_another_runs_checkpoint_is_refused(small):
     run = training.train(dataclasses.replace(small, epochs=1))
     key = json.loads((run / "key.json").read_text())
@@ -667,9 +698,10 @@ def test_a_queue_of_runs(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["training", str(runs)])
     training.main()
     assert capsys.readouterr().out.split() == [str(tmp_path / f"unet-{tag}-s0") for tag in ("dsd", "other")]
-    runs.write_text("[{epoch: 3}]")
-    with pytest.raises(SystemExit, match=r"runs\.yml is no list of runs: .*epoch"):
-        training.main()
+    for content in (b"[{epoch: 3}]", "[{tag: \xe9poch}]".encode("latin-1")):
+        runs.write_bytes(content)
+        with pytest.raises(SystemExit, match=r"runs\.yml is no list of runs: .*(epoch|decode)"):
+            training.main()
 
 
 def test_explaining_the_code_makes_no_run_stale(monkeypatch):
