@@ -11,11 +11,12 @@ grids, and split by blocks.
 Each runs in a process of its own, whose peak memory is its own resident set plus the largest worker's, times the
 workers, and some 60 MiB of the process that workers are forked from; Linux's /proc tells. They take turns, each with
 nothing left to write to the disk, every second time in the opposite order, since what runs after a large pair was seen
-to take longer; medians are printed. Two builds of one worker at once, which share nothing, show how much of a second
-core this machine gives to such work; no build of two workers gains more. Other work on the machine slows everything
-down: the load is printed, and the processor's time. A virtual machine may give up memory that is free, and whoever
-writes to it next waits until it is back, for half the time of a build: so before each all that is free is filled with
-the cache of an empty file, as it is on a machine that has been at work for a day.
+to take longer; medians are printed, and of what is compared the median of the turns' ratios, so that a machine which
+gets slower or faster meanwhile does not decide it. Two builds of one worker at once, which share nothing and write
+twice as much, show how much of a second core this machine gives to such work. Other work on the machine slows
+everything down: the load is printed, and the processor's time. A virtual machine may give up memory that is free, and
+whoever writes to it next waits until it is back, for half the time of a build: so before each all that is free is
+filled with the cache of an empty file, as it is on a machine that has been at work for a day.
 """
 
 from __future__ import annotations
@@ -176,6 +177,15 @@ def main() -> None:
         worker = f"{row['worker_mib']:.0f}" if row["worker_mib"] else "–"
         rate = f"{row['seconds']:.1f} | {row['patches'] / row['seconds']:.1f} | {row['cpu_s']:.1f}"
         print(f"| {name} | {row['patches']:.0f} | {rate} | {row['own_mib']:.0f} | {worker} |")
+    print()
+    first, *more = (f"workers: {number}" for number in given.workers)
+    pairs = [("loop", f"build, {first}")]
+    pairs += [(f"{of}, {first}", f"{of}, {n}") for of in ("build", "one pair") for n in more]
+    for slower, faster in pairs:
+        rates = [[result["patches"] / result["seconds"] for result in turns[name]] for name in (slower, faster)]
+        ratios = [after / before for before, after in zip(*rates, strict=True)]
+        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"{faster}: {statistics.median(ratios):.2f} times as fast as {slower} (by turn {each})")
     if given.record:
         write_json(given.record, turns)
 
