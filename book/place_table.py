@@ -114,7 +114,7 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
     )
     bilinear = pairs_table(results, profiles, pairs, what, "tab-bilinear")
     pairs = [(name, other) for name in ("s2oformer-dsd-bilinear", "hat-dsd") for other in ("unet-l1", "unet-dsd-ssim")]
-    what = "Paired differences of the networks that lead U-Net, from U-Net with another loss"
+    what = "Paired differences of S2OFormer with interpolation and of HAT, from U-Net with another loss"
     losses = pairs_table(results, profiles, pairs, what, "tab-other-losses")
     pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(compared))]
     pairs.append(("unet-dsd-shift", "unet-dsd"))

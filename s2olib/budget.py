@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from s2olib.data.labels import LabelledTriplets
 from s2olib.dsd import DSD
 from s2olib.generators import complexity, create_generator
+from s2olib.generators.padding import pad_to_multiple
 from s2olib.patchgan import PatchGAN
 from s2olib.training import GIB, Parameters
 
@@ -89,10 +90,13 @@ def _judging(dsd: DSD, sar: tuple[int, ...], opt: tuple[int, ...]) -> int:
     being forked from a notebook.
     """
     given = [torch.empty(shape, device="meta") for shape in (sar, opt)]
+    training = dsd.training
+    dsd.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as whole:
         dsd.deepest(*given)
     with torch.no_grad(), FlopCounterMode(display=False) as radar:
-        dsd.sar_encoder(given[0])
+        dsd.sar_encoder(pad_to_multiple(given[0], dsd.multiple, 2 * dsd.multiple))
+    dsd.train(training)
     return (3 * whole.get_total_flops() - radar.get_total_flops()) // 2
 
 

@@ -48,10 +48,11 @@ def blocks(index: pd.DataFrame) -> np.ndarray:
 
 
 def _by_number(names: pd.Series) -> np.ndarray:
-    """Text whose numbers are as long as they get, so that they sort by value; numbers as they are."""
+    """Text that sorts by the numbers in it, and after these as it is; numbers as they are."""
     if names.dtype.kind in "iuf":
         return names.to_numpy()
-    return names.astype(str).str.replace(r"\d+", lambda number: number[0].zfill(20), regex=True).to_numpy()
+    names = names.astype(str)
+    return (names.str.replace(r"\d+", lambda number: number[0].zfill(20), regex=True) + "\t" + names).to_numpy()
 
 
 def cluster_interval(

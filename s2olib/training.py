@@ -389,8 +389,8 @@ def _train_alone(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> N
             if error.errno not in FULL:
                 raise
             raise InputError(
-                f"run_root '{parameters.run_root}' takes no more ({error.strerror}): make room and run again; what was "
-                "written is whole."
+                f"run_root '{parameters.run_root}', or {error.filename or 'its disk'}, takes no more "
+                f"({error.strerror}): make room and run again; what was written is whole."
             ) from error
 
 

@@ -313,7 +313,8 @@ def test_tar_archives_are_streamed_and_only_the_map_is_kept(tmp_path):
     tars = tmp_path / "tars"
     shutil.copy(tars / "ROIs1158_spring_s2.tar.gz", tars / "ROIs1158_spring_s2_copy.TAR.GZ")
     (tars / "._ROIs1158_spring_s2.tar.gz").write_bytes(b"what macOS leaves beside a copied file")
-    (tars / "ROIs1158_spring_s2.tar.gz.md5").write_text("a sum")
+    for name in ("ROIs1158_spring_s2.tar.gz.md5", "ROIs1158_spring_s2.tar.json", "notes.tar.txt"):
+        (tars / name).write_text("no archive")
     assert extract(tars, tmp_path / "kept", covers, "west") == found, "patches that two archives have count once"
     for name in ("rest.tar.xz", "all.zip", "ROIs1158_spring_s2.tar (1).gz"):
         (tars / name).touch()

@@ -118,15 +118,6 @@ def test_a_tile_issued_anew_with_other_pixels_is_the_same_place(tmp_path):
         Tiles(tmp_path, "hrlulc-v21.11")
 
 
-def test_one_place_in_another_crs_is_the_same_place(tmp_path):
-    _tile(tmp_path / "a.tif", 135, 36, np.ones((1000, 1000), np.uint8))
-    x, y = transform("EPSG:4326", "EPSG:32653", [135.0], [36.0])  # on the zone's meridian, where north is up
-    metres = np.ptp(transform("EPSG:4326", "EPSG:32653", [135.0] * 2, [36.0, 36 - 1000 * STEP])[1])
-    tif(tmp_path / "b.tif", np.ones((1, round(metres / 8), 940), np.uint8), (x[0], y[0]), pixel=8)
-    with pytest.raises(InputError, match=r"b.tif' and '.*a.tif' show the same place"):
-        Tiles(tmp_path, "hrlulc-v21.11")
-
-
 @pytest.mark.parametrize("crs", [32760, 4326])
 def test_a_map_of_the_world_goes_on_beyond_the_antimeridian(tmp_path, crs):
     world = np.where(np.arange(720) < 360, 10, 50).astype(np.uint8)  # by longitude: west, and east
@@ -157,6 +148,10 @@ def test_a_fourth_band_of_bytes_hides_no_class_and_a_class_cannot_be_no_data(tmp
     for count in (1, 3, 4):
         tif(tmp_path / f"{count}/tile.tif", layers[:count])
         assert (Tiles(tmp_path / f"{count}", "worldcover").read(grid) == 40).all()
+    layers[:, :4], layers[3, 4:] = 0, 255  # now it is transparency, and says where nothing is known
+    tif(tmp_path / "clear/tile.tif", layers)
+    found = Tiles(tmp_path / "clear", "worldcover").read(grid)
+    assert (found[:4] == 0).all() and (found[4:] == 40).all()
     tif(tmp_path / "dw/tile.tif", layers[1:2], nodata=0)
     with pytest.raises(InputError, match=r"tile.tif' declares 0 as no data, which legend 'dynamic-world' calls water"):
         Tiles(tmp_path / "dw", "dynamic-world").read(grid)

@@ -148,11 +148,14 @@ def test_a_fourth_band_of_bytes_that_holds_measurements_hides_nothing(tmp_path):
     bands = RNG.integers(1, 250, (4, 40, 50)).astype(np.uint8)
     bands[3, :20] = 0  # of near infrared over water; GDAL takes the band for transparency
     path = tif(tmp_path / "a.tif", bands)
-    assert header(path).count == 3
-    np.testing.assert_array_equal(rasters.read_bands(path, (1, 2, 3), header(path)), bands[:3])
-    bands[3] = np.where(bands[3] > 0, 255, 0)  # as transparency is
+    assert header(path).count == 4
+    for part in (None, rasters.Window(0, 0, 50, 20)):  # that of water alone, too
+        read = rasters.read_bands(path, (1, 2, 3), header(path), part)
+        np.testing.assert_array_equal(read, bands[:3, : read.shape[1]])
+    bands[3] = np.where(bands[3] > 0, 255, 0)  # as transparency is,
+    bands[3, 20, :9] = 128  # with a soft edge
     read = rasters.read_bands(tif(path, bands), (1, 2, 3), header(path))
-    assert np.isnan(read[:, :20]).all() and (read[:, 20:] == bands[:3, 20:]).all()
+    assert header(path).count == 3 and np.isnan(read[:, :20]).all() and (read[:, 20:] == bands[:3, 20:]).all()
 
 
 def test_offset_of_newer_level_2a(tmp_path):

@@ -46,6 +46,7 @@ def test_numbers_in_names_are_taken_in_their_order():
     frame = pd.DataFrame({"id": ids, "group": "fall_11"}).assign(row=0, col=0)
     assert blocks(frame.assign(scene=ids)).tolist() == [0] * 10 + [1] * 10 + [2] * 10
     assert blocks(frame.drop(columns=["row", "col"])).tolist() == [0] * 10 + [1] * 10 + [2] * 10
+    assert len({*blocks(pd.DataFrame({"id": range(10), "group": ["1", "01"] * 5}))}) == 2, "they are two places"
 
 
 def test_blocks_need_groups():

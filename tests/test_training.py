@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from s2olib import budget, checkpoints, project, records, training
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
 from s2olib.generators import Generator, complexity, create_generator
+from s2olib.losses import FeatureLoss
 from s2olib.metrics import psnr, to_8bit
 from s2olib.patchgan import PatchGAN
 from s2olib.project import InputError
@@ -350,6 +352,19 @@ def test_a_data_set_that_was_copied_half_is_named_before_work_starts(small, tmp_
     assert not small.run.exists()
 
 
+@pytest.mark.parametrize(("encoder", "size"), [("snunet", 16), ("snunet", 100), ("resnet18", 32), ("resnet18", 48)])
+def test_judging_is_counted_as_autograd_does_it(encoder, size):
+    with torch.device("meta"):
+        dsd = DSD(2, 3, 4, 8, encoder)
+        sar, real, fake = (torch.empty(1, bands, size, size) for bands in (2, 3, 3))
+    with FlopCounterMode(display=False) as counter:
+        FeatureLoss(dsd).to("meta").eval()(sar, real, fake.requires_grad_()).backward()
+    for training_mode in (True, False):
+        dsd.train(training_mode)
+        assert budget._judging(dsd, sar.shape, real.shape) == counter.get_total_flops() // 2
+        assert dsd.training == training_mode
+
+
 def test_the_estimate_counts_what_will_be_done(small, monkeypatch):
     cost = budget.estimate(dataclasses.replace(small, dsd_weight=0.0))
     samples = len(Triplets(small.dataset_root, "train")) // 16 * 16 * 2
@@ -643,7 +658,9 @@ def test_a_disk_that_fills_up_is_said_and_the_run_goes_on_later(small, monkeypat
     for module, name in ((checkpoints, "begin"), (training.SummaryWriter, "add_image"), (records, "log_reading")):
         with monkeypatch.context() as patched:
             patched.setattr(module, name, full)
-            with pytest.raises(InputError, match=r"run_root '.*' takes no more \(No space left on device\): make room"):
+            with pytest.raises(
+                InputError, match=r"run_root '.*', or its disk, takes no more \(No space left on device\): make room"
+            ):
                 training.train(small)
     assert records.read(training.train(small))["metrics"] == whole["metrics"]
 

@@ -48,7 +48,7 @@ from s2olib.project import InputError, resolve, writable, write_json, writing
 
 SIZE = 256
 NAME = re.compile(r"(ROIs\d+_(spring|summer|fall|winter))_(s1|s2|lc)_(\d+)_p(\d+)\.tif")
-OTHER_ARCHIVE = re.compile(r"\.(tar\.(?!md5|sha)\w+|tbz2?|txz|zip|7z|rar)$|\.tar\b.*\.gz$", re.I)
+OTHER_ARCHIVE = re.compile(r"\.(tar\.(xz|bz2|zst|lz4|Z|br)|tbz2?|txz|zip|7z|rar)$|\.tar\b.*\.gz$", re.I)
 # What SEN12MS holds: bands and type. 12 bands are Level-2A, as re-downloads of the same patches have them; the last of
 # four layers of bytes may count as transparency.
 EXPECTED = {"s1": ((2,), ("float32",)), "s2": ((12, 13), ("uint16",)), "lc": ((3, 4), ("uint8", "uint16"))}

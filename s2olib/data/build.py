@@ -211,7 +211,9 @@ def build(
     extra = [*map(str, [*extra, *(tiles.files if tiles else ())])]
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
     inputs = _inputs(states.values())
-    with suppress(OSError, EOFError, ValueError, KeyError, TypeError):  # one that cannot be read is written anew
+    with suppress(
+        OSError, EOFError, ValueError, KeyError, TypeError, csv.Error
+    ):  # one that cannot be read is written anew
         info = json.loads((root / "dataset.json").read_text())
         if info["parameters"] == parameters and info["inputs"] == inputs and _is_whole(root, info["counts"], legend):
             return info
@@ -404,7 +406,8 @@ def _is_whole(root: Path, counts: dict[str, int], legend: str | None) -> bool:
     labelled = [] if not legend else ["train"] if legend in PSEUDO else SPLITS
     for split in SPLITS:
         with open(root / split / "index.csv", newline="") as lines:
-            found = {sum(1 for _ in csv.reader(lines)) - 1}
+            rows = [*csv.reader(lines)]
+        found = {len(rows) - 1} if len({*map(len, rows)}) == 1 else {None}  # an incomplete row is none
         for layer in ["sar", "opt"] + ["lulc"] * (split in labelled):
             found.add(len(np.load(root / split / f"{layer}.npy", mmap_mode="r")))
         if found != {counts[split]}:

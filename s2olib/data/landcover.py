@@ -196,8 +196,9 @@ def _below(root: Path) -> Iterator[Path]:
 class Tiles:
     """Every land-cover GeoTIFF under `lulc_root`, read as one seamless map with the codes of `legend`.
 
-    Each tile's own grid and CRS are used as the file states them. Raises InputError for a missing or empty folder, a
-    tile that is no raster or has no CRS, and two tiles of one place, as when a tile was issued anew.
+    Each tile's own grid and CRS are used as the file states them; of tiles that share a part, as those of two zones do,
+    the first by name that knows a pixel gives its code. Raises InputError for a missing or empty folder, a tile that is
+    no raster or has no CRS, and two of one place and CRS, as when a tile was issued anew.
     """
 
     def __init__(self, lulc_root: str | Path, legend: str) -> None:
@@ -217,12 +218,14 @@ class Tiles:
         for path, (crs, _) in self._boxes.items():
             if crs is None:
                 raise InputError(f"land-cover tile '{path}' has no coordinate reference system")
-        boxes = np.array([grid.lonlat_bounds for grid in grids.values()])
-        for i, path in enumerate(self.files):
-            twins = np.flatnonzero(_shared(boxes[i], boxes[:i]) > 0.9)  # perhaps in another CRS, or of other pixels
-            if twins.size:
-                twin = self.files[twins[0]]
-                raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
+        for crs in {crs for crs, _ in self._boxes.values()}:
+            paths = [path for path, (of, _) in self._boxes.items() if of == crs]
+            boxes = np.array([self._boxes[path][1] for path in paths])
+            for i, path in enumerate(paths):
+                twins = np.flatnonzero(_shared(boxes[i], boxes[:i]) > 0.9)  # perhaps with pixels of another size
+                if twins.size:
+                    twin = paths[twins[0]]
+                    raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
 
     @property
     def footprint(self) -> str:

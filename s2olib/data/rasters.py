@@ -69,6 +69,7 @@ POLARISATIONS = ("VV", "VH", "HH", "HV")
 L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 L2A = tuple(name for name in L1C if name != "B10")
 WORLD = 1e7  # metres, which no scene is wide
+SAMPLE = 256  # pixels each way that tell what a band is
 PIXELS = Affine.scale(1, -1)  # the transform of an image without geography: north up
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
 
@@ -224,8 +225,19 @@ def _on_earth(grid: Grid) -> bool:
 
 
 def has_mask_band(file: rasterio.DatasetReader) -> bool:
-    """Does the last band say where the image is transparent, and has no name?"""
-    return file.colorinterp[-1] == ColorInterp.alpha and not file.descriptions[-1]
+    """Does the last band say where the image is transparent, and has no name?
+
+    Of four bands of bytes GDAL takes the last for that, whatever it holds. It is, where nearly all of it is either
+    clear or as opaque as any, and what is clear all over is empty, too: looked at in a sample of the pixels.
+    """
+    if file.colorinterp[-1] != ColorInterp.alpha or file.descriptions[-1]:
+        return False
+    if file.count != 4 or file.dtypes[-1] != "uint8":
+        return True
+    shape = (min(file.height, SAMPLE), min(file.width, SAMPLE))
+    first, last = file.read((1, 4), out_shape=(2, *shape))
+    opaque = last == last.max()
+    return bool((opaque | (last == 0)).mean() > 0.9 and (last.any() or not first.any()))
 
 
 def check_stored(path: Path, file: rasterio.DatasetReader, scales: AbstractSet[float] = STORED) -> None:
@@ -487,18 +499,19 @@ def values_of(file: rasterio.DatasetReader, bands: tuple[int, ...], part: Window
     """Bands of an open raster as float32 (C, H, W), or a part of them, NaN where it declares no data.
 
     Of bytes any may also be a value, such as 0 for the blue of a red roof: there no data is where all bands hold it.
-    A last band without a name that GDAL takes for transparency is a measurement, which it does not know, where it holds
-    more than 0 and 255.
     """
-    found = file.read(bands, window=part, masked=True, out_dtype=np.float32)
-    if MaskFlags.alpha in file.mask_flag_enums[0] and file.count > 2 and has_mask_band(file):
-        last = file.read(file.count, window=part)
-        found = found if ((last == 0) | (last == np.iinfo(last.dtype).max)).all() else np.ma.array(found.data)
+    masked = hides_pixels(file)
+    found = np.ma.asarray(file.read(bands, window=part, masked=masked, out_dtype=np.float32))
     if has_mask_band(file) and MaskFlags.alpha not in file.mask_flag_enums[0]:  # which GDAL knows of 2 or 4 bands
         found = np.ma.array(found.data, mask=np.ma.getmaskarray(found) | (file.read(file.count, window=part) == 0))
     if file.dtypes[0] == "uint8" and found.mask.any():
         return np.where(found.mask.all(0), np.float32(np.nan), found.data)
     return found.filled(np.nan)
+
+
+def hides_pixels(file: rasterio.DatasetReader) -> bool:
+    """Whether GDAL's masks are to be believed: not where it takes for transparency what is a measurement."""
+    return MaskFlags.alpha not in file.mask_flag_enums[0] or has_mask_band(file)
 
 
 def to_linear(db: np.ndarray) -> np.ndarray:
@@ -618,8 +631,7 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
                 f"'{path}' declares {file.nodata:g} as no data, which legend '{legend}' calls "
                 f"{known.names[file.nodata]}: unset it (gdal_edit.py -unsetnodata), or choose the map's own legend"
             )
-        # of four bands of bytes GDAL takes the last for transparency, whatever it is
-        masked = file.count <= 2 or MaskFlags.alpha not in file.mask_flag_enums[0]
+        masked = hides_pixels(file)
         source = Grid(file.crs, file.transform if file.crs else PIXELS, file.height, file.width)
         if place := source.position_of(target):
             window = Window(place[1], place[0], target.width, target.height)
@@ -698,7 +710,8 @@ def _contradiction(values: np.ndarray, units: str, dtype: str) -> str:
     if units == "8-bit" and (np.nanmin(values) < 0 or np.nanmax(values) > 255 or not whole):
         return ": 8-bit means whole numbers from 0 to 255"
     # a lake at dusk is brighter
-    if units == "reflectance x 10000" and (np.count_nonzero(some > 30) < some.size / 100 or np.nanmax(values) <= 100):
+    percent = not whole and np.nanmax(values) <= 100
+    if units == "reflectance x 10000" and (percent or np.count_nonzero(some > 30) < some.size / 100):
         return ": multiply reflectance of 0 to 1 by 10000, or percent by 100"
     # the brightest pixel of a dark sea is 255 by chance, but not several of five thousand
     saturated = whole and np.count_nonzero(some == 255) > 3 and np.nanmax(values) == 255

@@ -353,8 +353,8 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
     """
     try:
         scenes = {split: _on_disk(resolve(dataset_root), split) for split in SPLITS}
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"dataset_root '{dataset_root}' holds no whole data set ({error!r}): build it again") from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"dataset_root '{dataset_root}' holds no whole data set ({error}): build it again") from None
     for strong, weak in STRONGER:
         for kept, others in _close(scenes[strong] + scenes[weak], strong, weak, 0):
             distances = _distances([w.grid for w in kept], [w.grid for w in others])
