@@ -156,6 +156,11 @@ def test_a_fourth_band_of_bytes_that_holds_measurements_hides_nothing(tmp_path):
     bands[3, 20, :9] = 128  # with a soft edge
     read = rasters.read_bands(tif(path, bands), (1, 2, 3), header(path))
     assert header(path).count == 3 and np.isnan(read[:, :20]).all() and (read[:, 20:] == bands[:3, 20:]).all()
+    for name, count in (("Alpha", 3), ("NIR", 4)):
+        with rasterio.open(path, "r+") as file:
+            file.set_band_description(4, name)
+        assert header(path).count == count
+        assert np.isnan(rasters.read_bands(path, (1, 2, 3), header(path))).any() == (name == "Alpha")
 
 
 def test_offset_of_newer_level_2a(tmp_path):

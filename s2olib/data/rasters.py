@@ -189,7 +189,7 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
 def header(path: Path) -> Header:
     """Read a raster's header. Raises InputError for a file that is missing, unreadable, complex, scaled or rotated.
 
-    A last band without a name that says where the image is transparent is a mask, and not counted.
+    A last band that says where the image is transparent, and has no other name, is a mask, and not counted.
     """
     with _opened(path) as file:
         check_stored(path, file)
@@ -225,12 +225,13 @@ def _on_earth(grid: Grid) -> bool:
 
 
 def has_mask_band(file: rasterio.DatasetReader) -> bool:
-    """Does the last band say where the image is transparent, and has no name?
+    """Does the last band say where the image is transparent, and has no name but that?
 
     Of four bands of bytes GDAL takes the last for that, whatever it holds. It is, where nearly all of it is either
     clear or as opaque as any, and what is clear all over is empty, too: looked at in a sample of the pixels.
     """
-    if file.colorinterp[-1] != ColorInterp.alpha or file.descriptions[-1]:
+    name = (file.descriptions[-1] or "").strip().lower()
+    if file.colorinterp[-1] != ColorInterp.alpha or name not in ("", "alpha"):
         return False
     if file.count != 4 or file.dtypes[-1] != "uint8":
         return True
