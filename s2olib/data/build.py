@@ -211,9 +211,8 @@ def build(
     extra = [*map(str, [*extra, *(tiles.files if tiles else ())])]
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
     inputs = _inputs(states.values())
-    with suppress(
-        OSError, EOFError, ValueError, KeyError, TypeError, csv.Error
-    ):  # one that cannot be read is written anew
+    # one that cannot be read is written anew
+    with suppress(OSError, EOFError, ValueError, KeyError, TypeError, csv.Error):
         info = json.loads((root / "dataset.json").read_text())
         if info["parameters"] == parameters and info["inputs"] == inputs and _is_whole(root, info["counts"], legend):
             return info
@@ -402,7 +401,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_whole(root: Path, counts: dict[str, int], legend: str | None) -> bool:
-    """Whether all files of a data set are there, with as many patches as `counts` says; any error tells that not."""
+    """Whether all files of a data set are there, with as many patches as `counts` says; what cannot be read raises."""
     labelled = [] if not legend else ["train"] if legend in PSEUDO else SPLITS
     for split in SPLITS:
         with open(root / split / "index.csv", newline="") as lines:

@@ -501,9 +501,8 @@ def values_of(file: rasterio.DatasetReader, bands: tuple[int, ...], part: Window
 
     Of bytes any may also be a value, such as 0 for the blue of a red roof: there no data is where all bands hold it.
     """
-    masked = hides_pixels(file)
-    found = np.ma.asarray(file.read(bands, window=part, masked=masked, out_dtype=np.float32))
-    if has_mask_band(file) and MaskFlags.alpha not in file.mask_flag_enums[0]:  # which GDAL knows of 2 or 4 bands
+    found = np.ma.asarray(file.read(bands, window=part, masked=hides_pixels(file), out_dtype=np.float32))
+    if MaskFlags.alpha not in file.mask_flag_enums[0] and has_mask_band(file):  # GDAL knows it of 2 or 4 bands
         found = np.ma.array(found.data, mask=np.ma.getmaskarray(found) | (file.read(file.count, window=part) == 0))
     if file.dtypes[0] == "uint8" and found.mask.any():
         return np.where(found.mask.all(0), np.float32(np.nan), found.data)
