@@ -47,7 +47,7 @@ def render(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
     if not scores:
         return f"{results_table.NOT_RUN}\n"
     caption = (
-        f"Scores with and without the test patches whose ground training or validation shows on another day "
+        f"Scores with and without the test patches whose ground training or validation shows at another time "
         f"({'. '.join(told)}). In brackets a 95 % cluster bootstrap with seeds nested, descriptive."
     )
     pairs = (

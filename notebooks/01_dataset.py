@@ -171,7 +171,7 @@ if all(data.has_lulc for data in splits.values()):
     figure = figures.class_shares(index)
 
 # %% [markdown]
-# ## The same ground on another day
+# ## The same ground at another time
 #
 # Copies are not all that leaks. Two images of one place from two days have no value in common, and a network that is
 # tested on one of them has seen its rivers in the other. So where there is no geography, each test patch is laid over

@@ -249,8 +249,8 @@ Markdown(figures.metric_table(rows, caption, "tab-places"))
 # ## The DSD
 #
 # How far the deepest map depends on the optical image, ‖f(s, o) − f(s, o′)‖ / ‖f‖ with o′ the optical image of another
-# patch. Near zero the feature loss would supervise nothing: below 0.1 a run has not tested the DSD, whatever its PSNR.
-# Trainings as short as those on the synthetic archive may end on either side.
+# patch. Near zero the feature loss would supervise nothing: an epoch below 0.1 did not test the DSD. The table shows each
+# variant's least epoch of all its seeds. Trainings as short as those on the synthetic archive may end on either side.
 
 # %% tags=["hide-input"]
 keys = {"optical_sensitivity": "optical sensitivity", "validation_miou": "mIoU", "validation_psnr": "generator's PSNR"}

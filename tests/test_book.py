@@ -234,6 +234,12 @@ def test_no_line_of_prose_is_taken_for_a_comment():
     assert len(lines) > 10 and not any(lines.values()), "MyST leaves such a line out, and what follows it"
 
 
+def test_the_label_of_a_formula_stands_where_it_ends():
+    text = "".join(page.read_text() for page in (ROOT / "book").rglob("*.md") if "_generated" not in page.parts)
+    labels = re.findall(r"(?<!`)\(eq-[a-z]+\)", text)
+    assert labels and len(labels) == len(re.findall(r" \$\$ \(eq-[a-z]+\)\n", text)), "on another line it is prose"
+
+
 def test_every_prose_page_and_every_committed_notebook_is_in_the_table_of_contents():
     names = set(re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text()))
     written = {str(page.relative_to(ROOT).with_suffix("")) for page in (ROOT / "book").rglob("*.md")}

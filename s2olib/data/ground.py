@@ -1,4 +1,4 @@
-"""A search for test patches without geography whose ground another split shows as well, on another day or moved.
+"""A search for test patches without geography whose ground another split shows as well, at another time or moved.
 
 What was cut from one scene at two dates, or with an overlap, can be copied into two splits of a benchmark without a
 pixel in common, and `splits.check_separation` then finds nothing. Here each test patch is laid over each patch of
