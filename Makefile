@@ -1,4 +1,4 @@
-# An executable paper: every target makes .venv first if needed, goes on after an interruption, and does nothing twice.
+# An executable paper: every target makes .venv first if needed; what executes notebooks goes on after an interruption.
 PYTHON ?= python3.11
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -51,7 +51,8 @@ bench: $(READY) ## measure speed and memory on this machine
 	$(PY) bench/networks.py
 	$(PY) bench/build.py
 	$(PY) bench/translation.py
+	$(PY) notebooks/execute.py quick --only 01_dataset
 	$(PY) bench/training.py
 
-clean: ## remove what was executed and built, but not .venv
-	rm -rf _build runs data/embedded data/quick
+clean: ## remove the book and what the profile quick left, but no other runs or data and not .venv
+	rm -rf _build runs/quick data/embedded data/quick

@@ -27,7 +27,7 @@ from s2olib.data import SPLITS
 from s2olib.data.triplets import Triplets, clipped
 from s2olib.generators.unet import UNet
 from s2olib.metrics import psnr, to_8bit
-from s2olib.project import resolve, writing
+from s2olib.project import resolve, told_in_a_sentence, writing
 from s2olib.statistics import blocks
 
 STEPS = (0.0, 0.1, 0.2, 0.3)  # of the range from the lower limit to the upper one
@@ -140,4 +140,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

@@ -40,7 +40,7 @@ from rasterio.warp import Resampling, reproject, transform_bounds
 from s2olib.data import archive
 from s2olib.data.build import build
 from s2olib.data.landcover import merge_codes, merge_table
-from s2olib.project import resolve, write_json
+from s2olib.project import resolve, told_in_a_sentence, write_json
 
 LEGEND = "hrlulc-v21.11"
 AS_ONE = {"patches": sum, "cpu_s": sum}  # of what runs at once; of all else the most
@@ -203,4 +203,5 @@ def _cases(root: Path, workers: list[int], count: int) -> dict[str, tuple]:
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

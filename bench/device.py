@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.networks import DEVICE, NETWORKS, forward, inputs, machine, network, peak, seconds, start_peak, step
 from s2olib.generators import complexity
 from s2olib.generators.rhag import RHAG
-from s2olib.project import write_json
+from s2olib.project import told_in_a_sentence, write_json
 
 MODES = ("inference eager", "inference compiled", "training eager", "training compiled")
 
@@ -110,4 +110,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

@@ -27,7 +27,7 @@ from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.losses import FeatureLoss
 from s2olib.metrics import psnr, ssim, to_8bit
-from s2olib.project import resolve, writing
+from s2olib.project import resolve, told_in_a_sentence, writing
 from s2olib.statistics import blocks
 
 PERIOD = 4  # pixels; the coarsest maps that a step brings up to full size are a quarter of it
@@ -126,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

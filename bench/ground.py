@@ -8,11 +8,11 @@ The book's tables of known ground are made from these files.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from s2olib.data.ground import same_ground
-from s2olib.project import resolve, write_json
+from s2olib.data.triplets import Triplets
+from s2olib.project import told_in_a_sentence, write_json
 
 
 def main() -> None:
@@ -20,9 +20,10 @@ def main() -> None:
     parser.add_argument("dataset_root", type=Path)
     parser.add_argument("--record", type=Path, required=True, help="JSON file of the pairs")
     given = parser.parse_args()
-    info = json.loads((resolve(given.dataset_root) / "dataset.json").read_text())
-    write_json(given.record, {"data": info["fingerprint"], "pairs": same_ground(given.dataset_root)})
+    data = Triplets(given.dataset_root, "test").info["fingerprint"]
+    write_json(given.record, {"data": data, "pairs": same_ground(given.dataset_root)})
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

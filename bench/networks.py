@@ -39,7 +39,7 @@ from s2olib import records
 from s2olib.dsd import DSD
 from s2olib.generators import HAT, complexity, create_generator
 from s2olib.patchgan import PatchGAN
-from s2olib.project import write_json
+from s2olib.project import told_in_a_sentence, write_json
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 STATUS = Path("/proc/self/status")  # Linux
@@ -183,6 +183,9 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS), help="which, of " + ",".join(NETWORKS))
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")
     given = parser.parse_args()
+    chosen = given.networks.split(",")
+    if not set(chosen) <= set(NETWORKS):
+        parser.error(f"--networks are of {','.join(NETWORKS)}.")
     set_allocator(KEEP)
     result: dict = {"machine": machine(), "size": given.size, "width": given.width, "pairs": given.pairs}
     print("{name}, {threads} threads, load {load:.1f}, torch {torch}".format(**result["machine"]))
@@ -196,7 +199,6 @@ def main() -> None:
     print("\n| network | M parameters | GMAC | ms a patch | s per GMAC | of plain rate | MiB | training: ms | MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
     result["networks"], result["compared"] = {}, {}
-    chosen = given.networks.split(",")
     for name in chosen:
         shapes = [tuple(x.shape) for x in inputs(name, given.size)]
         parameters, macs = complexity(network(name, given.width), *shapes)
@@ -229,4 +231,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

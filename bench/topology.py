@@ -30,7 +30,7 @@ from s2olib.generators import complexity, create_generator
 from s2olib.generators.padding import pad_to_multiple
 from s2olib.generators.rhag import RHAG, convolve, drop_path_rates, initialise
 from s2olib.metrics import psnr, ssim, to_8bit
-from s2olib.project import resolve, write_json
+from s2olib.project import resolve, told_in_a_sentence, write_json
 from s2olib.training import EpochOrder
 
 
@@ -270,4 +270,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

@@ -27,6 +27,7 @@ from s2olib import training
 from s2olib.data.triplets import Triplets
 from s2olib.evaluation import Judge
 from s2olib.metrics import patch_metrics
+from s2olib.project import told_in_a_sentence
 
 
 def feeding(parameters: training.Parameters, steps: int, rounds: int) -> list[tuple[float, float]]:
@@ -57,14 +58,14 @@ def feeding(parameters: training.Parameters, steps: int, rounds: int) -> list[tu
     return [(rate(endless), rate(itertools.repeat(cached))) for _ in range(rounds)]
 
 
-def evaluation(judge: Judge, count: int = 500, variants: int = 3, size: int = 256) -> tuple[float, float]:
-    """Time and processor time in seconds of all that is measured of `count` patches and `variants` variants."""
+def evaluation(judge: Judge) -> tuple[float, float]:
+    """Time and processor time in seconds of all that is measured of 500 patches of three variants."""
     generator = torch.Generator().manual_seed(0)
-    fake, real = (torch.rand(8, 3, size, size, generator=generator) * 2 - 1 for _ in range(2))
-    lulc = torch.randint(0, 4, (8, size, size), generator=generator)
+    fake, real = (torch.rand(8, 3, 256, 256, generator=generator) * 2 - 1 for _ in range(2))
+    lulc = torch.randint(0, 4, (8, 256, 256), generator=generator)
     names = ("water", "built-up", "farmland and grass", "forest")
     started, used = time.perf_counter(), time.process_time()
-    for _ in range(-(-count * variants // 8)):
+    for _ in range(-(-500 * 3 // 8)):
         patch_metrics(fake, real, mean_colour=[0, 0, 0], lulc=lulc, categories=names)
         with torch.no_grad():
             judge.accuracy(fake, lulc), judge.accuracy(real, lulc)
@@ -111,4 +112,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

@@ -36,7 +36,7 @@ from bench.networks import DEVICE, machine
 from s2olib import translation
 from s2olib.checkpoints import load_generator
 from s2olib.generators import create_generator
-from s2olib.project import write_json
+from s2olib.project import told_in_a_sentence, write_json
 
 SAR = {"bands": ["VV", "VH"], "units": "dB", "limits": [[-25.0, 0.0], [-32.0, -5.0]]}
 OPT = {"bands": ["red", "green", "blue"], "units": "reflectance", "limits": [[0.0, 0.3]] * 3}
@@ -191,4 +191,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_a_sentence():
+        main()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from s2olib.project import InputError, fingerprint, writing
+from s2olib.project import InputError, fingerprint, told_in_a_sentence, writing
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = "notebooks/executed/quick"
@@ -155,12 +155,10 @@ def main() -> None:
     parser.add_argument("--executed", type=Path, help="folder of freshly executed notebooks")
     parser.add_argument("--pdf", action="store_true", help="print the whole book to _build/book.pdf as well")
     arguments = parser.parse_args()
-    try:
+    with told_in_a_sentence():
         built = build(arguments.executed)
         if arguments.pdf:
             print(f"printed: {print_pdf()}")
-    except InputError as error:
-        sys.exit(f"error: {error}")
     print(f"{'built' if built else 'unchanged'}: {ROOT / '_build/html/index.html'}")
 
 

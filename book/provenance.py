@@ -86,10 +86,7 @@ def run_page(profile: str, run: str, record: dict) -> str:
     whole = record["code_version"].startswith(PROCESS_MEMORY)
     rows = [
         {"metric": METRICS.get(name, (name.replace("_", " "), ".3f"))[0]}
-        | {
-            key: format(value[key], METRICS.get(name, ("", ".3f"))[1]).replace("-", "−")
-            for key in ("mean", "low", "high")
-        }
+        | {key: figures.table_cell(value[key], METRICS.get(name, ("", ".3f"))[1]) for key in ("mean", "low", "high")}
         for name, value in record["metrics"].items()
     ]
     about = {

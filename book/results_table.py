@@ -74,8 +74,7 @@ def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
         return [NOT_RUN, NOT_RUN, "–"]
     summary = records.summarise(*(records.read_patches(folder / run) for run in runs))
     texts = (
-        f"{one['mean']:.{digits}f} [{one['low']:.{digits}f},\u00a0{one['high']:.{digits}f}]"
-        for one, digits in ((summary["psnr"], 2), (summary["ssim"], 3))
+        figures.table_cell(tuple(summary[name].values()), form) for name, form in (("psnr", ".2f"), ("ssim", ".3f"))
     )
     seeds = ", ".join(link(folder.name, run, str(record["seed"])) for run, record in runs.items())
     return [*(link(folder.name, next(iter(runs)), text) for text in texts), seeds]
@@ -98,12 +97,11 @@ def _skill(folder: Path, published: dict[str, dict]) -> str:
             one for one, record in zip(patches, published.values(), strict=True) if record["generator"] == generator
         ]
         skill = records.summarise(*runs)["skill"] if runs else None
-        parts += [f"{label} {skill['mean']:.2f} [{skill['low']:.2f}, {skill['high']:.2f}]"] if skill else []
-    text = (
+        parts += [f"{label} {figures.table_cell(tuple(skill.values()))}"] if skill else []
+    return (
         f"One constant colour, the mean of the training patches, reaches {one_colour:.2f} dB on the same patches. "
         f"*Skill*, the share of its squared error that a network takes away, is {', '.join(parts)}."
     )
-    return text.replace(" -", " −").replace("[-", "[−")
 
 
 def _conditions(published: list[dict]) -> str:

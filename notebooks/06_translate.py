@@ -141,7 +141,7 @@ with rasterio.open(result) as made:
 #
 # ## Closer, where four tiles meet
 #
-# A corner of four tiles is in the middle of the picture. Can you find it?
+# Where the scene is larger than a tile, a corner of four is in the middle of the picture. Can you find it?
 
 # %%
 with sar.opened(source) as given, rasterio.open(result) as made:
@@ -167,7 +167,7 @@ with rasterio.open(result) as made:
     corner = Window(0, 0, min(side, made.width), min(side, made.height))
     valid = made.dataset_mask(window=corner) > 0
     ratio = seam_ratio(made.read((1, 2, 3), window=corner), tile_size, overlap, valid)
-print(f"gradient across tile edges / beside them: {ratio:.3f}")
+print(f"gradient across tile edges / beside them: {ratio:.3f}" if ratio == ratio else "one tile: it has no edges")
 
 # %% [markdown]
 # ## Where the network is unsure

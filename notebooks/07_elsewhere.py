@@ -38,6 +38,9 @@ from s2olib.data import SPLITS
 from s2olib.data.triplets import Triplets
 
 info = Triplets(dataset_root, "train").info
+groups = {group for split in SPLITS for group in Triplets(dataset_root, split).index["group"]}
+unknown = ", ".join(sorted({*places} - groups))
+assert not unknown, f"places has {unknown}, which {dataset_root} has not: there are {', '.join(sorted(groups))}"
 figures.use_style(synthetic=info["synthetic"])
 assert info["sar"]["units"] == "dB", f"{dataset_root} is not in decibels: grey levels cannot be made from it"
 networks = {Path(folder).name: checkpoints.load_generator(folder) for folder in weights}
@@ -51,7 +54,9 @@ Markdown(f"**{Path(dataset_root).name}.** {info['parameters']['credit'] or ''}")
 # ## From decibels to the weights' grey levels
 #
 # These weights learned from 8-bit images, and how those were scaled has to be guessed or copied. For `socal` it is known:
-# linear power over its 99 % quantile, clipped. For SEN1-2 it is not, so we stretch decibels between the 1 % and the 99 %
+# a linear value over its 99 % quantile, clipped. That it is the amplitude, the root of the power, nobody says; speckle
+# does: in even places it deviates from its mean as the amplitude of our radar does, half as far as power. For SEN1-2 it
+# is not known, so we stretch decibels between the 1 % and the 99 %
 # quantile of each patch. Both use the radar image alone. The command for whole scenes (`--stretch`) keeps the same two
 # limits everywhere instead; what follows does not test that. The colours are read the other way round: black is
 # reflectance 0, white 0.3, which is a guess too.
@@ -60,7 +65,7 @@ Markdown(f"**{Path(dataset_root).name}.** {info['parameters']['credit'] or ''}")
 # %%
 def grey_levels(decibels: torch.Tensor, name: str) -> torch.Tensor:
     """One band (B, H, W) in dB as the weights `name` know it, (B, 1, H, W) in [-1, 1]."""
-    values = 10 ** (decibels / 10) if name.startswith("socal") else decibels
+    values = 10 ** (decibels / 20) if name.startswith("socal") else decibels
     low, high = torch.quantile(values.flatten(1), torch.tensor([0.01, 0.99]), dim=1)[:, :, None, None]
     low = torch.zeros_like(low) if name.startswith("socal") else low
     return (((values - low) / (high - low)).clamp(0, 1) * 2 - 1)[:, None]

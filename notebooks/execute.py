@@ -3,6 +3,7 @@
     python notebooks/execute.py quick
     python notebooks/execute.py paper -p archive_root /data/SEN12MS -p lulc_root /data/HRLULC --only 03_train
     python notebooks/execute.py quick --publish
+    python notebooks/execute.py paper --runs RUNS.yml
 
 A profile is ``profiles/NAME.yml``, flat papermill parameters, each handed to the notebooks that declare it; a key that
 none declares is an error. What it does not say is as in the profile that its key `base` names, in the end as in the
@@ -11,6 +12,7 @@ notebooks. ``profiles/NAME.plan.yml`` (else that of its base, else ``quick.plan.
 notebooks there are at all (else every one but ``07_elsewhere``). Executed notebooks land in ``<run_root>/notebooks``; a
 step is skipped whose source, library, parameters, earlier steps, images and results are unchanged, a failed one is kept
 in ``failed/``. ``--publish`` copies notebooks and records to where they are committed, if anything but cost changed.
+``--runs`` writes the trainings' parameters, all of them, for a machine that has the library alone.
 """
 
 from __future__ import annotations
@@ -39,12 +41,13 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 from traitlets.config import Config
 
-from s2olib import records
+from s2olib import records, training
 from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, root, writable, write_json, writing
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 DATASET, TRAIN, TRANSLATE, ELSEWHERE = "01_dataset", "03_train", "06_translate", "07_elsewhere"
+SHOWN = ("SAR", "OPT", "S2OFormer")  # pictures of the introduction
 PLANNED = {TRAIN: "runs", "05_compare": "regions", TRANSLATE: "scenes"}  # what a plan lists for a notebook
 IMAGES = {  # parameters that name folders of images, by source; the embedded archive is written by its step
     "folder": ("sar_dir", "opt_dir", "lulc_dir", "lulc_root"),
@@ -162,6 +165,7 @@ def plan(profile: str, overrides: dict) -> list[Step]:
             if folders and stem == TRANSLATE and not given.get("scene"):
                 continue  # the synthetic scene is not of the bands that such weights ask for
             name = stem + suffix(stem, defaults[stem] | given) if entry else stem
+            name += "_dry-run" * (given.get("dry_run") is True)  # and the chapter of a finished training stays
             if name in {step.name for step in steps}:
                 raise InputError(
                     f"{path.name} has two executions {name!r}: tell them apart by "
@@ -391,7 +395,8 @@ def _state(path: Path) -> dict[str, dict]:
 def publish(profile: str, folder: Path, steps: list[Step]) -> None:
     """Copy executed notebooks to ``notebooks/executed/<profile>``, records, pictures and times to ``book/results``.
 
-    Pictures are copied of synthetic data alone: real images stand in the notebooks' few panels, with their credit.
+    Pictures are copied of synthetic data alone, those that the introduction shows: real images stand in the notebooks'
+    few panels, with their credit.
     """
     executed, results = SOURCES / "executed" / profile, root() / "book" / "results" / profile
     executed.mkdir(parents=True, exist_ok=True)
@@ -408,12 +413,26 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
             if (run / "record.json").is_file() and records.publish(run, results / run.name):
                 print(f"published book/results/{profile}/{run.name}")
     kinds = {records.read(path.parent)["dataset"]["synthetic"] for path in results.glob("*/record.json")}
-    if kinds == {True} and (folder.parent / "pictures").is_dir():
-        shutil.copytree(folder.parent / "pictures", results / "pictures", dirs_exist_ok=True)
+    regions = sorted((folder.parent / "pictures").glob("*"))
+    for picture in regions[0].glob("*.png") if kinds == {True} and regions else ():
+        if picture.stem in SHOWN:
+            target = results / "pictures" / regions[0].name / picture.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, target)
     if changed:  # else a machine's mood alone would make a commit
         published = [step.name for step in steps if (executed / f"{step.name}.ipynb").is_file()]
         seconds = {name: {"seconds": state[name]["seconds"]} for name in published if name in state}
         write_json(results / "steps.json", seconds)
+
+
+def write_runs(steps: list[Step], path: Path) -> None:
+    """The trainings among the steps as YAML for ``python -m s2olib.training``, on a machine without notebooks."""
+    known = training.Parameters.__dataclass_fields__
+    values = [step.values for step in steps if step.source.stem == TRAIN]
+    runs = [{name: value for name, value in of.items() if name in known} for of in values]
+    runs = [run | {"crop_size": run["crop_size"] or None} for run in runs]  # there 0 stands for whole patches
+    with writing(path) as aside:
+        aside.write_text(yaml.safe_dump(runs, sort_keys=False))
 
 
 def parsed(key: str, value: str) -> object:
@@ -433,10 +452,15 @@ def main() -> int:
     )
     parser.add_argument("--only", metavar="PREFIX", help="only this step, or those whose name begins so")
     parser.add_argument("--publish", action="store_true", help="copy the results to where they are committed")
+    parser.add_argument("--runs", metavar="FILE", type=Path, help="write the trainings for s2olib.training, and stop")
     arguments = parser.parse_args()
+    runs = arguments.runs and arguments.runs.absolute()
     os.chdir(SOURCES)  # as notebooks are executed, so that relative paths mean the same here and there
     try:
         overrides = {key: parsed(key, value) for key, value in arguments.p}
+        if runs:
+            write_runs(plan(arguments.profile, overrides), runs)
+            return 0
         folder, steps = run(arguments.profile, overrides, arguments.only)
         if arguments.publish:
             publish(arguments.profile, folder, steps)

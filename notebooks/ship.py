@@ -1,6 +1,7 @@
 """Ship the weights of a finished run: what `Generator.from_pretrained` and ``06_translate`` need, and a model card.
 
     python notebooks/ship.py sen12 s2oformer --licence cc-by-4.0        # into weights/sen12-s2oformer
+    python notebooks/ship.py socal s2oformer --licence copernicus --scaling "amplitude over its 99 % quantile"
 
 The card is made from the record of the profile's run of its `tag` (else "dsd"), seed 0, and from its data set. Weights
 of data without a licence stay where they are.
@@ -9,6 +10,7 @@ of data without a licence stay where they are.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -23,12 +25,12 @@ from s2olib.project import InputError, resolve, root, writing
 MOST = 15  # MiB
 
 
-COPERNICUS = """license_name: copernicus-sentinel-data
-license_link: https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice
-"""  # free, full and open, for data whose terms are no licence that the hub has a name for
+COPERNICUS = """other
+license_name: copernicus-sentinel-data
+license_link: https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice"""  # free, full and open, for data whose terms are no licence that the hub has a name for
 
 
-def model_card(record: dict, patches: pd.DataFrame, info: dict, licence: str) -> str:
+def model_card(record: dict, patches: pd.DataFrame, info: dict, licence: str, scaling: str = "") -> str:
     """The card in Markdown: what the weights are, from what, how good, for what and for what not."""
     data, evaluation, lulc = record["dataset"], record["evaluation"], record["dataset"]["lulc"]
 
@@ -55,10 +57,16 @@ def model_card(record: dict, patches: pd.DataFrame, info: dict, licence: str) ->
         f"{', '.join(data['bands'][name])}, {data['units'][name]}, limits {data['limits'][name]}"
         for name in ("sar", "opt")
     )
-    better = record["metrics"]["skill"]["low"] > 0
+    low = record["metrics"]["skill"]["low"]
+    if math.isnan(low):
+        worth = "of one cluster, and has no interval: **these pictures are not shown to be better than that colour**"
+    elif low > 0:
+        worth = "above 0 by its whole interval over all patches"
+    else:
+        worth = "not above 0 by its interval: **these pictures are not shown to be better than that colour**"
     return f"""---
-license: {licence}
-{COPERNICUS if licence == "other" else ""}library_name: s2olib
+license: {COPERNICUS if licence == "copernicus" else licence}
+library_name: s2olib
 tags: [sar, remote-sensing, image-to-image]
 ---
 # {record["generator"]}, trained on {data["name"]}
@@ -70,6 +78,7 @@ Turns radar ({", ".join(data["bands"]["sar"])}) into a picture. **Generated, not
 | input | {sar}, (B, {len(data["bands"]["sar"])}, H, W) in [-1, 1] |
 | output | {opt}, (B, 3, H, W) in [-1, 1] |
 | pixels | {f"{data['pixel_size_m']:g} m" if data["pixel_size_m"] else "of unknown size"} |
+| scaling | {scaling or "not stated"} |
 | weights | {record["complexity"]["parameters"]:,} |
 | training | {data["counts"]["train"]} patches, {record["samples_seen"]:,} crops in {len(record["curves"])} epochs (number {record["best_epoch"] + 1} is kept), \
 seed {record["seed"]}; {judge} |
@@ -88,7 +97,7 @@ seed {record["seed"]}; {judge} |
 From fewer than ten clusters an interval describes these patches and promises nothing of others.
 
 Skill is the share of the error of one constant colour, the mean of the training patches, that the network takes away. Here it
-is {"above 0 by its whole interval over all patches" if better else "not above 0 by its interval: **these pictures are not shown to be better than that colour**"}.
+is {worth}.
 
 ## Intended use
 
@@ -98,8 +107,10 @@ network learned to expect. Radar of another band, scaling or pixel size than the
 """
 
 
-def ship(profile: str, generator: str, licence: str) -> Path:
+def ship(profile: str, generator: str, licence: str, scaling: str = "") -> Path:
     """Write weights, config and card, whole or not at all; raises `InputError` for what cannot be shipped."""
+    if licence == "other":
+        raise InputError("licence 'other' names no terms: give copernicus for modified Copernicus data, or a licence.")
     given, _ = execute.read_profile(profile)
     parameters = execute.declared(execute.SOURCES / f"{execute.TRAIN}.py") | given
     run = resolve(parameters["run_root"]) / records.run_name(generator, parameters["tag"], 0)
@@ -113,7 +124,7 @@ def ship(profile: str, generator: str, licence: str) -> Path:
     with writing(target) as aside:
         aside.mkdir()
         network._save_pretrained(aside)
-        (aside / "README.md").write_text(model_card(record, records.read_patches(run), info, licence))
+        (aside / "README.md").write_text(model_card(record, records.read_patches(run), info, licence, scaling))
         size = sum(path.stat().st_size for path in aside.iterdir()) / 2**20
         if size > MOST:
             raise InputError(f"The weights of {run} have {size:.0f} MiB: at most {MOST} are shipped.")
@@ -125,10 +136,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profile", help="a file of notebooks/profiles without its ending")
     parser.add_argument("generator", choices=generator_names())
-    parser.add_argument("--licence", required=True, help="the weights' licence, as the Hugging Face Hub names it")
+    parser.add_argument("--licence", required=True, help="of the weights, as the hub names it, or copernicus")
+    parser.add_argument("--scaling", default="", help="how the radar's numbers and pixels were made, for the card")
     arguments = parser.parse_args()
     try:
-        print(ship(arguments.profile, arguments.generator, arguments.licence))
+        print(ship(arguments.profile, arguments.generator, arguments.licence, arguments.scaling))
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -40,7 +40,7 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
     for network, macs_a_sample in _discriminators(parameters, data, sar, opt):
         weights += sum(parameter.numel() for parameter in network.parameters())
         passes += macs_a_sample
-        kept += _saved_elements(network, sar, opt)
+        kept += _saved_elements(network, *_pair(sar, opt)) // 2
     steps = max(1, len(data) // parameters.batch_size) * parameters.epochs
     samples = steps * parameters.batch_size
     devices = parameters.devices * parameters.num_nodes
@@ -75,11 +75,17 @@ def _discriminators(
             own = {"random": 1, "frozen": 3 * warmup}.get(p.dsd_schedule, 3)
             judges = 1.0 if p.dsd_schedule == "joint" else 1 - warmup
             dsd = DSD(data.sar_channels, data.opt_channels, max(data.num_classes, 1), p.dsd_width, p.dsd_encoder)
-            found.append((dsd, own * complexity(dsd, sar, opt)[1] + judges * _judging(dsd, sar, opt)))
+            learning = complexity(dsd, *_pair(sar, opt))[1] / 2
+            found.append((dsd, own * learning + judges * _judging(dsd, sar, opt)))
         if p.gan_weight:
             patchgan = PatchGAN(data.sar_channels, data.opt_channels)
-            found.append((patchgan, (3 + 3 + 2) * complexity(patchgan, sar, opt)[1]))
+            found.append((patchgan, (3 + 3 + 2) * complexity(patchgan, *_pair(sar, opt))[1] / 2))
     return found
+
+
+def _pair(*shapes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Two samples in the place of one, since BatchNorm learns nothing from a single pixel."""
+    return [(2, *shape[1:]) for shape in shapes]
 
 
 def _judging(dsd: DSD, sar: tuple[int, ...], opt: tuple[int, ...]) -> int:

@@ -187,7 +187,7 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) ->
     named.
 
     Japan's outline is drawn behind them (Natural Earth, 1:10,000,000, public domain; simplified, main islands). Where
-    the windows spread further than some 100 km, a second map shows the surroundings of the places.
+    the windows spread further than some 100 km, a second map shows the surroundings of the places, if any lies there.
     """
     if not len(index) or index[["lon", "lat"]].isna().any(axis=None):
         raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
@@ -196,7 +196,9 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) ->
     reach = half / math.cos(math.radians(lat)), half
     places = {n: p for n, p in places.items() if abs(p[0] - lon) < reach[0] and abs(p[1] - lat) < reach[1]}
     if places and panels[0][2] > 50 / KM_PER_DEGREE:
-        panels.append(_frame(*zip(*places.values(), strict=True), 50 / KM_PER_DEGREE))
+        lon, lat, half = frame = _frame(*zip(*places.values(), strict=True), 50 / KM_PER_DEGREE)
+        east, north = (index["lon"] - lon).abs() * math.cos(math.radians(lat)), (index["lat"] - lat).abs()
+        panels += [frame] if ((east < half) & (north < half)).any() else []
     figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, WIDTH * 0.8 * len(panels)), squeeze=False)
     for i, (ax, frame) in enumerate(zip(axes.flat, panels, strict=True)):
         _draw_map(ax, index, *frame)
@@ -230,7 +232,7 @@ def _draw_map(ax: Axes, index: pd.DataFrame, lon: float, lat: float, half: float
             ax.scatter(of["lon"], of["lat"], s=26, c=colour, marker=marker, linewidths=0, label=f"{split} ({len(of)})")
     ax.set(
         xlim=(lon - half / narrowing, lon + half / narrowing),
-        ylim=(lat - half, lat + half),
+        ylim=(max(-90, lat - half), min(90, lat + half)),
         aspect=1 / narrowing,
         xlabel="longitude (°)",
         ylabel="latitude (°)",
@@ -344,27 +346,29 @@ def metric_table(
 ) -> str:
     """Rows of records as a numbered, citable MyST table, to show with ``Markdown(…)``.
 
-    `formats` give a column's number format (default ``.2f`` for floats); None and NaN are printed as a dash, a tuple
-    (mean, low, high) as "mean [low, high]".
+    `formats` give a column's number format, values are written by `table_cell`.
     """
     if not rows:
         raise InputError(f"Table {name} has no rows: the runs it is made of have no records.")
 
-    def cell(column: str, value: Any) -> str:
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return "–"
-        if isinstance(value, tuple):
-            return "{} [{},\u00a0{}]".format(*(cell(column, number) for number in value))
-        if isinstance(value, float | np.floating) or column in (formats or {}):
-            value = format(value, (formats or {}).get(column, ".2f")).replace("-", "−")
-        return str(value).replace("|", "\\|").replace("\n", " ")
-
     columns = list(rows[0])
     numeric = [all(row[c] is None or isinstance(row[c], int | float | np.number) for row in rows) for c in columns]
     lines = [columns, ["---:" if right else ":---" for right in numeric]]
-    lines += [[cell(column, row[column]) for column in columns] for row in rows]
+    lines += [[table_cell(row[column], (formats or {}).get(column)) for column in columns] for row in rows]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"```{{table}} {caption}\n:name: {name}\n\n{body}\n```"
+
+
+def table_cell(value: Any, form: str | None = None) -> str:
+    """A value as a table shows it, by its number format (default ``.2f`` for floats): None and NaN are a dash, a tuple
+    (mean, low, high) is "mean [low, high]"."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, tuple):
+        return "{} [{},\u00a0{}]".format(*(table_cell(number, form) for number in value))
+    if isinstance(value, float | np.floating) or form:
+        value = format(value, form or ".2f").replace("-", "−")
+    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def intervals_plot(table: Sequence[Mapping[str, Any]], label: str) -> Figure:

@@ -122,7 +122,8 @@ def generator_adversarial_loss(fake_logits: Tensor) -> Tensor:
 def ssim_loss(fake: Tensor, real: Tensor) -> Tensor:
     """1 − SSIM of images in [-1, 1], averaged over the batch, a scalar.
 
-    SSIM compares means by their ratio and is defined for values from 0 on: brought to 0..255, as it is measured.
+    SSIM compares means by their ratio and is defined for values from 0 on: brought to 0..255, as it is measured. What
+    is darker than -1 can look alike in it though it is not: a network that does not clip needs L1 beside it.
     """
     return 1 - ssim((fake + 1) * 127.5, (real + 1) * 127.5).mean()
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,15 @@ SOURCES = {
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one sentence that names it and says what to do."""
+
+
+@contextlib.contextmanager
+def told_in_a_sentence() -> Iterator[None]:
+    """End a program that was started from a command line with an InputError's sentence, without a traceback."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 def root() -> Path:

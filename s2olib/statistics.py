@@ -174,7 +174,7 @@ def separable(first: Sequence[float], second: Sequence[float]) -> str:
     seeds; "one seed" where a variant ran once, so that its range is unknown; "two seeds" where one ran twice, since two
     pairs of runs of one and the same network look apart one time in five; else "separable", as two times three runs of
     one network look one time in twenty. Beside something in which no chance is, such as one colour, a network looks
-    apart more often: with two seeds three times in ten, with three one time in thirteen.
+    apart more often: with two seeds three times in ten, with three one time in twelve.
     """
     if (fewest := min(len(first), len(second))) == 0:
         raise InputError("separable needs at least one seed's mean of each variant.")

@@ -56,7 +56,16 @@ from s2olib.losses import (
 )
 from s2olib.metrics import SSIM_WINDOW, psnr, to_8bit
 from s2olib.patchgan import SMALLEST, PatchGAN
-from s2olib.project import FULL, InputError, alone, code_fingerprint, fingerprint, resolve, writable
+from s2olib.project import (
+    FULL,
+    InputError,
+    alone,
+    code_fingerprint,
+    fingerprint,
+    resolve,
+    told_in_a_sentence,
+    writable,
+)
 
 GIB = 2**30
 CODE = ("training", "evaluation", "generators", "dsd", "losses", "patchgan", "metrics", "baselines")
@@ -804,15 +813,30 @@ def main() -> None:
     """Train the runs of a YAML file, a list of mappings of `Parameters`, one after the other."""
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m s2olib.training RUNS.yml (a list of runs, each a mapping of parameters)")
-    try:
-        try:
-            runs = [Parameters(**entry) for entry in yaml.safe_load(Path(sys.argv[1]).read_text())]
-        except (TypeError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{sys.argv[1]} is no list of runs: {error}") from None
-        for run in runs:
+    with told_in_a_sentence():
+        for run in read_runs(Path(sys.argv[1])):
             print(train(run))
-    except InputError as error:
-        raise SystemExit(str(error)) from None
+
+
+def read_runs(path: Path) -> list[Parameters]:
+    """The runs of a YAML file; raises `InputError` for what is none, and for two that would take one folder."""
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is no list of runs: {error}") from None
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        raise InputError(f"{path} is no list of runs: give a list, each entry a mapping of parameters to values.")
+    known, runs = Parameters.__dataclass_fields__, {}
+    for number, entry in enumerate(entries, 1):
+        if unknown := [str(name) for name in entry if name not in known]:
+            raise InputError(f"{path}, run {number}: there is no parameter {', '.join(unknown)}.")
+        if missing := [name for name in ("dataset_root", "run_root") if name not in entry]:
+            raise InputError(f"{path}, run {number}: {' and '.join(missing)} must be given.")
+        run = Parameters(**entry)
+        if run.run in runs:
+            raise InputError(f"{path}, run {number} would take the place of {run.run}: give it another tag or seed.")
+        runs[run.run] = run
+    return [*runs.values()]
 
 
 if __name__ == "__main__":

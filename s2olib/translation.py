@@ -98,9 +98,8 @@ def translate(
         raise InputError(f"output 'reflectance' is unknown to {weights}, trained on 8-bit images: choose '8-bit'.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    state = source.stat()
     key = {  # unfinished work goes on only with the same
-        "source": [str(source), state.st_size, state.st_mtime_ns],
+        "source": str(source),
         "weights": fingerprint(*(resolve(weights) / name for name in ("generator.safetensors", "config.json"))),
         "code": code_fingerprint("translation", "data/sar", "data/rasters", "generators"),
         "bands": [str(band) for band in bands],
@@ -116,6 +115,12 @@ def translate(
     }
     with rasterio.Env(GDAL_CACHEMAX=CACHE), opened(source) as file:
         scene = describe(file, config, bands, sar_units, stretch)
+        parts = [
+            source,
+            *map(Path, getattr(file, "src_dataset", file).files),
+        ]  # also a mosaic's images, a mask beside it
+        states = [(str(part), part.stat()) for part in parts if part.is_file()]
+        key["files"] = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
         work = target.with_name(f".{target.name}.part")
         try:
             with alone(target, "target"):
@@ -327,7 +332,7 @@ def _begin(work: Path, key: dict, scene: Scene, config: dict, engine: _Engine) -
     with rasterio.open(work / "rows.tif", "w", **profile, crs=file.crs, transform=file.transform) as rows:
         # Uncompressed: every block has its place once the file is closed, and a killed writer spoils no other block.
         colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
-        rows.colorinterp = (colours + [ColorInterp.undefined] * 2)[: len(names)]
+        rows.colorinterp = (colours + [ColorInterp.undefined] * len(names))[: len(names)]
         rows.descriptions, rows.scales = names, [*engine.scales, 1.0]
         rows.update_tags(
             TIFFTAG_IMAGEDESCRIPTION=f"{NOTICE}: translated by {config['generator']['name']}",
@@ -336,7 +341,7 @@ def _begin(work: Path, key: dict, scene: Scene, config: dict, engine: _Engine) -
             NOTICE=NOTICE,
             GENERATOR=json.dumps(config["generator"]),
             WEIGHTS_SHA256=key["weights"],
-            SOURCE=Path(key["source"][0]).name,
+            SOURCE=Path(key["source"]).name,
             NORMALISATION=json.dumps({name: config[name] for name in ("sar", "opt")}),
             TRANSLATION=json.dumps({name: key[name] for name in ("tile_size", "overlap", "stretch", "uncertainty")}),
         )

@@ -155,6 +155,29 @@ def test_a_field_that_a_page_needs_is_named_with_the_page(small_book):
         provenance.write(small_book)
 
 
+def test_a_score_without_an_interval_has_dashes(tmp_path):
+    path = publish(tmp_path / "p", "hat")
+    patches = records.read_patches(path.parent).assign(group="village")[:10]  # one cluster
+    patches.to_csv(path.parent / "patches.csv", index=False)
+    record = json.loads(path.read_text())
+    record["metrics"] = records.summarise(patches)
+    assert "| 18.46 | – | – |" in provenance.run_page("p", "hat-dsd-s0", record)
+    assert bare(row(table := results_table.render(tmp_path / "p"), "HAT-DSD")[2]) == "18.46 [–,\u00a0–]"
+    assert "is HAT-DSD 0.10 [–,\u00a0–]." in table
+
+
+def test_the_p_value_that_the_introduction_names_is_that_of_the_records():
+    results = ROOT / "book" / "results"
+    runs = {"ombria-second": records.find(results / "ombria-second")}
+    pairs = [("hat-l1", "unet-l1")]
+    table = place_table.pairs_table(results, runs, pairs, "", "tab-x")
+    difference, _, p = row(table, "hat-l1")[2:5]
+    assert difference.startswith("0.39 [") and p == "0.051"
+    assert "some 0.4 dB, just short of our rule for a lead (*p* is 0.051" in " ".join(
+        (ROOT / "book" / "intro.md").read_text().split()
+    )
+
+
 def test_variants_in_executed_tables_lead_to_their_runs():
     table = "| of | which | hat-dsd |\n| :--- | ---: | ---: |\n| hat-dsd | hat-l1 | 0.66 |\n| regression | 3 | 4 |"
     linked = executable_paper.link_variants(table, "quick", ["hat-dsd-s0", "hat-dsd-s1"]).splitlines()

@@ -296,20 +296,41 @@ def test_pictures_become_lighter_and_look_the_same():
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_pictures_of_real_places_are_not_published_as_files(tmp_path, monkeypatch, synthetic):
     folder, results = tmp_path / "run" / "notebooks", tmp_path / "book" / "results" / "p"
-    for made in (folder, folder.parent / "pictures" / "town", results / "hat-dsd-s0"):
+    pictures = folder.parent / "pictures"
+    for made in (folder, pictures / "town", pictures / "village", results / "hat-dsd-s0"):
         made.mkdir(parents=True)
     (folder / "steps.json").write_text("{}")
-    (folder.parent / "pictures" / "town" / "SAR.png").touch()
+    for name in ("town/SAR", "town/HAT", "village/SAR"):  # the introduction shows the first region, and no HAT
+        (pictures / f"{name}.png").touch()
     (results / "hat-dsd-s0" / "record.json").touch()
     monkeypatch.setattr(execute, "root", lambda: tmp_path)
     monkeypatch.setattr(execute, "SOURCES", tmp_path / "notebooks")
     monkeypatch.setattr(execute.records, "read", lambda _: {"dataset": {"synthetic": synthetic}})
     execute.publish("p", folder, [])
-    assert (results / "pictures" / "town" / "SAR.png").is_file() == synthetic
+    published = [str(path.relative_to(results)) for path in results.glob("pictures/*/*")]
+    assert published == (["pictures/town/SAR.png"] if synthetic else [])
     (results / "hat-dsd-s0" / "record.json").unlink()  # nothing says that they are synthetic
     shutil.rmtree(results / "pictures", ignore_errors=True)
     execute.publish("p", folder, [])
     assert not (results / "pictures").exists()
+
+
+def test_trainings_are_written_for_a_machine_without_notebooks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["execute.py", "quick", "--runs", "runs.yml", "-p", "crop_size", "0"])
+    assert execute.main() == 0
+    runs = training.read_runs(tmp_path / "runs.yml")
+    assert [run.generator for run in runs] == ["unet", "hat", "s2oformer"]
+    given = execute.declared(ROOT / "notebooks" / "03_train.py")
+    for run in runs:  # none has the library's own defaults, which are the paper's
+        assert (run.epochs, run.depths) == (given["epochs"], given["depths"]) != (128, [4, 4, 4, 4])
+        assert run.crop_size is None
+
+
+def test_a_dry_run_leaves_the_chapter_of_a_training_where_it_is():
+    names = [[step.name for step in execute.plan("quick", {"dry_run": dry})] for dry in (False, True)]
+    trainings = [{name for name in of if name.startswith("03_train")} for of in names]
+    assert trainings[1] == {f"{name}_dry-run" for name in trainings[0]} and len(trainings[0]) == 3
 
 
 def test_a_failure_is_kept_aside(tmp_path):

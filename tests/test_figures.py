@@ -238,6 +238,9 @@ def test_map_shows_land_and_the_surroundings_of_the_places():
     (west, east), (south, north) = near.get_xlim(), near.get_ylim()
     assert west < 136.15 < 136.3 < east and south < 36.2 < 36.3 < north and north - south < 1
     assert len(figures.split_map(index(), {}).axes) == 1
+    far = index().assign(lon=np.linspace(5, 150, len(index())), lat=np.linspace(-60, 80, len(index())))
+    (world,) = figures.split_map(far, {"Kaga": (136.3, 36.3)}).axes  # near Kaga no window lies
+    assert -90 <= world.get_ylim()[0] < -60 and 80 < world.get_ylim()[1] <= 90
 
 
 def test_a_scene_is_drawn_to_scale_in_the_units_of_its_grid():

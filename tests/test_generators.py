@@ -215,7 +215,7 @@ def test_any_even_size_band_count_and_batch_of_one_trains(name, size):
     assert image.isfinite().all()
 
 
-def test_networks_begin_as_their_papers_do():
+def test_networks_begin_as_pix2pix_and_the_linear_layers_of_hat():
     torch.manual_seed(0)
     for module in UNet(2, 3, embed_dim=16).modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # pix2pix
@@ -510,6 +510,8 @@ def test_padding_mirrors_as_often_as_needed():
         ("hat", {"overlap_ratio": 3.0}, "overlap_ratio 3.0"),
         ("hat", {"depths": []}, "depths"),
         ("hat", {"mlp_ratio": -1}, "mlp_ratio"),
+        ("hat", {"mlp_ratio": 0.005}, "mlp_ratio 0.005 leaves no hidden channel"),
+        ("s2oformer", {"mlp_ratio": 0}, "mlp_ratio 0 leaves no hidden channel"),
         ("hat", {"mlp_ratio": math.inf}, "mlp_ratio"),
         ("hat", {"drop_path_rate": 1.0}, "drop_path_rate"),
         ("hat", {"checkpointing": 1}, "checkpointing"),

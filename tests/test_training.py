@@ -391,6 +391,9 @@ def test_the_estimate_counts_what_will_be_done(small, monkeypatch):
     ):
         more = budget.estimate(dataclasses.replace(small, **changed))["petaflop"] - cost["petaflop"]
         assert more * 1e15 == pytest.approx(samples * 2 * (passes * dsd + judged * judging))
+    for encoder in ("skresnet18", "rexnet_100"):  # BatchNorm on the mean of a map, of which one sample has one value
+        encoded = dataclasses.replace(small, dsd_encoder=encoder)
+        assert budget.estimate(encoded)["petaflop"] > cost["petaflop"]
     patchgan = complexity(PatchGAN(2, 3), (1, 2, 32, 32), (1, 3, 32, 32))[1]
     more = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, gan_weight=1.0))["petaflop"] - cost["petaflop"]
     assert more * 1e15 == pytest.approx(samples * 2 * 8 * patchgan)
@@ -498,6 +501,20 @@ def test_checkpoints_that_cannot_be_used(small):
     other.save_pretrained(run)
     with pytest.raises(InputError, match="states no units or limits of opt"):
         checkpoints.load_generator(run)
+    good = {"bands": ["red", "green", "blue"], "units": "reflectance", "limits": [[0, 0.3]] * 3}
+    for wrong, says in (
+        ({"bands": "red"}, "bands 'red': name each of the network's 3"),
+        ({"bands": ["red"]}, "name each of the network's 3"),
+        ({"units": "DB"}, "units 'DB': they are dB, 8-bit or reflectance"),
+        ({"limits": None}, "a low and a high one for each of 3"),
+        ({"limits": [[0, 0.3]]}, "a low and a high one for each of 3"),
+        ({"limits": [["a", "b"]] * 3}, "a low and a high one for each of 3"),
+        ({"limits": [[0.3, 0]] * 3}, "low must be below high"),
+    ):
+        other.about["opt"] = good | wrong
+        other.save_pretrained(run)
+        with pytest.raises(InputError, match=rf"config\.json states of opt .*{says}"):
+            checkpoints.load_generator(run)
 
 
 def test_the_learning_rate_follows_half_a_cosine(small):
@@ -715,9 +732,15 @@ def test_a_queue_of_runs(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["training", str(runs)])
     training.main()
     assert capsys.readouterr().out.split() == [str(tmp_path / f"unet-{tag}-s0") for tag in ("dsd", "other")]
-    for content in (b"[{epoch: 3}]", "[{tag: \xe9poch}]".encode("latin-1")):
+    for content, says in (
+        (b"[{epoch: 3}]", ", run 1: there is no parameter epoch"),
+        (b"[{dataset_root: here}]", ", run 1: run_root must be given"),
+        (b"{epochs: 3}", " is no list of runs: give a list"),
+        ("[{tag: \xe9poch}]".encode("latin-1"), " is no list of runs: .*decode"),
+        (json.dumps([entry, entry | {"epochs": 2}]).encode(), ", run 2 would take the place of .*unet-dsd-s0"),
+    ):
         runs.write_bytes(content)
-        with pytest.raises(SystemExit, match=r"runs\.yml is no list of runs: .*(epoch|decode)"):
+        with pytest.raises(SystemExit, match=rf"error: .*runs\.yml{says}"):
             training.main()
 
 

@@ -110,6 +110,7 @@ def test_blending_weights_sum_to_one_and_leave_margins_out(length, size, overlap
         assert i == 0 or (weight[: overlap // 4] == 0).all()
         assert i == len(begin) - 1 or (weight[-(overlap // 4) :] == 0).all()
         assert (weight >= 0).all()
+        assert (weight.diff().abs() < 4 / overlap).all(), "neighbours fade into each other"
     torch.testing.assert_close(total, torch.ones(length))
 
 
@@ -480,9 +481,6 @@ def test_no_generator_leaves_seams(tmp_path, scene, name):
     assert image.std() > 5 and 0.98 < seam_ratio(image, **SMALL) <= 1.02
 
 
-GREY = {"pixels": np.arange(256, dtype=np.uint8).reshape(1, 16, 16), "names": ("VH",)}
-
-
 @pytest.mark.parametrize(
     ("raster", "options", "says"),
     [
@@ -493,6 +491,8 @@ GREY = {"pixels": np.arange(256, dtype=np.uint8).reshape(1, 16, 16), "names": ("
         ),
         ({"names": ("HH", "HV")}, [], "has 2 bands .HH, HV.; the weights ask for 2 .VV, VH."),
         ({"names": ("a", "b")}, ["--bands", "VV,VH"], "no band 'VV'"),
+        ({"names": ("VV", "VV")}, [], "has 2 bands .VV, VV., several of them VV"),
+        ({"names": ("a", "a")}, ["--bands", "a,2"], "several bands 'a': give its number"),
         ({"names": ("VH", "VV")}, [], "looks swapped: its VH is 7.* dB above VV"),
         ({}, ["--bands", "1"], "1 bands are given"),
         ({}, ["--sar-units", "linear"], "declared 'linear' but holds values from -.*set sar_units to 'dB'"),
@@ -543,6 +543,51 @@ def test_arguments_that_no_work_can_be_done_with(tmp_path, weights, scene, given
     with pytest.raises(InputError, match=says):
         translate(scene, tmp_path / "out.tif", weights, **given)
     assert not [*tmp_path.glob(".*"), *tmp_path.glob("out.tif")]
+
+
+@pytest.mark.parametrize("fill", [-9999, 32767])
+def test_a_fill_that_the_file_does_not_declare_is_no_grey_level(tmp_path, fill):
+    network = create_generator("unet", in_channels=1, out_channels=3, embed_dim=4, levels=2).eval()
+    weights = make_weights(tmp_path / "run", network, bands=("VH",), units="8-bit")
+    pixels = np.random.default_rng(0).integers(1, 256, (1, 300, 300)).astype(np.int16)
+    pixels[:, :100] = fill
+    scene = write(tmp_path / "scene.tif", pixels, ("VH",))
+    with pytest.raises(InputError, match=f"holds 8-bit values and others, from .*{fill}|declare in the file"):
+        translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    write(scene, pixels, ("VH",), nodata=fill)
+    assert translate(scene, tmp_path / "out.tif", weights, **SMALL)["valid"] == pytest.approx(2 / 3)
+
+
+def test_a_generator_may_have_any_number_of_outputs(tmp_path, scene):
+    network = create_generator("unet", in_channels=2, out_channels=5, embed_dim=4, levels=2).eval()
+    weights = make_weights(tmp_path / "run", network)
+    config = json.loads((weights / "config.json").read_text())
+    config["opt"] |= {"bands": ["red", "green", "blue", "near infrared", "SWIR"], "limits": [[0, 0.3]] * 5}
+    (weights / "config.json").write_text(json.dumps(config))
+    translate(scene, tmp_path / "out.tif", weights, uncertainty=True, **SMALL)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.descriptions == (*config["opt"]["bands"], "uncertainty")
+
+
+def test_a_mosaic_whose_image_has_changed_begins_anew(tmp_path, weights, scene, sar, monkeypatch):
+    mosaic = tmp_path / "scene.vrt"
+    copy(scene, mosaic, driver="VRT")
+    with monkeypatch.context() as patched:
+        patched.setattr(translation, "_fill", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            translate(mosaic, tmp_path / "out.tif", weights, **SMALL)
+    keys = [json.loads((tmp_path / ".out.tif.part/progress.json").read_text())["key"]]
+    write(scene, sar[:, ::-1])
+    with monkeypatch.context() as patched:
+        patched.setattr(translation, "_fill", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            translate(mosaic, tmp_path / "out.tif", weights, **SMALL)
+    keys.append(json.loads((tmp_path / ".out.tif.part/progress.json").read_text())["key"])
+    assert keys[0] != keys[1] and str(scene) in [name for name, *_ in keys[0]["files"]]
+
+
+def _stop(*_) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_command_line_begins_where_the_user_stands(tmp_path, weights, scene, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from s2olib import records
+from s2olib.generators import create_generator
 from s2olib.generators.pretrained import Generator
 from s2olib.project import InputError
 from s2olib.training import Parameters, train
@@ -39,6 +40,12 @@ def test_shipped_weights_make_pictures_and_belong_to_a_published_record(folder):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 15 * 2**20
 
 
+def test_the_card_of_a_network_that_nobody_trained_states_no_licence(tmp_path):
+    create_generator("unet", in_channels=1, out_channels=3, embed_dim=4, levels=2).save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "license" not in card and "not for measurement" in card
+
+
 def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(dataset, tmp_path, monkeypatch):
     small = {"epochs": 1, "batch_size": 8, "crop_size": 32, "embed_dim": 8, "depths": (2,) * 4, "num_heads": (2,) * 4}
     train(Parameters(str(dataset), str(tmp_path / "runs"), dsd_weight=0.0, **small))
@@ -47,7 +54,13 @@ def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(
     monkeypatch.setattr(ship, "root", lambda: tmp_path)
     target = ship.ship("synthetic", "s2oformer", "cc-by-4.0")
     assert Generator.from_pretrained(target)(torch.zeros(1, 2, 32, 32)).shape == (1, 3, 32, 32)
-    assert "license: cc-by-4.0" in (target / "README.md").read_text()
+    card = (target / "README.md").read_text()
+    assert "license: cc-by-4.0" in card
+    Generator.from_pretrained(target).save_pretrained(tmp_path / "again")
+    again = (tmp_path / "again/README.md").read_text()  # the hub writes the header in its own way
+    assert "license: cc-by-4.0" in again and again.endswith(card.partition("# s2oformer")[2])
+    with pytest.raises(InputError, match="names no terms: give copernicus"):
+        ship.ship("synthetic", "s2oformer", "other")
 
     info = json.loads((dataset / "dataset.json").read_text())
     info["parameters"]["credit"] = "Somebody (no licence stated)"

@@ -67,6 +67,7 @@ SAR_LIMITS = {"VH": [-32.0, -5.0], "HV": [-32.0, -5.0]}  # dB; any other band ha
 TEST_PLACES = ((136.30, 36.30), (136.15, 36.20))  # Kaga and Mikuni, which the talk compares by eye
 COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "row", "col", "date")
 EXAMPLES = 4  # refused patches that are kept to be looked at, for each reason
+PATHS = ("_root", "_dir", "_csv", "_file")  # ends of the names of what is a path
 PART = 64  # windows in a part of the work, unless one scene has more
 AT_ONCE = 2**24  # pixels of a scene that are read at once; a larger one is several parts
 IN_CACHE = 2**18  # pixels of a strip, whose layers stay in a processor's cache while they are judged and stored
@@ -188,6 +189,8 @@ def build(
     Raises InputError, and leaves no data set behind, for input that is missing, contradictory or gives an empty split,
     and where the disk is full or may not be written to.
     """
+    if not isinstance(dataset_root, str | Path):
+        raise InputError(f"dataset_root must be a folder, not the {type(dataset_root).__name__} {dataset_root!r}")
     if workers is not None and not (type(workers) is int and workers >= 1):
         raise InputError(f"workers must be a whole number of at least 1, not {workers!r}")
     given = {name: None if isinstance(value, str | list) and not value else value for name, value in locals().items()}
@@ -196,8 +199,7 @@ def build(
     parameters = json.loads(json.dumps(given, default=_plain))
     _check(parameters)
     root, stride = resolve(dataset_root).resolve(), stride or patch_size  # through links, whose target is replaced
-    ends = ("_root", "_dir", "_csv", "_file")
-    paths = {k: parameters[k] and resolve(parameters[k]) for k in parameters if k.endswith(ends)}
+    paths = {k: parameters[k] and resolve(parameters[k]) for k in parameters if k.endswith(PATHS)}
     extra = [paths[name] for name in ("pairs_csv", "split_file") if paths[name]]
     patch_size, resolution_factor, legend = (parameters[name] for name in ("patch_size", "resolution_factor", "legend"))
     reading = dict(parameters)
@@ -319,6 +321,8 @@ def _check(p: dict) -> None:
     for name, value in p.items():
         if isinstance(value, str) and not rasters.is_utf8(value):
             raise InputError(f"{name} {value!r} is no UTF-8: rename the file or folder")
+        if name.endswith(PATHS) and not isinstance(value, str | None):
+            raise InputError(f"{name} must be a file or folder, not the {type(value).__name__} {value!r}")
     if p["tar_root"] and not (p["source"] == "sen12ms" and p["lulc_root"]):
         raise InputError("tar_root is for source 'sen12ms' with lulc_root: without a map all 450 GB would be unpacked")
     needed = {
@@ -346,7 +350,8 @@ def _check(p: dict) -> None:
     if p["lulc_root"] and p["lulc_dir"]:
         raise InputError("lulc_root and lulc_dir are both given: land cover comes from tiles or from pairs, choose one")
     for name in ("patch_size", "resolution_factor", "stride"):
-        if p[name] is not None and not (type(p[name]) is int and p[name] >= 1):
+        given = p[name] is not None or name != "stride"
+        if given and not (type(p[name]) is int and p[name] >= 1):
             raise InputError(f"{name} must be a whole number of at least 1, not {p[name]!r}")
     if not (type(p["seed"]) is int and p["seed"] >= 0):
         raise InputError(f"seed must be a whole number of at least 0, not {p['seed']!r}")

@@ -8,7 +8,6 @@ After Gebru et al., "Datasheets for datasets" (2021). Everything is read from da
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pandas as pd
 
 from s2olib.data import SPLITS
 from s2olib.data.triplets import Triplets
-from s2olib.project import InputError
+from s2olib.project import told_in_a_sentence
 
 SENTINEL = "Contains modified Copernicus Sentinel data (free, full and open)."
 SEN12MS = "SEN12MS (Schmitt et al. 2019, TUM, CC-BY-4.0)."
@@ -144,7 +143,5 @@ def _faults(info: dict) -> list[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Print a data set's datasheet.")
     parser.add_argument("dataset_root", help="a folder that build has written")
-    try:
+    with told_in_a_sentence():
         print(datasheet(parser.parse_args().dataset_root), end="")
-    except InputError as error:
-        sys.exit(str(error))

@@ -64,6 +64,11 @@ class Scene:
         except RasterioError as error:
             raise InputError(f"'{self.file.name}' cannot be read to its end: fetch it again ({error}).") from error
         if self.units == "8-bit":
+            if (values < 0).any() or (values > 255).any():
+                raise InputError(
+                    f"'{self.file.name}' holds 8-bit values and others, from {np.nanmin(values):g} to "
+                    f"{np.nanmax(values):g}: declare in the file which one means no data (gdal_edit.py -a_nodata)."
+                )
             return values, np.isfinite(values).all(0)
         values = sar_no_data(values, self.file.name)
         if self.units == "linear":
@@ -191,8 +196,12 @@ def _choose(file, name: str, wanted: list[str], bands: Sequence[str], notes: lis
         for band in bands:
             if str(band).upper() not in lookup:
                 raise InputError(f"{shown}, and no band '{band}'.")
+            if [text.upper() for text in names].count(str(band).upper()) > 1:
+                raise InputError(f"{shown}, and several bands '{band}': give its number.")
         return tuple(lookup[str(band).upper()] for band in bands)
     kinds = [polarisation(text) for text in names]
+    if twice := next((band for band in wanted if kinds.count(band) > 1), None):
+        raise InputError(f"{shown}, several of them {twice}: choose by number with bands (--bands).")
     if all(kinds.count(band) == 1 for band in wanted):
         return tuple(kinds.index(band) + 1 for band in wanted)
     if count != len(wanted) or (set(wanted) <= set(POLARISATIONS) and any(kinds)):

@@ -46,7 +46,7 @@ class HAT(Generator):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        check_groups(embed_dim, depths, num_heads, window_size, overlap_ratio, drop_path_rate)
+        check_groups(embed_dim, depths, num_heads, window_size, overlap_ratio, mlp_ratio, drop_path_rate)
         self.window_size = window_size
         self.stem = nn.Conv2d(in_channels, embed_dim, 3, padding=1)
         self.norm_in = nn.LayerNorm(embed_dim)

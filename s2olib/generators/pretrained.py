@@ -10,15 +10,16 @@ from __future__ import annotations
 import inspect
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from s2olib.project import InputError, resolve, write_json, writing
+from s2olib.project import InputError, resolve, writable, write_json, writing
 
 WEIGHTS = "generator.safetensors"
 
@@ -39,7 +40,17 @@ LEGAL = {  # by a parameter's annotation: whether a value will do, and what will
 }
 
 
-class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license="mit", tags=["sar", "remote-sensing"]):
+CARD = """---
+library_name: s2olib
+tags: [sar, remote-sensing, image-to-image]
+---
+# {name}
+
+Turns radar into a picture. **Generated, not observed, and not for measurement.**
+"""
+
+
+class Generator(nn.Module, PyTorchModelHubMixin):
     """A network from SAR (B, in_channels, H, W) to an image; with ``save_pretrained`` and ``push_to_hub``.
 
     Raises `InputError` for a parameter of another kind than its annotation says, for input with other channels and, in
@@ -56,6 +67,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
     def __init__(self) -> None:
         super().__init__()
         self.about: dict[str, Any] = {}
+        self.card = ""
         self.register_forward_pre_hook(_check_input, with_kwargs=True)
 
     @property
@@ -100,11 +112,16 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write weights, ``config.json`` and a model card to a folder that `from_pretrained` reads by the same name;
-        `options` are the hub's."""
+        `options` are the hub's. The card is that of the folder that the weights were loaded from, if it had one."""
         folder = resolve(save_directory)
         if folder.is_file():
             raise InputError(f"{folder} is a file: name a folder to write the generator to.")
-        return super().save_pretrained(folder, **options)
+        with writable("save_directory", folder):
+            return super().save_pretrained(folder, **options)
+
+    def generate_model_card(self, *arguments: Any, **named: Any) -> ModelCard:
+        """The card that lay beside the weights when they were loaded; else one that states no licence."""
+        return ModelCard(self.card or CARD.format(name=self.config["name"]))
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with writing(save_directory / WEIGHTS) as aside:
@@ -138,6 +155,8 @@ class Generator(nn.Module, PyTorchModelHubMixin, library_name="s2olib", license=
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} does not fit its config.json: {reason}") from None
         model.about = config
+        with suppress(OSError, UnicodeDecodeError):
+            model.card = (folder / "README.md").read_text()
         try:
             return model.to(map_location).eval()
         except (RuntimeError, AssertionError) as error:  # torch says both of a device that is not there

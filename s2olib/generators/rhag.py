@@ -43,9 +43,10 @@ def check_groups(
     num_heads: Sequence[int],
     window_size: int,
     overlap_ratio: float,
+    mlp_ratio: float,
     drop_path_rate: float,
 ) -> None:
-    """Raise `InputError` for windows, overlaps, heads and rates that no sequence of RHAGs can have."""
+    """Raise `InputError` for windows, overlaps, heads, ratios and rates that no sequence of RHAGs can have."""
     if len(depths) != len(num_heads):
         raise InputError(
             f"depths has {len(depths)} entries and num_heads {len(num_heads)}: give one of each per group."
@@ -57,6 +58,8 @@ def check_groups(
         raise InputError(f"window_size {window_size} leaves nothing to attend to: give at least 2.")
     if not 0 <= overlap_ratio <= 2:
         raise InputError(f"overlap_ratio {overlap_ratio} is outside 0..2: 0.5 is the published value.")
+    if int(embed_dim * mlp_ratio) < 1:  # timm's Mlp takes 0 for its default, which is a ratio of 1
+        raise InputError(f"mlp_ratio {mlp_ratio} leaves no hidden channel of {embed_dim}: 2 is the published value.")
     if not 0 <= drop_path_rate < 1:
         raise InputError(f"drop_path_rate {drop_path_rate} is outside 0..1: 0.1 is the published value.")
     overlapping_size(window_size, overlap_ratio)
@@ -322,7 +325,10 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def initialise(model: nn.Module) -> None:
-    """HAT's initialisation: linear layers and position biases N(0, 0.02), convolutions as PyTorch makes them."""
+    """Linear layers and position biases N(0, 0.02), convolutions as PyTorch makes them.
+
+    As in HAT, but for channel attention: its two layers are convolutions there and begin as such, here linear layers.
+    """
     for module in model.modules():
         if isinstance(module, nn.Linear):
             trunc_normal_(module.weight, std=0.02)

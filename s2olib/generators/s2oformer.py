@@ -52,7 +52,7 @@ class S2OFormer(Generator):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        check_groups(embed_dim, depths, num_heads, window_size, overlap_ratio, drop_path_rate)
+        check_groups(embed_dim, depths, num_heads, window_size, overlap_ratio, mlp_ratio, drop_path_rate)
         if embed_dim % 4:
             raise InputError(f"embed_dim {embed_dim} does not divide by 4, as S2OFormer's pixel shuffles need.")
         check_upsampling(upsampling, "shuffle")
