@@ -425,6 +425,7 @@ def write(root: Path) -> None:
     }
     if (results / "topology").is_dir():
         texts["topology.md"] = topology.render(results / "topology" / "ombria-20m")
+        texts["stems.md"] = topology.render_stems(results / "topology" / "sen12-10m-blocks")
     for name, runs in profiles.items():
         for run, record in runs.items():
             try:

@@ -18,6 +18,7 @@ LIBRARY = {  # label, wiring
     "hat": ("HAT", "two groups, at 1"),
     "unet": ("U-Net", "convolutions down to one pixel, and up"),
 }
+PLAIN = "wide head"  # the candidate whose stem sees the image alone
 STEPS = {  # from, to: what was changed
     ("first", "fan-in"): "initial weights between scales that keep the signal's variance",
     ("fan-in", "residual"): "the stem's features added again before the head, both normalised, through a convolution",
@@ -38,10 +39,7 @@ def describe(wiring: dict) -> str:
 
 def render(folder: Path) -> str:
     """The candidates by mean validation PSNR, the conditions they share, and each change's gain, as MyST markdown."""
-    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    if len({(json.dumps(run["conditions"]), run["data"]) for run in runs}) != 1:
-        raise InputError(f"{folder} holds runs of different conditions or data, or none: keep one experiment there.")
-    names = {run["name"]: [other for other in runs if other["name"] == run["name"]] for run in runs}
+    runs, names = read(folder)
     rows = []
     for name, found in sorted(names.items(), key=lambda item: -np.mean([run["psnr"] for run in item[1]])):
         label, wiring = LIBRARY[name] if name in LIBRARY else (name, describe(found[0]["wiring"]))
@@ -64,13 +62,41 @@ def render(folder: Path) -> str:
     rows = [{"step": f"{a} → {b}", "what was changed": what} | gain(names, a, b) for a, b, what in both]
     caption = "What each change gave, by the seeds that both sides have."
     steps = figures.metric_table(rows, caption, "tab-topology-steps", {"PSNR (dB)": "+.2f", "SSIM": "+.3f"})
+    return f"{candidates}\n\n{conditions(folder, runs)}\n\n{steps}\n"
+
+
+def render_stems(folder: Path) -> str:
+    """The stems by what they add to the plain one where radar has full speckle, as MyST markdown."""
+    runs, names = read(folder)
+    rows = []
+    for name, found in sorted(names.items(), key=lambda item: item[0] != PLAIN):
+        row = {"stem": found[0]["wiring"]["stem"]}
+        row["PSNR (dB), by seed"] = ", ".join(f"{run['psnr']:.2f}" for run in found)
+        row["SSIM, by seed"] = ", ".join(f"{run['ssim']:.3f}" for run in found)
+        more = gain(names, PLAIN, name) if name != PLAIN else dict.fromkeys(("PSNR (dB)", "SSIM"))
+        rows.append(row | {f"{metric}, above plain": value for metric, value in more.items()})
+    caption = "The stems on validation patches of radar with full speckle; mean difference over the seeds."
+    formats = {"PSNR (dB), above plain": "+.2f", "SSIM, above plain": "+.3f"}
+    return f"{figures.metric_table(rows, caption, 'tab-stems', formats)}\n\n{conditions(folder, runs)}\n"
+
+
+def read(folder: Path) -> tuple[list[dict], dict[str, list[dict]]]:
+    """An experiment's runs, and by candidate; raises `InputError` unless all were trained alike on one data set."""
+    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    if len({(json.dumps(run["conditions"]), run["data"]) for run in runs}) != 1:
+        raise InputError(f"{folder} holds runs of different conditions or data, or none: keep one experiment there.")
+    return runs, {run["name"]: [other for other in runs if other["name"] == run["name"]] for run in runs}
+
+
+def conditions(folder: Path, runs: list[dict]) -> str:
+    """What all runs of an experiment share, as a sentence."""
     seeds = ", ".join(map(str, sorted({run["seed"] for run in runs})))
-    conditions = runs[0]["conditions"]
+    how = runs[0]["conditions"]
     return (
-        f"{candidates}\n\nConditions: data *{folder.name}* (fingerprint `{runs[0]['data'][:12]}`), "
-        f"{runs[0]['validation_patches']} validation patches, L1 alone, {conditions['steps']} steps of "
-        f"{conditions['batch']} crops of {conditions['crop']} px, learning rate {conditions['learning_rate']} "
-        f"falling to 0 along a cosine; seeds {seeds}. The test split was not opened.\n\n{steps}\n"
+        f"Conditions: data *{folder.name}* (fingerprint `{runs[0]['data'][:12]}`), "
+        f"{runs[0]['validation_patches']} validation patches, L1 alone, {how['steps']} steps of "
+        f"{how['batch']} crops of {how['crop']} px, learning rate {how['learning_rate']} "
+        f"falling to 0 along a cosine; seeds {seeds}. The test split was not opened."
     )
 
 

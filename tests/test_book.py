@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from s2olib import figures, records
+from s2olib.data import datasheet
 from s2olib.project import InputError
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("book", "notebooks")]
@@ -36,6 +37,7 @@ import place_table  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
 import split_table  # noqa: E402
+import topology  # noqa: E402
 
 ROOT = build.ROOT
 
@@ -255,6 +257,21 @@ def test_no_line_of_prose_is_taken_for_a_comment():
     pages = [page for page in (ROOT / "book").rglob("*.md") if "_generated" not in page.parts]
     lines = {page: [line for line in page.read_text().splitlines() if line.startswith("%")] for page in pages}
     assert len(lines) > 10 and not any(lines.values()), "MyST leaves such a line out, and what follows it"
+
+
+def test_stems_are_compared_with_the_plain_one_on_the_seeds_of_both(tmp_path):
+    how = {"steps": 3, "batch": 8, "crop": 64, "learning_rate": 0.001}
+    for name, seed, psnr in (("wide head", 0, 20.0), ("wide head", 1, 30.0), ("wide head, log", 1, 30.5)):
+        run = {"name": name, "seed": seed, "psnr": psnr, "ssim": 0.5, "conditions": how, "data": "abc"}
+        run |= {"wiring": {"stem": "log" if "log" in name else "plain"}, "validation_patches": 15}
+        (tmp_path / f"{name}-s{seed}.json").write_text(json.dumps(run))
+    text = topology.render_stems(tmp_path)
+    assert row(text, "plain") == ["20.00, 30.00", "0.500, 0.500", "–", "–"]
+    assert row(text, "log") == ["30.50", "0.500", "+0.50", "+0.000"]
+    assert "15 validation patches" in text and "seeds 0, 1" in text
+    (tmp_path / "other.json").write_text(json.dumps(run | {"data": "def"}))
+    with pytest.raises(InputError, match="different conditions or data"):
+        topology.render_stems(tmp_path)
 
 
 def test_the_label_of_a_formula_stands_where_it_ends():
@@ -686,3 +703,95 @@ def test_conda_gets_what_constraints_pin():
         wanted = Requirement(line)
         if wanted.name != project["name"]:
             assert pins[wanted.name.lower()] in wanted.specifier, line
+
+
+def changed(record: Path, **columns) -> None:
+    """Other values in columns of the ``patches.csv`` beside a record."""
+    path = record.parent / "patches.csv"
+    pd.read_csv(path).assign(**columns).to_csv(path, index=False)
+
+
+def test_skill_is_each_networks_own_and_one_colour_is_averaged_in_decibels(tmp_path):
+    varied = {"skill": np.linspace(-0.1, 0.5, 40), "mse_mean_colour": [65.025, 650.25] * 20}
+    changed(publish(tmp_path / "ombria", "hat"), **varied)
+    publish(tmp_path / "ombria", "unet")
+    own = records.summarise(records.read_patches(tmp_path / "ombria" / "hat-dsd-s0"))["skill"]
+    text = results_table.render(tmp_path / "ombria")
+    assert "reaches 25.00 dB" in text and "U-Net-DSD 0.10 [0.10,\u00a00.10]" in text
+    assert "HAT-DSD {mean:.2f} [{low:.2f},\u00a0{high:.2f}]".format(**own).replace("-0", "−0") in text
+
+
+def test_ssim_above_dsd_is_of_each_training(tmp_path):
+    for seed, plain in enumerate((0.4, 0.3)):
+        changed(publish(tmp_path / "ombria", "hat", seed=seed), ssim=plain)
+        for folder, ssim in (("ombria", 0.5), ("again/ombria", 0.6)):
+            path = publish(tmp_path / folder, "hat", tag="dsd-ssim", seed=seed)
+            record = json.loads(path.read_text())
+            record["parameters"]["ssim_weight"] = 0.1
+            path.write_text(json.dumps(record))
+            changed(path, ssim=ssim)
+    *_, first, second = row(again.render_ssim(tmp_path).split("tab-again-pairs")[0], "ombria hat-dsd-ssim")
+    assert (first[:5], second[:5]) == ("0.150", "0.250")
+
+
+def test_p_is_corrected_for_pairs_that_are_not_shown(tmp_path):
+    for generator, psnr in (("hat", 22.0), ("unet", 20.0), ("s2oformer", 21.0)):
+        publish(tmp_path / "ombria", generator, psnr=psnr)
+    table = place_table.pairs_table(tmp_path, provenance.read_results(tmp_path), [("hat-dsd", "unet-dsd")], "x", "y")
+    assert row(table, "hat-dsd")[4] == "0.375"  # 2 of 16 flips of four clusters, for three pairs
+
+
+def test_numbers_of_a_runs_page_and_list(tmp_path):
+    publish(tmp_path / "ombria", "hat")
+    runs = records.find(tmp_path / "ombria")
+    page = provenance.run_page("ombria", "hat-dsd-s0", runs["hat-dsd-s0"])
+    assert row(page, "scored epoch") == ["2 of 3, the best on validation patches"]
+    psnr = runs["hat-dsd-s0"]["metrics"]["psnr"]
+    assert row(page, "PSNR (dB)") == [f"{psnr[name]:.2f}" for name in ("mean", "low", "high")]
+    assert row(provenance.runs_table("ombria", runs), "{doc}`hat-dsd-s0")[-4:-2] == ["20.00", "0.500"]
+
+
+def test_what_a_split_is_worth_asks_for_whole_intervals_and_the_same_patches(tmp_path):
+    names = {"sen12": "desert", "sen12-fold2": "town", "sen12-fold3": "lake", "sen12-blocks": "town"}
+    for generator in results_table.REPORTED:
+        for folder, name in names.items():
+            changed(publish(tmp_path / folder, generator, name=name), skill=np.linspace(-1, 1.1, 40))
+    shared = split_table.render(tmp_path).partition("tab-split-shared")[2]
+    assert "0 of 3 networks with scenes left out, 0 in blocks" in shared and "| 400 | 2 | 3 |" in shared
+    shutil.rmtree(tmp_path / "sen12-blocks/hat-dsd-s0")
+    publish(tmp_path / "sen12-blocks", "hat", name="sea")
+    with pytest.raises(InputError, match="do not test every patch that sen12-blocks tests"):
+        split_table.render(tmp_path)
+
+
+def test_quarters_are_of_runs_on_the_same_patches(tmp_path):
+    publish(tmp_path / "ombria", "unet")
+    publish(tmp_path / "ombria", "unet", tag="dsd-bilinear", name="q")
+    radar = {"train": {"x": 1}, "validation": {"y": 1}, "test": {f"q{i:02}": i for i in range(40)}}
+    with pytest.raises(InputError, match="not evaluated on the same patches"):
+        brightness.quarters("a", {"data": "abc", "radar": radar}, tmp_path)
+
+
+def test_a_repeated_execution_is_compared_run_by_run_in_both_directions(tmp_path):
+    for folder, psnr in (("published", 20.0), ("low", 18.0), ("high", 22.0), ("near", 20.5)):
+        publish(tmp_path / folder, "hat", psnr=psnr)
+    assert [check.compare(tmp_path / "published", tmp_path / name) for name in ("low", "high", "near")] == [1, 1, 0]
+    publish(tmp_path / "near", "unet")
+    assert check.compare(tmp_path / "published", tmp_path / "near") == 1
+
+
+def test_patches_that_changed_are_published(tmp_path):
+    path = publish(tmp_path / "runs", "hat")
+    target = tmp_path / "book" / "hat-dsd-s0"
+    assert records.publish(path.parent, target) and not records.publish(path.parent, target)
+    changed(path, sam=1.0)
+    assert records.publish(path.parent, target)
+    assert (target / "patches.csv").read_bytes() == (path.parent / "patches.csv").read_bytes()
+
+
+def test_a_datasheet_counts_windows_and_patches_that_were_refused():
+    refused = [{"reason": "outside the map", "windows": 7}, {"reason": "cloud"}]
+    names = ("nodata", "unlabelled", "sea", "cloud")
+    limits = [*(f"max_{name}" for name in names), "cloud_brightness", "haze_brightness", "border_noise_db", "buffer_m"]
+    text = datasheet._judged({"refused": refused, "parameters": dict.fromkeys(limits)})
+    assert text.startswith("Refused: 7 outside the map, 1 cloud (")

@@ -1223,3 +1223,21 @@ def test_a_list_may_name_scenes_that_lie_outside_the_map(tmp_path, pairs):
     info = build(tmp_path / "set", **given, **map_, split_file=tmp_path / "split.csv", buffer_m=0)
     assert info["counts"] == {"train": 1, "validation": 1, "test": 1}
     assert [(r["id"], r["reason"]) for r in info["refused"]] == [("d", "outside the map")]
+
+
+def test_area_is_true_in_degrees_and_distance_shrinks_towards_the_pole():
+    grid = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, 10, 0, -1e-4, 60), 100, 100)
+    area = splits.unique_area([splits.Window("a", "a", 0, 0, grid, "test")])
+    assert area == pytest.approx(1.114 * 0.5577, rel=0.01)  # 0.01 degree each way, at 60 degrees north
+    assert splits._metres_to(grid, (9.9, 59.995)) == pytest.approx(5538, rel=0.01)
+
+
+def test_another_seed_draws_other_regions():
+    found = set()
+    for seed in range(6):
+        grids = [Grid(CRS.from_epsg(32653), Affine(10, 0, 5e5 + 1e4 * i, 0, -10, 4e6), 16, 16) for i in range(12)]
+        scenes = [Scene(f"s{i}", grid, (), None, ("VV",), f"s{i}") for i, grid in enumerate(grids)]
+        windows = [splits.candidate_windows(scene.id, scene.grid, 16, 16) for scene in scenes]
+        splits.split_by_region(scenes, windows, (), 100, 100, (0.75, 0.14, 0.11), 16, 16, seed)
+        found.add(tuple(window.split for of in windows for window in of))
+    assert len(found) > 1

@@ -154,3 +154,10 @@ def test_patchgan_begins_as_pix2pix_does():
             assert module.weight.mean().item() == pytest.approx(float(isinstance(module, nn.BatchNorm2d)), abs=0.01)
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.2)
             assert module.bias is None or not module.bias.any()
+
+
+def test_segmentation_teaches_every_map_of_a_timm_encoder():
+    torch.manual_seed(0)
+    dsd = DSD(2, 3, 4, 8, "resnet18")
+    dsd(torch.randn(2, 2, 64, 64), torch.randn(2, 3, 64, 64))[0].square().mean().backward()
+    assert not [name for name, parameter in dsd.named_parameters() if parameter.grad is None]

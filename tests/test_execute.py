@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import importlib.util
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -425,3 +426,15 @@ def test_a_profile_is_not_its_own_base(tmp_path, monkeypatch):
 def test_a_step_that_is_none_is_named():
     with pytest.raises(InputError, match="no step of profile 'quick' begins with '3_train': there are 01_dataset"):
         execute.run("quick", {}, "3_train")
+
+
+def test_the_key_follows_the_library_and_the_times_of_images(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/tile.tif").write_bytes(b"1")
+    given = {"source": "folder", "lulc_root": str(tmp_path / "in")}
+    step = execute.Step("01_dataset", notebook_source(tmp_path, ""), given)
+    key = execute.key_of(step, [])
+    os.utime(tmp_path / "in/tile.tif", (1, 1))
+    assert key != (later := execute.key_of(step, []))
+    monkeypatch.setattr(execute, "code_fingerprint", lambda: "other")
+    assert later != execute.key_of(step, [])

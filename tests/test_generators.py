@@ -577,3 +577,9 @@ def test_networks_make_of_random_weights_what_they_did():
     for name, network in make.NETWORKS.items():
         for found, one in zip(make.numbers(network()), expected[name], strict=True):
             assert found == pytest.approx(one, rel=1e-6, abs=1e-8), name
+
+
+def test_the_unet_drops_out_in_three_levels_as_pix2pix():
+    up = create_generator("unet", in_channels=2, out_channels=3, embed_dim=1, levels=8).up
+    dropped = {level: layer.p for level, part in enumerate(up) for layer in part if isinstance(layer, nn.Dropout)}
+    assert dropped == {4: 0.5, 5: 0.5, 6: 0.5}

@@ -1,6 +1,7 @@
 """Legends and merges against the products' own words, and tiles onto a scene's grid."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +264,30 @@ def test_tiles_in_linked_folders_are_found_and_unreadable_ones_named(tmp_path, m
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=r"linked' cannot be read \(Permission denied\)"):
         Tiles(tmp_path / "lulc", "hrlulc-v21.11")
+
+
+WORDS = {"water": "^water$", "built-up": "built|urban|solar|greenhouse", "forest": "forest|tree|bamboo|mangrove|woody"}
+
+
+@pytest.mark.parametrize("name", [name for name in landcover.LEGENDS if name not in landcover.PSEUDO])
+def test_categories_are_of_what_their_classes_are_called(name):
+    legend = landcover.find_legend(name)
+    for category, words in WORDS.items():
+        called = {code for code, text in legend.names.items() if re.search(words, text)}
+        assert set(legend.merges["four"][category]) == called, category
+    assert legend.water == tuple(legend.merges["four"]["water"])
+
+
+def test_pseudo_categories_are_dark_where_every_band_they_ask_for_is():
+    pixels = np.array([(49, 49, 200), (49, 50, 200)], np.float32).T[:, None]
+    assert landcover.pseudo_categories(pixels, "pseudo-false-colour").tolist() == [[1, 3]]
+    pixels = np.array([(39, 39, 39), (39, 40, 39), (40, 39, 39)], np.float32).T[:, None]
+    assert landcover.pseudo_categories(pixels, "pseudo-natural-colour").tolist() == [[1, 3, 3]]
+
+
+def test_the_first_tile_by_name_gives_its_code(tmp_path):
+    grid = Grid(rasterio.CRS.from_epsg(32653), Affine(10, 0, 5e5, 0, -10, 4e6), 8, 8)
+    tif(tmp_path / "a.tif", np.full((1, 8, 8), 3, np.uint8), (5e5, 4e6), crs="EPSG:32653", pixel=10)
+    (x,), (y,) = transform("EPSG:32653", "EPSG:4326", [5e5], [4e6])
+    tif(tmp_path / "b.tif", np.full((1, 50, 50), 5, np.uint8), (x - 0.001, y + 0.001), crs="EPSG:4326", pixel=1e-4)
+    assert (Tiles(tmp_path, "hrlulc-v21.11").read(grid) == 3).all()

@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from s2olib import metrics
@@ -173,3 +175,17 @@ def test_colours_and_categories_that_do_not_fit_are_named():
         metrics.patch_metrics(image, image, mean_colour=[0, 0])
     with pytest.raises(InputError, match="lulc is given without categories"):
         metrics.patch_metrics(image, image, mean_colour=[0, 0, 0], lulc=torch.zeros(1, 16, 16))
+
+
+def test_noise_and_clarity_equal_plain_filters():
+    pairs = images("noise", 24, 31)
+    fake, real = (metrics.to_8bit(x) for x in pairs)
+    greys = [x.mean(1).numpy() for x in (fake, real)]
+    for i in range(2):
+        a, b = (np.hypot(ndimage.sobel(g[i], 0), ndimage.sobel(g[i], 1))[1:-1, 1:-1].ravel() for g in greys)
+        assert metrics.edge_correlation(fake, real)[i].item() == pytest.approx(np.corrcoef(a, b)[0, 1])
+        ours, theirs = (sliding_window_view(g[i], (7, 7)).std((2, 3)).ravel() for g in greys)
+        flat = theirs <= np.sort(theirs)[theirs.size // 4 - 1]
+        assert metrics.flat_deviation(fake, real)[i].item() == pytest.approx(ours[flat].mean())
+        row = metrics.patch_metrics(*(x[i : i + 1] for x in pairs), mean_colour=[0, 0, 0])[0]
+        assert row["flat_deviation"] == pytest.approx(ours[flat].mean())

@@ -202,3 +202,7 @@ def test_a_perfect_patch_gives_no_probability_and_one_without_weight_does_not_co
     clusters = [0, 0, 1, 1]
     assert np.isnan(paired_permutation([np.inf, 1, 2, 3], [1, 1, np.inf, 3], clusters))
     assert cluster_interval([-np.inf, 0.5, 0.4, 0.6], clusters, weights=[0, 1, 1, 1])[0] == pytest.approx(0.5)
+
+
+def test_a_weighted_mean_is_weighted():
+    assert cluster_interval([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], weights=[1, 3, 1, 1])[0] == pytest.approx(14 / 6)

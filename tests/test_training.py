@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from s2olib import budget, checkpoints, project, records, training
@@ -24,7 +25,7 @@ from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
 from s2olib.generators import Generator, complexity, create_generator
-from s2olib.losses import FeatureLoss
+from s2olib.losses import FeatureLoss, mean_iou
 from s2olib.metrics import psnr, to_8bit
 from s2olib.patchgan import PatchGAN
 from s2olib.project import InputError
@@ -758,3 +759,127 @@ def test_explaining_the_code_makes_no_run_stale(monkeypatch):
         monkeypatch.setitem(project.SOURCES, Path("legends/map.yml"), table)
         prints.append(project.code_fingerprint("losses", "legends"))
     assert prints[2] != prints[3] == prints[4] != prints[5]
+
+
+def made(chosen):
+    """The networks of a run that has not begun, and a batch for them."""
+    data = chosen.training_data()
+    fabric = training.fabric_.Fabric(accelerator="cpu", devices=1)
+    return training._Networks(chosen, data, fabric), default_collate([data[i] for i in range(4)])
+
+
+def test_each_epoch_is_ordered_and_cropped_anew_and_curves_hold_means(small, monkeypatch):
+    seen, step = [], training._Networks.step
+
+    def watched(networks, batch):
+        losses = step(networks, batch)
+        seen.append((batch["item"].tolist(), batch["sar"].mean((1, 2, 3)).tolist(), losses["l1"]))
+        return losses
+
+    monkeypatch.setattr(training._Networks, "step", watched)
+    monkeypatch.setattr(training, "_rehearse", lambda *_: None)
+    curves = records.read(training.train(small))["curves"]
+    epochs = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    for epoch, curve in zip(epochs, curves, strict=True):
+        assert curve["l1"] == pytest.approx(np.mean([l1 for *_, l1 in epoch]))
+    assert [items for items, *_ in epochs[0]] != [items for items, *_ in epochs[1]]
+    first, second = (
+        {item: mean for items, means, _ in epoch for item, mean in zip(items, means, strict=True)} for epoch in epochs
+    )
+    assert any(first[item] != second[item] for item in first.keys() & second.keys())
+
+
+def test_a_generators_loss_is_the_weighted_sum_of_what_is_noted(small):
+    weights = {"l1": 2.0, "dsd": 0.5, "gan": 0.25, "ssim": 0.125}
+    given = {f"{name}_weight": weight for name, weight in weights.items()}
+    networks, batch = made(dataclasses.replace(small, betas=(0.5, 0.9), **given))
+    assert {group["betas"] for of in networks.optimizers.values() for group in of.param_groups} == {(0.5, 0.9)}
+    networks.totals, fake = {}, networks.bare(batch["sar"])
+    loss, noted = networks._generator_loss(batch, fake).item(), networks.totals
+    names = {"l1": "l1", "dsd": "feature", "gan": "adversarial", "ssim": "ssim"}
+    assert loss == pytest.approx(sum(weights[name] * noted[of].item() for name, of in names.items()))
+    assert noted["l1"].item() == pytest.approx((fake - batch["opt"]).abs().mean().item())
+
+
+def test_the_patchgan_learns_which_pair_is_real_and_from_its_own_loss_alone(small, monkeypatch):
+    networks, batch = made(dataclasses.replace(small, gan_weight=1.0))
+    patchgan, asked = networks.modules["patchgan"], []
+    expected = patchgan.train()(batch["sar"], batch["opt"])
+
+    def watched(real, fake):
+        asked.append(real)
+        return (real + fake).mean() * 0
+
+    monkeypatch.setattr(training, "discriminator_loss", watched)
+    before = [parameter.clone() for parameter in patchgan.parameters()]
+    networks.step(batch)
+    torch.testing.assert_close(asked[0], expected)
+    assert all(torch.equal(a, b) for a, b in zip(before, patchgan.parameters(), strict=True))
+
+
+def test_networks_train_again_after_a_validation(small):
+    networks, batch = made(small)
+    networks.validate(Triplets(small.dataset_root, "validation"))
+    networks.step(batch)
+    assert all(module.training for module in networks.modules["generator"].modules())
+    assert networks.modules["dsd"].training
+
+
+def test_what_validation_says_of_the_dsd(small):
+    networks, _ = made(small)
+    data = Triplets(small.dataset_root, "validation")
+    row = networks.validate(data)
+    dsd = networks.modules["dsd"].module.eval()
+    batch = default_collate([data[i] for i in range(len(data))])
+    with torch.no_grad():
+        logits = dsd(batch["sar"], batch["opt"])[0]
+        assert row["validation_miou"] == pytest.approx(mean_iou(logits.argmax(1), batch["lulc"], data.num_classes))
+        parts = [slice(i, i + 8) for i in range(0, len(data), 8)]
+        variances = [dsd.deepest(batch["sar"][p], batch["opt"][p]).var((0, 2, 3), correction=0).mean() for p in parts]
+    assert row["feature_variance"] == pytest.approx(np.mean(variances), rel=1e-4)
+    assert row["optical_sensitivity"] > 0
+
+
+def test_one_weight_of_the_dsd_that_is_no_number_is_found(small):
+    networks, _ = made(small)
+    assert networks.finite()
+    with torch.no_grad():
+        next(networks.modules["dsd"].parameters()).view(-1)[0] = math.nan
+    assert not networks.finite()
+
+
+def test_parameters_reach_the_network(small):
+    changed = {"embed_dim": 12, "depths": [1, 1], "num_heads": [3, 3], "window_size": 4, "mlp_ratio": 3.0}
+    changed |= {"generator": "hat", "checkpointing": True}
+    config = dataclasses.replace(small, **changed).generator_config(2, 3, 64)
+    assert {name: value for name, value in changed.items() if name != "generator"}.items() <= config.items()
+
+
+def test_a_config_states_bands_units_and_limits_of_both_images(small, tmp_path):
+    data = Triplets(small.dataset_root, "train")
+    network = create_generator("unet", **small.generator_config(2, 3, 32))
+    checkpoints.save_generator(network, tmp_path / "saved", data.info, data.limits, small)
+    about = checkpoints.load_generator(tmp_path / "saved")[1]
+    for image in ("sar", "opt"):
+        assert about[image] == data.info[image] | {"limits": data.limits[image]}
+
+
+def test_semantic_accuracy_is_of_what_was_generated(small):
+    def flat(sar):
+        return torch.zeros(len(sar), 3, *sar.shape[2:])
+
+    table = evaluate(flat, small.dataset_root, "test")
+    assert table["semantic_accuracy"].mean() < table["semantic_accuracy_real"].mean() - 0.2
+    assert evaluate(flat, small.dataset_root, "test").equals(table)
+
+
+def test_what_makes_another_run(small):
+    orders = [list(training.EpochOrder(50, 8, seed=seed)) for seed in (0, 1)]
+    assert orders[0] != orders[1]
+    data = [dataclasses.replace(small, seed=seed).training_data() for seed in (0, 1)]
+    assert any(data[0].window(i) != data[1].window(i) for i in range(8))
+    assert small.lasting() != dataclasses.replace(small, learning_rate=1e-3).lasting()
+    loaded = {getattr(value, "__module__", None) or "" for value in vars(training).values()}
+    modules = {name.removeprefix("s2olib.").replace(".", "/") for name in loaded if name.startswith("s2olib.")}
+    for module in modules - {"project"}:
+        assert any(module == code or module.startswith(f"{code}/") for code in training.CODE), module

@@ -671,3 +671,38 @@ def test_broken_progress_is_begun_anew(tmp_path, weights, scene):
         work.mkdir()
         (work / "progress.json").write_text(content)
         translate(scene, tmp_path / "out.tif", weights, overwrite=True, **SMALL)
+
+
+def test_another_scene_of_the_same_name_begins_anew(tmp_path, weights, sar, scene, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(translation, "_finish", lambda *_: (_ for _ in ()).throw(OSError("no space left on device")))
+        with pytest.raises(InputError, match="no space left"):
+            translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    write(scene, sar[..., ::-1])
+    for name in ("out", "new"):
+        translate(scene, tmp_path / f"{name}.tif", weights, **SMALL)
+    with rasterio.open(tmp_path / "out.tif") as went_on, rasterio.open(tmp_path / "new.tif") as new:
+        np.testing.assert_array_equal(went_on.read(), new.read())
+
+
+def test_no_data_is_shown_to_the_network_as_in_training(tmp_path, weights, sar, monkeypatch):
+    sar[:, :40] = np.nan
+    seen, call = [], translation._Engine.__call__
+
+    def watched(engine, tiles):
+        seen.append(tiles.clone())
+        return call(engine, tiles)
+
+    monkeypatch.setattr(translation._Engine, "__call__", watched)
+    translate(write(tmp_path / "holes.tif", sar, nodata=np.nan), tmp_path / "out.tif", weights, **SMALL)
+    assert (seen[0][:, :, :40] == -1).all()
+
+
+def test_reflectance_that_does_not_begin_at_0(tmp_path, shallow, scene):
+    values = []
+    for limits in ((0.0, 0.3), (0.1, 0.4)):
+        weights = make_weights(tmp_path / f"run{limits[0]}", shallow, opt_limits=limits)
+        translate(scene, tmp_path / f"{limits[0]}.tif", weights, output="reflectance", **SMALL)
+        with rasterio.open(tmp_path / f"{limits[0]}.tif") as file:
+            values.append(file.read().astype(int))
+    assert abs(values[1] - values[0] - 1000).max() <= 1

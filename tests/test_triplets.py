@@ -193,3 +193,16 @@ def test_a_damaged_file_is_named(root, file, content):
 def test_training_needs_no_rasterio():
     code = "import sys; sys.modules['rasterio'] = None; import s2olib.data.triplets"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_crops_reach_each_corner_and_rows_are_not_columns(root):
+    data, found = Triplets(root, "train", crop_size=31), set()
+    for epoch in range(40):
+        data.set_epoch(epoch)
+        found |= {(rows.start, columns.start) for rows, columns in map(data.window, range(6))}
+    assert found == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_items_of_an_epoch_are_cropped_apart(root):
+    data = Triplets(root, "train", crop_size=8)
+    assert len({(rows.start, columns.start) for rows, columns in map(data.window, range(6))}) > 3
