@@ -57,7 +57,7 @@ class Scene:
         """Values (Cs, H, W) float32 in the weights' units and valid (H, W); invalid values are undefined.
 
         No data is what `rasters.values_of`, `sar_no_data` and `sar_db` take for it, and border noise. Raises
-        `InputError` for a damaged file, and for values that no radar gives.
+        `InputError` for a damaged file, for values that no radar gives, and among 8-bit ones for others.
         """
         try:
             values = values_of(self.file, self.indexes, window)
