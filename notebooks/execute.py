@@ -12,7 +12,7 @@ notebooks. ``profiles/NAME.plan.yml`` (else that of its base, else ``quick.plan.
 notebooks there are at all (else every one but ``07_elsewhere``). Executed notebooks land in ``<run_root>/notebooks``; a
 step is skipped whose source, library, parameters, earlier steps, images and results are unchanged, a failed one is kept
 in ``failed/``. ``--publish`` copies notebooks and records to where they are committed, if anything but cost changed.
-``--runs`` writes the trainings' parameters, all of them, for a machine that has the library alone.
+``--runs`` writes the trainings' parameters, those left at their defaults too, for a machine with the library alone.
 """
 
 from __future__ import annotations
@@ -356,7 +356,7 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     state_path = folder / "steps.json"
     state = _state(state_path)
     names = [step.name for step in steps]
-    exact = only in names
+    exact = {only, f"{only}_dry-run"} & {*names}
     if only and not any(name.startswith(only) for name in names):
         raise InputError(f"no step of profile {profile!r} begins with {only!r}: there are {', '.join(names)}.")
     data_key, all_keys = [], []
@@ -364,7 +364,7 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
         stem = step.source.stem
         key = key_of(step, data_key if stem in ("02_models", TRAIN) else all_keys)
         data_key = [key] if stem == DATASET else data_key
-        left_out = only and not (step.name == only if exact else step.name.startswith(only))
+        left_out = only and not (step.name in exact if exact else step.name.startswith(only))
         done = all(path.is_file() for path in outputs(step))
         all_keys.append(key if done or not left_out else "not yet")  # what comes later shows the runs that there are
         if left_out:
@@ -431,7 +431,11 @@ def write_runs(steps: list[Step], path: Path) -> None:
     values = [step.values for step in steps if step.source.stem == TRAIN]
     runs = [{name: value for name, value in of.items() if name in known} for of in values]
     runs = [run | {"crop_size": run["crop_size"] or None} for run in runs]  # there 0 stands for whole patches
-    with writing(path) as aside:
+    if not runs:
+        raise InputError("--runs: the profile trains nothing.")
+    if path.is_dir():
+        raise InputError(f"--runs {path} is a folder: name a file.")
+    with writable("--runs", path), writing(path) as aside:
         aside.write_text(yaml.safe_dump(runs, sort_keys=False))
 
 

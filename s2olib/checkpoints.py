@@ -152,23 +152,28 @@ def load_generator(folder: str | Path) -> tuple[Generator, dict]:
         if missing := [entry for entry in ("bands", "units", "limits") if entry not in stated]:
             lacks = f"no {' or '.join(missing)} of {image}"
             raise InputError(f"{folder}/config.json states {lacks}: it was not left by a training.")
-        if wrong := _contradiction(stated, generator.config["in_channels" if image == "sar" else "out_channels"]):
+        channels = generator.config["in_channels" if image == "sar" else "out_channels"]
+        if wrong := _contradiction(image, stated, channels):
             raise InputError(f"{folder}/config.json states of {image} {wrong}.")
     return generator, generator.about
 
 
-def _contradiction(image: dict, channels: int) -> str:
+def _contradiction(image: str, stated: dict, channels: int) -> str:
     """What cannot be in a config's bands, units and limits of so many channels; "" where all can."""
-    bands, units, limits = image["bands"], image["units"], image["limits"]
+    bands, units, limits = stated["bands"], stated["units"], stated["limits"]
+    known = ("dB", "8-bit") if image == "sar" else ("reflectance", "8-bit")
     if not (isinstance(bands, list) and len(bands) == channels and all(isinstance(band, str) for band in bands)):
         return f"bands {bands!r}: name each of the network's {channels} channels"
-    if units not in ("dB", "8-bit", "reflectance"):
-        return f"units {units!r}: they are dB, 8-bit or reflectance"
+    if units not in known:
+        return f"units {units!r}: they are {' or '.join(known)}"
     try:
-        low, high = np.array(limits, float).reshape(channels, 2).T
+        array = np.array(limits, float)
     except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != (channels, 2):
         return f"limits {limits!r}: give a low and a high one for each of {channels} bands"
-    return "" if (low < high).all() and np.isfinite([low, high]).all() else f"limits {limits!r}: low must be below high"
+    fit = np.isfinite(array).all() and (array[:, 0] < array[:, 1]).all()
+    return "" if fit else f"limits {limits!r}: low must be below high"
 
 
 def _key_of(run: Path) -> dict | None:

@@ -115,11 +115,9 @@ def translate(
     }
     with rasterio.Env(GDAL_CACHEMAX=CACHE), opened(source) as file:
         scene = describe(file, config, bands, sar_units, stretch)
-        parts = [
-            source,
-            *map(Path, getattr(file, "src_dataset", file).files),
-        ]  # also a mosaic's images, a mask beside it
-        states = [(str(part), part.stat()) for part in parts if part.is_file()]
+        parts = dict.fromkeys([source, *map(Path, getattr(file, "src_dataset", file).files)])
+        # a mosaic's images too, and a mask beside it, but not what a look at the scene leaves there
+        states = [(str(part), part.stat()) for part in parts if part.is_file() and part.suffix not in (".ovr", ".xml")]
         key["files"] = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
         work = target.with_name(f".{target.name}.part")
         try:

@@ -328,6 +328,27 @@ def test_trainings_are_written_for_a_machine_without_notebooks(tmp_path, monkeyp
         assert run.crop_size is None
 
 
+@pytest.mark.parametrize(
+    ("profile", "file", "says"),
+    [
+        ("quick", ".", "is a folder: name a file"),
+        ("elsewhere", "runs.yml", "trains nothing"),
+        ("quick", "/proc/a", "--runs"),
+    ],
+)
+def test_trainings_that_cannot_be_written(tmp_path, monkeypatch, capsys, profile, file, says):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["execute.py", profile, "--runs", file])
+    assert execute.main() == 2 and says in capsys.readouterr().err and not (tmp_path / "runs.yml").exists()
+
+
+def test_one_training_can_be_asked_what_it_will_cost(tmp_path, monkeypatch):
+    executed = []
+    monkeypatch.setattr(execute, "execute", lambda step, folder: executed.append(step.name))
+    execute.run("ombria", {"run_root": str(tmp_path), "dry_run": True}, "03_train_unet")
+    assert executed == ["03_train_unet_dry-run"]
+
+
 def test_a_dry_run_leaves_the_chapter_of_a_training_where_it_is():
     names = [[step.name for step in execute.plan("quick", {"dry_run": dry})] for dry in (False, True)]
     trainings = [{name for name in of if name.startswith("03_train")} for of in names]

@@ -1,4 +1,4 @@
-"""The same ground in two splits without geography: found on another day and moved, and nowhere else."""
+"""The same ground in two splits without geography: found at another time and moved, and nowhere else."""
 
 import shutil
 

@@ -506,7 +506,8 @@ def test_checkpoints_that_cannot_be_used(small):
     for wrong, says in (
         ({"bands": "red"}, "bands 'red': name each of the network's 3"),
         ({"bands": ["red"]}, "name each of the network's 3"),
-        ({"units": "DB"}, "units 'DB': they are dB, 8-bit or reflectance"),
+        ({"units": "dB"}, "units 'dB': they are reflectance or 8-bit"),
+        ({"limits": [0, 0.3] * 3}, "a low and a high one for each of 3"),
         ({"limits": None}, "a low and a high one for each of 3"),
         ({"limits": [[0, 0.3]]}, "a low and a high one for each of 3"),
         ({"limits": [["a", "b"]] * 3}, "a low and a high one for each of 3"),

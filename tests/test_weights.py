@@ -59,6 +59,11 @@ def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(
     Generator.from_pretrained(target).save_pretrained(tmp_path / "again")
     again = (tmp_path / "again/README.md").read_text()  # the hub writes the header in its own way
     assert "license: cc-by-4.0" in again and again.endswith(card.partition("# s2oformer")[2])
+    create_generator("unet", in_channels=1, out_channels=3, embed_dim=4, levels=2).save_pretrained(tmp_path / "used")
+    Generator.from_pretrained(target).save_pretrained(tmp_path / "used")
+    assert "license: cc-by-4.0" in (tmp_path / "used/README.md").read_text(), "not the card of what was there"
+    with pytest.raises(InputError, match=r"save_directory .* cannot be written"):
+        Generator.from_pretrained(target).save_pretrained("/proc/nowhere")
     with pytest.raises(InputError, match="names no terms: give copernicus"):
         ship.ship("synthetic", "s2oformer", "other")
 

@@ -112,22 +112,26 @@ class Generator(nn.Module, PyTorchModelHubMixin):
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write weights, ``config.json`` and a model card to a folder that `from_pretrained` reads by the same name;
-        `options` are the hub's. The card is that of the folder that the weights were loaded from, if it had one."""
+        `options` are the hub's. The card is that which the weights were loaded with, in the place of another."""
         folder = resolve(save_directory)
         if folder.is_file():
             raise InputError(f"{folder} is a file: name a folder to write the generator to.")
         with writable("save_directory", folder):
-            return super().save_pretrained(folder, **options)
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.card:  # the hub leaves one that is there
+                (folder / "README.md").unlink(missing_ok=True)
+        return super().save_pretrained(folder, **options)
 
     def generate_model_card(self, *arguments: Any, **named: Any) -> ModelCard:
         """The card that lay beside the weights when they were loaded; else one that states no licence."""
         return ModelCard(self.card or CARD.format(name=self.config["name"]))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        with writing(save_directory / WEIGHTS) as aside:
-            # safetensors' own way to a file makes it the owner's alone
-            aside.write_bytes(save({name: value.contiguous() for name, value in self.state_dict().items()}))
-        write_json(save_directory / "config.json", self.about | {"generator": self.config})
+        with writable("save_directory", save_directory):
+            with writing(save_directory / WEIGHTS) as aside:
+                # safetensors' own way to a file makes it the owner's alone
+                aside.write_bytes(save({name: value.contiguous() for name, value in self.state_dict().items()}))
+            write_json(save_directory / "config.json", self.about | {"generator": self.config})
 
     @classmethod
     def _from_pretrained(
@@ -155,8 +159,9 @@ class Generator(nn.Module, PyTorchModelHubMixin):
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} does not fit its config.json: {reason}") from None
         model.about = config
-        with suppress(OSError, UnicodeDecodeError):
-            model.card = (folder / "README.md").read_text()
+        with suppress(OSError, ValueError):  # no card, or one that is no text
+            local = folder.is_dir() and folder / "README.md"
+            model.card = Path(local or hf_hub_download(model_id, "README.md", **download)).read_text()
         try:
             return model.to(map_location).eval()
         except (RuntimeError, AssertionError) as error:  # torch says both of a device that is not there
