@@ -45,7 +45,6 @@ KINDS = {"synthetic": "synthetic", "real": "real", "talk": "the talk's"}
 OMBRIA = ("ombria-10m", "ombria")  # two scales, two tables
 DEEP = ("hat", "s2oformer")  # made of groups of blocks
 SETS = ("ombria", "ombria-second")  # of unseen places, at one scale
-PICTURES = ("SAR", "OPT", "S2OFormer")
 
 
 def read_results(results: Path) -> dict[str, dict[str, dict]]:
@@ -360,7 +359,7 @@ def first_picture(results: Path, profiles: dict[str, dict[str, dict]]) -> str:
     run = records.run_name("s2oformer", "dsd", 0)
     for profile, runs in profiles.items():
         for region in sorted((results / profile / "pictures").glob("*")):
-            views = {name: np.asarray(Image.open(region / f"{name}.png").convert("RGB")) for name in PICTURES}
+            views = {name: np.asarray(Image.open(region / f"{name}.png").convert("RGB")) for name in figures.INTRODUCED}
             sliders = [
                 figures.swipe(views["SAR"], views[name], "radar (SAR)", label)
                 for name, label in (("OPT", "optical image"), ("S2OFormer", "generated from radar"))

@@ -41,13 +41,12 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 from traitlets.config import Config
 
-from s2olib import records, training
+from s2olib import figures, records, training
 from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, root, writable, write_json, writing
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
 DATASET, TRAIN, TRANSLATE, ELSEWHERE = "01_dataset", "03_train", "06_translate", "07_elsewhere"
-SHOWN = ("SAR", "OPT", "S2OFormer")  # pictures of the introduction
 PLANNED = {TRAIN: "runs", "05_compare": "regions", TRANSLATE: "scenes"}  # what a plan lists for a notebook
 IMAGES = {  # parameters that name folders of images, by source; the embedded archive is written by its step
     "folder": ("sar_dir", "opt_dir", "lulc_dir", "lulc_root"),
@@ -415,7 +414,7 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
     kinds = {records.read(path.parent)["dataset"]["synthetic"] for path in results.glob("*/record.json")}
     regions = sorted((folder.parent / "pictures").glob("*"))
     for picture in regions[0].glob("*.png") if kinds == {True} and regions else ():
-        if picture.stem in SHOWN:
+        if picture.stem in figures.INTRODUCED:
             target = results / "pictures" / regions[0].name / picture.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture, target)

@@ -31,6 +31,7 @@ from PIL import Image
 from s2olib.data.landcover import CATEGORY_COLOURS, LEGENDS, find_legend
 from s2olib.project import InputError, writing
 
+INTRODUCED = ("SAR", "OPT", "S2OFormer")  # pictures that the introduction shows, by name
 WIDTH = 6.8  # inches of every figure: at 375 px the 11 pt type is still 8 px high
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe & Ito, darkest first
 SPLIT_STYLE = {"train": ("#0072B2", "o"), "validation": ("#E69F00", "^"), "test": ("#D55E00", "s")}

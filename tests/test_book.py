@@ -296,7 +296,7 @@ def small_book(tmp_path) -> Path:
     publish(results / "ombria", "hat")
     publish(results / "quick", "s2oformer", synthetic=True)
     picture = np.zeros((8, 8, 3), np.uint8)
-    figures.save_pictures(dict.fromkeys(provenance.PICTURES, picture), results / "quick" / "pictures" / "kaga_land")
+    figures.save_pictures(dict.fromkeys(figures.INTRODUCED, picture), results / "quick" / "pictures" / "kaga_land")
     steps = '{"01_dataset": {"seconds": 5.4}, "06_translate_mine": {"seconds": 7}}'  # the latter is no page
     (results / "quick" / "steps.json").write_text(steps)
     (tmp_path / "notebooks" / "executed" / "quick").mkdir(parents=True)
