@@ -284,6 +284,20 @@ def test_what_one_band_lacks_its_neighbour_gives_and_nothing_else_is_lost(tmp_pa
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_versions_of_a_scene_are_told_apart_though_others_cover_all_of_a_patch(tmp_path):
+    rows, columns = 5, 8
+    write_scene(tmp_path, 7, rows=rows, columns=columns)
+    scan(tmp_path)[0].read()
+    for number, (row, column) in enumerate(np.ndindex(rows, columns)):
+        if not (row % 2 and column % 2) or column == columns - 1:
+            continue  # an odd one of an odd row adds nothing but at the end
+        path = tmp_path / f"ROIs1158_spring/s2_7/ROIs1158_spring_s2_7_p{number + 30}.tif"
+        with rasterio.open(path, "r+") as file:
+            file.write(file.read() + np.uint16(1))
+    with pytest.raises(InputError, match="the archive mixes versions of a scene"):
+        scan(tmp_path)[0].read()
+
+
 def test_only_what_meets_a_window_is_read(tmp_path):
     write_scene(tmp_path, 7, columns=3)
     (scene,) = scan(tmp_path)

@@ -30,6 +30,8 @@ def test_mean_colour():
     painted = MeanColour.fit(train)(sar)
     torch.testing.assert_close(painted, opt.mean((0, 2, 3)).view(1, 3, 1, 1).expand_as(opt))
     assert painted.shape == opt.shape
+    many = [{"sar": sar[0], "opt": torch.full_like(opt[0], i / 4000)} for i in range(4001)]  # every patch counts
+    torch.testing.assert_close(MeanColour.fit(many).colour, torch.full((3,), 0.5))
 
 
 def test_histogram_matching_undoes_a_monotonic_curve():

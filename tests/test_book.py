@@ -676,6 +676,9 @@ def test_a_notebook_older_than_its_source_is_named_with_the_command(tmp_path, mo
     assert len(said) == 3 and all("notebooks/executed/quick/" in line for line in said)
     assert "02_models.ipynb is older than notebooks/02_models.py: `make notebooks PROFILE=quick`" in said[0]
     assert "04_results.ipynb is missing" in said[1] and "04_results_old.ipynb has no source" in said[2]
+    monkeypatch.setattr(check.sys, "argv", ["check.py", "quick"])
+    monkeypatch.setattr(check.subprocess, "run", lambda *_, **__: pytest.fail("it executes what is known to be old"))
+    assert check.main() == 1
 
 
 def test_the_diagram_of_s2oformer_follows_the_network(monkeypatch):

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import importlib.util
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -200,6 +201,20 @@ def test_results_are_shown_again_when_another_run_is_finished(tmp_path, monkeypa
     (tmp_path / "runs/notebooks/steps.json").write_text("")  # a disk was full
     execute.run("quick", given, "01")
     assert done[count:] == ["01_dataset"]
+
+
+def test_two_executions_in_one_folder_forget_nothing_of_each_other(tmp_path, monkeypatch):
+    given = {"run_root": str(tmp_path / "runs"), "dataset_root": str(tmp_path / "data")}
+
+    def pretend(step, folder):
+        (folder / f"{step.name}.ipynb").touch()
+        if step.name == "03_train_unet":  # meanwhile
+            execute.run("quick", given, "03_train_hat")
+
+    monkeypatch.setattr(execute, "execute", pretend)
+    execute.run("quick", given, "03_train_unet")
+    known = json.loads((tmp_path / "runs/notebooks/steps.json").read_text())
+    assert {*known} == {"03_train_unet", "03_train_hat"}
 
 
 def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path, monkeypatch):

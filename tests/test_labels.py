@@ -27,6 +27,14 @@ def test_labels_of_500_m_hold_one_class_a_cell_and_crops_cut_nothing(dataset):
     assert torch.equal(coarse[0]["opt"], Triplets(dataset, "train")[0]["opt"])
 
 
+def test_a_cells_size_is_in_metres_whatever_a_pixel_has(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "set")
+    info = json.loads((dataset / "dataset.json").read_text())
+    for pixel, cell in ((10.0, 16), (20.0, 8), (400.0, 1)):
+        (tmp_path / "set/dataset.json").write_text(json.dumps(info | {"pixel_size_m": pixel}))
+        assert LabelledTriplets(tmp_path / "set", "train", label_size_m=160.0).cell == cell
+
+
 def test_permuted_labels_are_all_there_and_none_at_home(dataset):
     plain, permuted = Triplets(dataset, "train"), LabelledTriplets(dataset, "train", label_permutation=True)
     order = permuted.label_of
@@ -34,6 +42,8 @@ def test_permuted_labels_are_all_there_and_none_at_home(dataset):
     assert torch.equal(permuted[3]["lulc"], plain[int(order[3])]["lulc"])
     assert torch.equal(permuted[3]["sar"], plain[3]["sar"])
     batches = np.array(list(EpochOrder(len(plain), 16, seed=0)))  # of the first epoch
+    another = LabelledTriplets(dataset, "train", label_permutation=True, seed=1).label_of
+    assert (another != order).any()
     inside = np.mean([np.isin(order[batch], batch).mean() for batch in batches])
     assert inside < 3 * 16 / len(plain)  # by chance it is 16 in so many
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from s2olib.project import InputError, alone, resolve
+from s2olib.project import InputError, alone, fingerprint, resolve
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
@@ -28,6 +28,16 @@ def test_who_comes_second_is_refused_until_the_first_has_ended(tmp_path, error):
 def test_a_home_folder_of_nobody_is_named():
     with pytest.raises(InputError, match=r"'~nobody-has-this/data' begins in the home folder of nobody here"):
         resolve("~nobody-has-this/data")
+
+
+def test_a_fingerprint_follows_names_as_well_as_bytes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / f"set/{name}").write_text(name)
+    before = fingerprint(tmp_path / "set")
+    assert fingerprint(tmp_path / "set") == before
+    (tmp_path / "set/b").rename(tmp_path / "set/c")  # the order of the files stays
+    assert fingerprint(tmp_path / "set") != before
 
 
 def test_a_lock_that_was_removed_before_it_was_had_is_taken_anew(tmp_path, monkeypatch):

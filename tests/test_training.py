@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
@@ -228,6 +229,38 @@ def test_labels_are_merged_where_training_alone_has_them(small, tmp_path):
         (root / split / "lulc.npy").unlink()  # as with pseudo-categories
     run = training.train(dataclasses.replace(small, dataset_root=str(root), epochs=1, label_merge="twelve"))
     assert records.read(run)["parameters"]["label_merge"] == "twelve"
+
+
+def test_validation_has_the_training_splits_classes(small):
+    for merge, count in (("", 4), ("twelve", 12)):
+        run = dataclasses.replace(small, label_merge=merge)
+        assert run.training_data().num_classes == run.validation_data().num_classes == count
+
+
+def test_a_run_begins_anew_when_a_merge_of_its_legend_has_changed(small, tmp_path):
+    root = shutil.copytree(small.dataset_root, tmp_path / "data")
+    legend = yaml.safe_load((Path(project.__file__).parent / "data/legends/hrlulc-v21.11.yml").read_text())
+    info = json.loads((root / "dataset.json").read_text())
+    info["lulc"]["legend"] = str(tmp_path / "own.yml")
+    (root / "dataset.json").write_text(json.dumps(info))
+    run, readings = dataclasses.replace(small, dataset_root=str(root), epochs=1, label_merge="two"), []
+    for codes in ([1], [1], [1, 2]):
+        legend["merges"]["two"] = {"low": codes, "high": [code for code in legend["names"] if code not in codes]}
+        (tmp_path / "own.yml").write_text(yaml.safe_dump(legend, sort_keys=False))
+        readings.append(records.read(training.train(run))["cost"]["finished"])
+        assert len(list(run.run.parent.glob("superseded/*"))) == (len(codes) == 2)
+    assert readings[0] == readings[1]
+
+
+def test_a_checkpoint_is_written_when_it_is_due(small, tmp_path, monkeypatch):
+    written, save = [], checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda *given: (written.append(given), save(*given)))
+    counts = []
+    for minutes in (0.0, 60.0):
+        training.train(dataclasses.replace(small, run_root=str(tmp_path / f"{minutes}"), checkpoint_minutes=minutes))
+        counts.append(len(written) - sum(counts))
+    steps = len(training.EpochOrder(len(small.training_data()), small.batch_size, 0)) * small.epochs
+    assert counts[0] >= steps > counts[1] == 1
 
 
 def test_evaluation_without_land_cover_is_the_same(small, build_synthetic):

@@ -429,6 +429,18 @@ def test_ground_control_points_become_a_grid(tmp_path, weights, sar):
         assert (found != expected).mean() < 1e-4 and not file.read(1)[found].any()
 
 
+@pytest.mark.parametrize(("longitude", "latitude", "epsg"), [(147.3, -42.9, 32755), (5.9, 61.0, 32631)])
+def test_ground_control_points_take_their_utm_zone(tmp_path, sar, longitude, latitude, epsg):
+    source = write(tmp_path / "raw.tif", sar, crs=None, transform=None)
+    y, x = (latitude + 0.03, latitude - 0.03), (longitude - 0.03, longitude + 0.03)
+    corners = [(row * 500, column * 430, x[column], y[row]) for row in (0, 1) for column in (0, 1)]
+    points = [GroundControlPoint(*corner) for corner in corners]
+    with rasterio.open(source, "r+") as file:
+        file.gcps = (points, rasterio.CRS.from_epsg(4326))
+    with sar_module.opened(source) as file:
+        assert file.crs.to_epsg() == epsg
+
+
 def test_ground_control_points_on_both_sides_of_180_degrees(tmp_path, sar):
     source = write(tmp_path / "raw.tif", sar, crs=None, transform=None)
     corners = [(0, 0, 179.97, -17.0), (0, 430, -179.98, -17.0), (500, 0, 179.97, -17.05), (500, 430, -179.98, -17.05)]
