@@ -3,8 +3,9 @@
 - ``{record}`ombria/hat-dsd-s0::metrics.psnr.mean:.2f` `` prints a field of a run's record, linked to the run's page.
 - ``{kind}`synthetic` `` (or ``real``, ``talk``) is the one badge that tells what a number or a picture is made from.
 - An executed notebook takes the title of ``_toc.yml`` and begins with its badge, run time, record and source, a word
-  if that source is another by now, and its data's credit if it does not print that; in its tables each variant leads to
-  its runs' pages.
+  if that source is another by now, what ``errata.yml`` corrects, and its data's credit if it does not print that; in
+  its tables each variant leads to its run's page, or to the list of its runs.
+- The first cell of a table's row is its header.
 - Beside a run's page stands a link to all runs, in the place of the table of contents.
 - Everything in ``book/_generated`` is written anew before pages are read.
 
@@ -112,6 +113,10 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     for output in (output for cell in notebook["cells"] for output in cell.get("outputs", [])):
         if "text/markdown" in output.get("data", {}):
             output["data"]["text/markdown"] = link_variants("".join(output["data"]["text/markdown"]), profile, runs)
+    if docname in (errata := errata_of(root)):
+        if current:
+            raise InputError(f"book/errata.yml corrects {docname}, which was executed anew: mend it there, or drop it.")
+        text = f"\n:::{{admonition}} Correction\n{errata[docname]}\n:::\n{text}"
     credit = execute.read_profile(profile)[0].get("credit", "")
     if credit not in source[0]:  # most pages of real images print it themselves
         text = f"\nData: {credit}\n{text}"
@@ -119,18 +124,30 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = LABEL.sub(rf"\g<0>-{profile}", json.dumps(notebook)) if profile != "quick" else json.dumps(notebook)
 
 
+def errata_of(root: Path) -> dict[str, str]:
+    """Corrections of executed pages by document name."""
+    return yaml.safe_load((root / "book" / "errata.yml").read_text()) or {}
+
+
 def link_variants(table: str, profile: str, runs: Iterable[str]) -> str:
-    """Each variant that stands in a table's first columns (`hat-dsd`), linked to the pages of its runs, one a seed."""
-    pages: dict[str, list[str]] = {}
+    """Each variant that stands in a table's first columns (`hat-dsd`), linked to its run's page, or of several seeds to
+    the list of runs: a row may be of one seed alone, and says so itself."""
+    pages: dict[str, str] = {}
     for run in runs:
-        variant, _, seed = run.rpartition("-s")
-        text = f"seed {seed}" if variant in pages else variant
-        pages.setdefault(variant, []).append(results_table.link(profile, run, text))
+        variant = run.rpartition("-s")[0]
+        several = f"{{ref}}`{variant} <tab-runs-{profile}>`"
+        pages[variant] = several if variant in pages else results_table.link(profile, run, variant)
 
     def linked(start: re.Match) -> str:
-        return re.sub(r"[\w-]+", lambda word: ", ".join(pages.get(word[0], [word[0]])), start[0])
+        return re.sub(r"[\w-]+", lambda word: pages.get(word[0], word[0]), start[0])
 
     return re.sub(r"^\| [\w-]+ \|( [\w-]+ \|)?", linked, table, flags=re.MULTILINE)
+
+
+def name_rows(app: Sphinx, doctree: nodes.document) -> None:
+    """Make the first cell of a table's row its header, which a screen reader says with each of the row's cells."""
+    for group in doctree.findall(nodes.tgroup):
+        next(group.findall(nodes.colspec))["stub"] = 1
 
 
 def leave_out_scripts(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
@@ -180,6 +197,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("kind", Kind())
     app.connect("config-inited", write_generated, priority=100)  # before the table of contents looks for files
     app.connect("source-read", open_notebook)
+    app.connect("doctree-read", name_rows)
     app.connect("build-finished", leave_out_files)
     app.connect("html-page-context", leave_out_scripts, priority=900)
     app.connect("html-page-context", shorten_contents, priority=900)

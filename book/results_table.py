@@ -69,7 +69,10 @@ def render(results: Path) -> str:
 
 
 def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
-    """PSNR and SSIM (mean, interval) and the seeds of runs that differ in their seed alone, linked to their pages."""
+    """PSNR and SSIM (mean, interval) of runs that differ in their seed alone, and their seeds, linked to their pages.
+
+    A score is linked where it is that of one run.
+    """
     if not runs:
         return [NOT_RUN, NOT_RUN, "–"]
     summary = records.summarise(*(records.read_patches(folder / run) for run in runs))
@@ -77,7 +80,8 @@ def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
         figures.table_cell(tuple(summary[name].values()), form) for name, form in (("psnr", ".2f"), ("ssim", ".3f"))
     )
     seeds = ", ".join(link(folder.name, run, str(record["seed"])) for run, record in runs.items())
-    return [*(link(folder.name, next(iter(runs)), text) for text in texts), seeds]
+    (run, *more) = runs
+    return [*(text if more else link(folder.name, run, text) for text in texts), seeds]
 
 
 def mean_colour_psnr(mse: pd.Series) -> float:

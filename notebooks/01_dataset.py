@@ -121,7 +121,7 @@ for split in SPLITS:
 refused = pd.DataFrame(info["refused"], columns=["id", "reason", "value", "windows"]).fillna({"windows": 1})
 for name, here, theirs in (
     ("all three", sum(info["counts"].values()), sum(talk.values())),
-    ("not used", int(refused["windows"].sum()), 5917 - sum(talk.values())),
+    ("not used", int(refused["windows"].sum()), None),
 ):
     rows.append(dict.fromkeys(rows[0]) | {"split": name, "triplets": here, "the talk's triplets": theirs})
 kind = "SYNTHETIC archive" if info["synthetic"] else f"source {source}"
@@ -169,6 +169,13 @@ else:
 # %% mystnb={"figure": {"name": "fig-shares", "caption": "Land cover of the three splits. Regions differ: a cross-regional test is not a shuffled one."}, "image": {"alt": "Bars of category shares for each split"}}
 if all(data.has_lulc for data in splits.values()):
     figure = figures.class_shares(index)
+
+# %%
+columns = [name for name in index if name.startswith("share_")]
+means = 100 * index.groupby("split")[columns].mean().rename(columns=lambda name: name.removeprefix("share_"))
+rows = [{"split": split, **means.loc[split]} for split in SPLITS]
+labelled = all(data.has_lulc for data in splits.values())
+Markdown(figures.metric_table(rows, "Mean share of land cover (%), by split.", "tab-shares") if labelled else "")
 
 # %% [markdown]
 # ## The same ground at another time

@@ -103,7 +103,7 @@ for name, config in settings.items():
 # ## The Deep Semantic Discriminator
 #
 # The DSD is a segmentation network for radar *and* optical images: SNUNet {cite}`fang2022` with an encoder for each of
-# the two and a fusion at every scale. It learns land cover from real pairs. Its deepest fused map then compares a real
+# the two and a fusion at every scale. It learns land cover from training pairs. Its deepest fused map then compares a real
 # with a generated optical image, beside the same radar image. That only works if the deepest map depends on the optical
 # image: a map of radar alone would be the same for both, and the loss zero for any picture. So we measure it.
 
@@ -144,9 +144,9 @@ print("gradient on the DSD:", any(weight.grad is not None for weight in dsd.para
 # %% [markdown]
 # ## What the deepest features see
 #
-# Random weights react to everything. What does a DSD react to that has learned land cover? We train a small one on real
-# pairs for half a minute (data without land cover leaves it as it is), and then show it one patch in four versions: as it
-# is, blurred, with less contrast, and with the two halves of the optical image exchanged, so that land cover no longer
+# Random weights react to everything. What does a DSD react to that has learned land cover? We train a small one for
+# half a minute (data without land cover leaves it as it is), and then show it one patch in four versions: as it is,
+# blurred, with less contrast, and with the two halves of the optical image exchanged, so that land cover no longer
 # agrees with radar.
 
 # %%
@@ -170,15 +170,15 @@ assert steps < 20 or sum(losses[-5:]) < sum(losses[:5])
 
 # %% [markdown]
 # Below each version: the deepest map's three strongest directions as red, green and blue, the same directions in every
-# column; and how far the map moved from that of the real pair, dark where it did not, on one scale. Their mean is what
+# column; and how far the map moved from that of the first, dark where it did not, on one scale. Their mean is what
 # the feature loss charges.
 
 
-# %% mystnb={"figure": {"name": "fig-deepest", "caption": "One patch for the DSD: radar with four versions of the optical image (top), the deepest features (middle), and how far they are from the real pair's (bottom; brighter is farther). A small DSD after half a minute of training. Colours are relative to the mean of four patches."}, "image": {"alt": "Four versions of an optical patch, the deepest features and their distances"}}
+# %% mystnb={"figure": {"name": "fig-deepest", "caption": "One patch for the DSD: radar with four versions of the optical image (top), the deepest features (middle), and how far they are from those of the patch as it is (bottom; brighter is farther). A small DSD after half a minute of training. Colours are relative to the mean of four patches."}, "image": {"alt": "Four versions of an optical patch, the deepest features and their distances"}}
 chosen = opt.std((1, 2, 3)).argmax()  # the most varied of the four patches
 real, size = opt[chosen], opt.shape[-1]
 versions = {
-    "real": real,
+    "as it is": real,
     "blurred": torch.nn.functional.avg_pool2d(real, 9, 1, 4, count_include_pad=False),
     "low contrast": real.mean((1, 2), keepdim=True) + 0.5 * (real - real.mean((1, 2), keepdim=True)),
     "halves exchanged": real.roll(size // 2, -1),

@@ -69,7 +69,7 @@ from s2olib import budget, checkpoints, figures, records, training
 from s2olib.data.triplets import Triplets
 
 names = training.Parameters.__dataclass_fields__
-given = {name: value for name, value in globals().items() if name in names} | {"crop_size": crop_size or None}
+given = {name: value for name, value in globals().items() if name in names}
 given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 parameters = training.Parameters(**given)
 
@@ -150,7 +150,7 @@ evaluation = record["evaluation"]
 conditions = (
     f"{run.name} on {'SYNTHETIC data' if record['dataset']['synthetic'] else record['dataset']['name']}, "
     f"{evaluation['split']} split, {evaluation['patches']} patches of {record['dataset']['patch_size']} px in "
-    f"{len(evaluation['groups'])} regions, {evaluation['clusters']} clusters; {evaluation['interval']}; "
+    f"{len(evaluation['groups'])} region{'s' * (len(evaluation['groups']) > 1)}, {evaluation['clusters']} clusters; {evaluation['interval']}; "
     f"data range: {evaluation['data_range']}; best of {epochs} epochs."
 )
 formats = {"mean": ".3f", "low": ".3f", "high": ".3f"}

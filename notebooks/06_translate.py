@@ -70,7 +70,7 @@ def scaled(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 # ## The scene
 #
 # Any GeoTIFF with the bands that the weights ask for will do: `-p scene my.tif`. Without one, the synthetic world is
-# asked for more of itself: a scene of the coast of Mikuni, three times as wide as those of the archive.
+# asked for more of itself: a scene of the coast of Mikuni, about three times as wide and as high as those of the archive.
 
 
 # %% tags=["nbval-check-output"]
@@ -199,7 +199,7 @@ if not scene:
     figure = figures.reliability(spread, error)
 
 # %% [markdown]
-# **What to notice.** A curve that rises says that the band knows *where* the picture is worse. That it does not start
+# **What to notice.** Where the curve rises, the band knows *where* the picture is worse; where it is flat, it says nothing. That it does not start
 # at zero says that it does not know *how much*: spread is only that part of the error which flips and shifts bring
 # about, and what the network gets wrong in every direction alike stays hidden: compare the brightest squares of the two
 # panels, each of which is scaled to its own 98 % quantile.

@@ -429,7 +429,6 @@ def write_runs(steps: list[Step], path: Path) -> None:
     known = training.Parameters.__dataclass_fields__
     values = [step.values for step in steps if step.source.stem == TRAIN]
     runs = [{name: value for name, value in of.items() if name in known} for of in values]
-    runs = [run | {"crop_size": run["crop_size"] or None} for run in runs]  # there 0 stands for whole patches
     if not runs:
         raise InputError("--runs: the profile trains nothing.")
     if path.is_dir():

@@ -11,7 +11,7 @@ from s2olib.dsd import DSD
 from s2olib.generators import complexity, create_generator
 from s2olib.generators.padding import pad_to_multiple
 from s2olib.patchgan import PatchGAN
-from s2olib.training import GIB, Parameters
+from s2olib.training import GIB, Parameters, checked_data
 
 
 def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float = 40.0) -> dict:
@@ -22,9 +22,9 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
     the DSD learns or judges. `tflops` is what each device is assumed to sustain: 78 is a quarter of
     an A100's bf16 peak. Memory is what autograd keeps at the networks' forward passes, in the precision asked for, plus
     weights and Adam's moments: three trainings on an H100 (256 px, batches of 16, bf16) took from 0.84 to 1.22 times as
-    much. `accumulate` is the least that fits `memory_gib`.
+    much. `accumulate` is the least that fits `memory_gib`. Raises `InputError` for what cannot be trained anywhere.
     """
-    data = parameters.training_data()
+    data = checked_data(parameters)
     size = parameters.crop_size or data.info["patch_size"]
     sar, opt = (1, data.sar_channels, size, size), (1, data.opt_channels, size, size)
     config = parameters.generator_config(data.sar_channels, data.opt_channels, size)
@@ -41,7 +41,7 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
         weights += sum(parameter.numel() for parameter in network.parameters())
         passes += macs_a_sample
         kept += _saved_elements(network, *_pair(sar, opt)) // 2
-    steps = max(1, len(data) // parameters.batch_size) * parameters.epochs
+    steps = len(data) // parameters.batch_size * parameters.epochs
     samples = steps * parameters.batch_size
     devices = parameters.devices * parameters.num_nodes
     batch = parameters.batch_size // devices  # of a device

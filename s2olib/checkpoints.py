@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import shutil
 import zipfile
@@ -183,5 +184,7 @@ def _key_of(run: Path) -> dict | None:
 
 
 def _reason(error: Exception) -> str:
-    """An error's first line; of an empty file's, which says nothing, its name."""
+    """An error's first line; of an empty file's, which says nothing, its name; nothing of how to read one unsafely."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds no tensors, or not these alone"
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -299,8 +299,7 @@ def class_shares(index: pd.DataFrame) -> Figure:
         ax.barh(splits, shares, left=left, color=colour, edgecolor="white")
         for y, (share, start) in enumerate(zip(shares, left, strict=True)):
             if share >= 6:
-                dark = np.dot(_rgb(colour), (0.299, 0.587, 0.114)) < 140
-                text = {"ha": "center", "va": "center", "fontsize": 10, "color": "white" if dark else "black"}
+                text = {"ha": "center", "va": "center", "fontsize": 10, "color": _ink(colour)}
                 ax.text(start + share / 2, y, f"{share:.0f}", **text)
         left += shares
     ax.invert_yaxis()
@@ -481,6 +480,13 @@ def _to_rgb(x: np.ndarray) -> np.ndarray:
 
 def _rgb(colour: str) -> tuple[int, ...]:
     return tuple(round(255 * channel) for channel in mpl.colors.to_rgb(colour))
+
+
+def _ink(colour: str) -> str:
+    """Black or white, whichever has more contrast on a colour (relative luminance, WCAG 2.2)."""
+    encoded = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
 
 
 def _image_grid(lines: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:

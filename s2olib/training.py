@@ -80,9 +80,9 @@ class Parameters:
 
     These are Adam's published ones, which the talk does not state. `upsampling` "shuffle" leaves a network its own step
     up (S2OFormer's pixel shuffle, U-Net's transposed convolution), "bilinear" interpolates; HAT has none. `crop_size`
-    None trains on whole patches; `sar_shift` makes their radar brighter or darker, by up to this share of its range,
-    each time anew. A weight of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a step, over
-    all devices and parts.
+    None, or 0, trains on whole patches; `sar_shift` makes their radar brighter or darker, by up to this share of its
+    range, each time anew. A weight of 0 leaves a loss, and the network behind it, out. `batch_size` is that of a step,
+    over all devices and parts.
 
     `dsd_schedule`: in "joint" the DSD learns in every epoch and judges in every epoch; with "warm-up" it judges only
     after `dsd_warmup` epochs; with "frozen" it learns in these alone and judges in the others. "random", a control, is
@@ -151,7 +151,8 @@ class Parameters:
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be a number of at least 0.")
         if not (self.crop_size is None or type(self.crop_size) is int):
-            raise InputError(f"crop_size is {self.crop_size!r}: it must be a whole number, or null for whole patches.")
+            raise InputError(f"crop_size is {self.crop_size!r}: it must be a whole number, or 0 for whole patches.")
+        object.__setattr__(self, "crop_size", self.crop_size or None)
         for name in ("betas", "class_weights", "depths", "num_heads"):
             if not isinstance(getattr(self, name), list | tuple):
                 raise InputError(f"{name} is {getattr(self, name)!r}: it must be a list of numbers.")
@@ -183,9 +184,9 @@ class Parameters:
         numeric = all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in self.class_weights)
         if not numeric or (self.class_weights and not any(self.class_weights)):
             raise InputError(f"class_weights are {self.class_weights}: give numbers of at least 0, one above 0.")
-        if not self.tag or "/" in self.tag or len(self.tag.encode()) > 200:
+        if not self.tag or {"/", "\0"} & {*self.tag} or len(self.tag.encode()) > 200:
             raise InputError(
-                f"tag is {self.tag!r}: it is a part of the run's folder name, and must have 1 to 200 bytes without /."
+                f"tag is {self.tag!r}: it is part of the run's folder name, and must have 1 to 200 bytes, no / and NUL."
             )
         if self.precision not in ("32-true", "bf16-mixed", "16-mixed"):
             raise InputError(
@@ -308,6 +309,63 @@ def train(parameters: Parameters) -> Path:
                 f"torchrun has started {started['WORLD_SIZE']} processes, {started['LOCAL_WORLD_SIZE']} of them here, "
                 f"and the run has {parameters.devices} devices and {parameters.num_nodes} num_nodes: let them agree."
             )
+    data = checked_data(parameters)
+    key = {"parameters": parameters.lasting(), "code": code_fingerprint(*CODE)}
+    key |= {"data": data.info["fingerprint"], "limits": data.limits, "pixel_size_m": data.info["pixel_size_m"]}
+    if parameters.initial_weights:
+        key["initial_weights"] = fingerprint(*checkpoints.weights_of(parameters.initial_weights))
+    if parameters.label_merge:
+        key["labels"] = data.info["lulc"]["codes"]
+    if checkpoints.finished(parameters.run, key):
+        return parameters.run
+    strategy: str | DDPStrategy = "auto"
+    if processes > 1:
+        outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()  # the processes are there already
+        if parameters.num_nodes > 1 and not outside and "NODE_RANK" not in os.environ:
+            raise InputError(
+                f"num_nodes is {parameters.num_nodes}, and nothing says which of them this is: start it by torchrun "
+                "or Slurm on each."
+            )
+        start = "popen" if outside else "fork" if hasattr(sys, "ps1") else "spawn"
+        strategy = DDPStrategy(start_method=start, broadcast_buffers=False)
+    device, named, number = parameters.device.partition(":")
+    one = device == "cuda" and number.isdecimal()
+    if device not in ("auto", "cpu", "cuda") or (named and not one):  # Apple's GPUs have no float64, as metrics need
+        raise InputError(f"device is '{parameters.device}': choose auto, cpu, cuda, or cuda:1 and so on.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if parameters.precision == "16-mixed" and device == "cpu":
+        raise InputError("precision is '16-mixed', which no CPU computes in: choose bf16-mixed or 32-true there.")
+    if one and processes > 1:
+        raise InputError(
+            f"device '{parameters.device}' is one: leave its number out, or set devices and num_nodes to 1."
+        )
+    try:
+        fabric = fabric_.Fabric(
+            accelerator=device,
+            strategy=strategy,
+            devices=[int(number)] if one else parameters.devices,
+            num_nodes=parameters.num_nodes,
+            precision=parameters.precision,
+        )
+    except (RuntimeError, ValueError) as error:
+        chosen = f"device '{parameters.device}', precision '{parameters.precision}'"
+        raise InputError(f"{chosen} cannot be had here: {' '.join(str(error).split())}") from None
+    try:
+        fabric.launch(partial(_train_alone, parameters=parameters, key=key))
+    except torch.multiprocessing.ProcessRaisedException as error:  # of one of several processes, as text
+        name, _, said = str(error).strip().splitlines()[-1].partition(": ")
+        if not name.endswith(InputError.__name__):
+            raise
+        raise InputError(said) from None
+    return parameters.run
+
+
+def checked_data(parameters: Parameters) -> LabelledTriplets:
+    """The training split, once all is said that is wrong with it and with what it is to be trained with: `InputError`.
+
+    Devices are not looked for: what a run will cost may be asked on another machine.
+    """
     data = parameters.training_data()
     if len(data) < parameters.batch_size:
         raise InputError(
@@ -331,59 +389,15 @@ def train(parameters: Parameters) -> Path:
             f"class_weights has {len(parameters.class_weights)} numbers, {data.folder} {data.num_classes} categories: "
             f"give one for each of {', '.join(data.categories)}."
         )
-    key = {"parameters": parameters.lasting(), "code": code_fingerprint(*CODE)}
-    key |= {"data": data.info["fingerprint"], "limits": data.limits, "pixel_size_m": data.info["pixel_size_m"]}
     if parameters.initial_weights:
         if parameters.run.resolve() in (place := resolve(parameters.initial_weights).resolve(), place.parent):
             raise InputError(
                 f"initial_weights '{parameters.initial_weights}' are of this run itself, which would take their place: "
                 "give it another tag or seed."
             )
-        key["initial_weights"] = fingerprint(*checkpoints.weights_of(parameters.initial_weights))
-    if parameters.label_merge:
-        key["labels"] = data.info["lulc"]["codes"]
-    if checkpoints.finished(parameters.run, key):
-        return parameters.run
-    strategy: str | DDPStrategy = "auto"
-    if processes > 1:
-        outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()  # the processes are there already
-        if parameters.num_nodes > 1 and not outside and "NODE_RANK" not in os.environ:
-            raise InputError(
-                f"num_nodes is {parameters.num_nodes}, and nothing says which of them this is: start it by torchrun "
-                "or Slurm on each."
-            )
-        start = "popen" if outside else "fork" if hasattr(sys, "ps1") else "spawn"
-        strategy = DDPStrategy(start_method=start, broadcast_buffers=False)
-    device, _, number = parameters.device.partition(":")
-    if device not in ("auto", "cpu", "cuda"):  # Apple's GPUs have no float64, which metrics need
-        raise InputError(f"device is '{parameters.device}': choose auto, cpu, cuda, or cuda:1 and so on.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if parameters.precision == "16-mixed" and device == "cpu":
-        raise InputError("precision is '16-mixed', which no CPU computes in: choose bf16-mixed or 32-true there.")
-    if number and processes > 1:
-        raise InputError(
-            f"device '{parameters.device}' is one: leave its number out, or set devices and num_nodes to 1."
-        )
-    try:
-        fabric = fabric_.Fabric(
-            accelerator=device,
-            strategy=strategy,
-            devices=[int(number)] if device == "cuda" and number else parameters.devices,
-            num_nodes=parameters.num_nodes,
-            precision=parameters.precision,
-        )
-    except (RuntimeError, ValueError) as error:
-        chosen = f"device '{parameters.device}', precision '{parameters.precision}'"
-        raise InputError(f"{chosen} cannot be had here: {' '.join(str(error).split())}") from None
-    try:
-        fabric.launch(partial(_train_alone, parameters=parameters, key=key))
-    except torch.multiprocessing.ProcessRaisedException as error:  # of one of several processes, as text
-        name, _, said = str(error).strip().splitlines()[-1].partition(": ")
-        if not name.endswith(InputError.__name__):
-            raise
-        raise InputError(said) from None
-    return parameters.run
+        config = parameters.generator_config(data.sar_channels, data.opt_channels, size)
+        checkpoints.start(create_generator(parameters.generator, **config), parameters)
+    return data
 
 
 def _train_alone(fabric: fabric_.Fabric, parameters: Parameters, key: dict) -> None:

@@ -8,7 +8,10 @@ torch.set_num_threads(1)  # on a busy machine two threads wait for each other fa
 
 @pytest.fixture(scope="session")
 def build_synthetic(tmp_path_factory):
-    """A function (patch_size, stride) → dataset_root, over three synthetic scenes: one for each split."""
+    """A function (patch_size, stride) → dataset_root, over three synthetic scenes: one for each split.
+
+    Of those of validation and test a strip is used, so that runs are measured quickly.
+    """
     from s2olib.data import archive, build, embedded
 
     folder = tmp_path_factory.mktemp("synthetic")
@@ -17,10 +20,13 @@ def build_synthetic(tmp_path_factory):
         embedded.write_scene(scene, folder / "sen12ms")
     for tile in sorted({tile for scene in chosen for tile in scene.tiles}):
         embedded.write_tile(*tile, folder / "hrlulc")
-    splits = zip((scene.id for scene in archive.scan(folder / "sen12ms")), ("train", "validation", "test"), strict=True)
+    train, validation, test = (scene.id for scene in archive.scan(folder / "sen12ms"))
 
     def build_it(patch_size, stride):
-        root = folder / f"dataset-{patch_size}"
+        root, split_file = folder / f"dataset-{patch_size}", folder / f"split-{patch_size}.csv"
+        strip = [f"{row:04d}_{column:04d}" for row in range(0, 192, patch_size) for column in range(0, 512, patch_size)]
+        lines = [f"{validation}_{at},validation\n{test}_{at},test" for at in strip]
+        split_file.write_text("\n".join(["id,split", f"{train},train", *lines]))
         build.build(
             root,
             source="sen12ms",
@@ -33,8 +39,6 @@ def build_synthetic(tmp_path_factory):
         )
         return root
 
-    split_file = folder / "split.csv"
-    split_file.write_text("id,split\n" + "".join(f"{scene},{split}\n" for scene, split in splits))
     return build_it
 
 

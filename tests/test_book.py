@@ -184,7 +184,10 @@ def test_variants_in_executed_tables_lead_to_their_runs():
     table = "| of | which | hat-dsd |\n| :--- | ---: | ---: |\n| hat-dsd | hat-l1 | 0.66 |\n| regression | 3 | 4 |"
     linked = executable_paper.link_variants(table, "quick", ["hat-dsd-s0", "hat-dsd-s1"]).splitlines()
     page = "/book/_generated/runs/quick-hat-dsd-s"
-    assert linked[2] == f"| {{doc}}`hat-dsd <{page}0>`, {{doc}}`seed 1 <{page}1>` | hat-l1 | 0.66 |"
+    assert linked[2] == "| {ref}`hat-dsd <tab-runs-quick>` | hat-l1 | 0.66 |"
+    one = executable_paper.link_variants(table, "quick", ["hat-l1-s2", "hat-dsd-s0"]).splitlines()
+    other = page.replace("dsd", "l1")
+    assert one[2] == f"| {{doc}}`hat-dsd <{page}0>` | {{doc}}`hat-l1 <{other}2>` | 0.66 |"
     assert linked[:2] + linked[3:] == table.splitlines()[:2] + table.splitlines()[3:]
 
 
@@ -659,6 +662,19 @@ def test_a_page_of_an_older_notebook_says_so(current, monkeypatch):
     source = [(ROOT / f"{name}.ipynb").read_text()]
     executable_paper.open_notebook(SimpleNamespace(srcdir=ROOT), name, source)
     assert ("an earlier version of its source" in source[0]) != current
+
+
+def test_corrections_stand_on_pages_that_cannot_be_executed_again(monkeypatch):
+    corrected = executable_paper.errata_of(ROOT)
+    chapters = (ROOT / "_toc.yml").read_text().split()
+    assert corrected and not {*corrected} - {*chapters}
+    for name, text in corrected.items():
+        source = [(ROOT / f"{name}.ipynb").read_text()]
+        executable_paper.open_notebook(SimpleNamespace(srcdir=ROOT), name, source)
+        assert text in "".join(json.loads(source[0])["cells"][0]["source"])
+    monkeypatch.setattr(executable_paper.execute, "is_of", lambda *_: True)
+    with pytest.raises(InputError, match=f"corrects {name}, which was executed anew"):
+        executable_paper.open_notebook(SimpleNamespace(srcdir=ROOT), name, [(ROOT / f"{name}.ipynb").read_text()])
 
 
 def test_a_notebook_older_than_its_source_is_named_with_the_command(tmp_path, monkeypatch):

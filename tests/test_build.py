@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from scipy import ndimage
 from test_archive import ORIGIN, tif, write_scene
 from torch.utils.data import default_collate
 
-from s2olib.data import SPLITS, archive, landcover, rasters, splits, store
+from s2olib.data import SPLITS, archive, embedded, landcover, rasters, splits, store
 from s2olib.data import build as module
 from s2olib.data.build import build
 from s2olib.data.datasheet import datasheet
@@ -106,6 +107,46 @@ def test_what_is_on_disk_is_what_the_archive_holds(tmp_path, world, options):
     assert info["lulc"]["categories"] == ["water", "built-up", "farmland and grass", "forest"]
     assert (info["pixel_size_m"], info["synthetic"], info["sar"]["limits"]) == (10, False, [[-25, 0], [-32, -5]])
     assert info == json.loads((tmp_path / "set/dataset.json").read_text())
+
+
+def test_what_is_synthetic_says_so_by_whatever_source_it_is_read(tmp_path, options, world):
+    root = tmp_path / "archive"
+    for scene in embedded.scenes()[1:4]:
+        embedded.write_scene(scene, root)
+    given = {"lulc_root": None, "legend": "igbp", "max_unlabelled": 1.0, "test_places": None, "archive_root": root}
+    info = build(tmp_path / "set", **options | given)
+    assert info["synthetic"] and info["source"] == "embedded" and info["lulc"]["epoch"] == ""
+    assert "SYNTHETIC" in datasheet(tmp_path / "set") and "Schmitt" not in datasheet(tmp_path / "set")
+    shutil.copytree(world[0] / "archive", root, dirs_exist_ok=True)
+    given |= {"lulc_root": world[0] / "lulc", "legend": "hrlulc-v21.11"}
+    with pytest.raises(InputError, match=r"mixes synthetic scenes, as 'ROIs\w+' is, with others, as 'ROIs\w+'"):
+        build(tmp_path / "other", **options | given)
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_tar_archives_give_the_data_set_of_the_unpacked_archive(tmp_path, world, options, size):
+    """The map begins within each scene, so that its first columns of patches are not unpacked."""
+    whole = tmp_path / "archive"
+    for scene, east in ((1, 0), (2, FAR), (3, 2 * FAR)):
+        write_scene(whole, scene, rows=1, columns=5, corner=(KAGA[0] + east, KAGA[1]), seed=scene)
+        codes = np.random.default_rng(scene).integers(1, 13, (1, 512, 240), dtype=np.uint8)
+        tif(tmp_path / f"map/{scene}.tif", codes, (KAGA[0] + east + 5300, KAGA[1]))
+    (tmp_path / "tars").mkdir()
+    for kind in ("s1", "s2"):
+        with tarfile.open(tmp_path / f"tars/ROIs1158_spring_{kind}.tar.gz", "w:gz", compresslevel=1) as tar:
+            for path in sorted(whole.glob(f"*/{kind}_*/*.tif")):
+                tar.add(path, arcname=path.relative_to(whole))
+    (tmp_path / "split.csv").write_text(
+        "id,split\n" + "".join(f"ROIs1158_spring_{n},{split}\n" for n, split in enumerate(SPLITS, 1))
+    )
+    given = options | {"lulc_root": tmp_path / "map", "patch_size": size, "split_file": tmp_path / "split.csv"}
+    given |= {"max_unlabelled": 0.9, "stride": size // 2}
+    unpacked = build(tmp_path / "a", **given | {"archive_root": whole})
+    for target in ("b", "c"):  # from the tar archives, and once more from what they have left
+        tars = {"tar_root": tmp_path / "tars"} if target == "b" else {}
+        streamed = build(tmp_path / target, **given | tars | {"archive_root": tmp_path / "kept"})
+        assert streamed["fingerprint"] == unpacked["fingerprint"] and streamed["counts"] == unpacked["counts"]
+    assert len(list((tmp_path / "kept").rglob("*_s2_*.tif"))) < len(list(whole.rglob("*_s2_*.tif")))
 
 
 def test_regions_stay_whole_and_the_talks_place_is_tested(tmp_path, options):
@@ -1047,6 +1088,17 @@ def test_refused_windows_are_those_that_a_split_would_take(tmp_path, pairs):
     info = build(tmp_path / "set", **given, split_file=tmp_path / "split.csv")
     assert info["counts"] == {"train": 9, "validation": 4, "test": 4}
     assert len([r for r in info["refused"] if r["reason"] == "guard gap"]) == 9  # those of d, as training takes them
+
+
+def test_a_window_outside_the_map_says_so_though_a_split_file_leaves_it_out(tmp_path, pairs):
+    given = pairs({"a": 0, "b": FAR, "c": 2 * FAR, "d": 3 * FAR}, size=80)
+    for name, east, width in (("a", 0, 80), ("b", FAR, 80), ("c", 2 * FAR, 80), ("d", 3 * FAR, 20)):
+        codes = np.full((1, 80, width), 5, np.uint8)
+        tif(tmp_path / f"map/{name}.tif", codes, (ORIGIN[0] + east, ORIGIN[1]))
+    (tmp_path / "split.csv").write_text("id,split\na,train\nb,validation\nc,test\nd,guard\n")
+    given |= {"lulc_root": tmp_path / "map", "legend": "hrlulc-v21.11"}
+    refused = build(tmp_path / "set", **given, split_file=tmp_path / "split.csv")["refused"]
+    assert {(r["reason"], r.get("value")) for r in refused} == {("guard gap", ""), ("outside the map", "no tile")}
 
 
 def test_a_patch_that_shares_ground_and_is_dropped_drops_no_other(tmp_path, pairs):

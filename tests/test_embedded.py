@@ -101,6 +101,18 @@ def test_a_file_of_somebody_else_is_never_overwritten(tmp_path):
         embedded.write_tile(36, 136, tmp_path)
 
 
+@pytest.mark.parametrize("theirs", ["archive/ROIs1158_spring/s2_9/ROIs1158_spring_s2_9_p1.tif", "map/LC_N36E136.tif"])
+def test_nothing_synthetic_is_written_among_images_of_somebody_else(tmp_path, theirs):
+    path = tmp_path / theirs
+    path.parent.mkdir(parents=True)
+    grid = {"crs": "EPSG:4326", "transform": rasterio.Affine(1 / 12000, 0, 136, 0, -1 / 12000, 37)}
+    with rasterio.open(path, "w", driver="GTiff", count=1, height=2, width=2, dtype="uint8", **grid) as file:
+        file.write(np.ones((1, 2, 2), np.uint8))
+    with pytest.raises(InputError, match=f"{path.name} is not the embedded archive's"):
+        embedded.write_archive(tmp_path / "archive", tmp_path / "map")
+    assert [found for found in tmp_path.rglob("*") if found.is_file()] == [path]
+
+
 def test_the_parameter_and_the_file_that_are_wrong_are_named(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "scenes", lambda: [KAGA])
     root = shutil.copytree(archive, tmp_path / "archive")

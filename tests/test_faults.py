@@ -152,6 +152,18 @@ def copy(old, new):
     return lambda root: shutil.copy(root / old, root / new)
 
 
+def camera(old, new):
+    """The image as a camera keeps it that was held upright."""
+
+    def change(root):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.open(root / old).save(root / new, exif=exif)
+        (root / old).unlink()
+
+    return change
+
+
 def remove(name):
     return lambda root: (root / name).unlink()
 
@@ -279,6 +291,14 @@ PAIRS = {
     "another pixel size": ({}, {"pixel_size_m": 20}, r"pixel_size_m is 20, and the files say 10"),
     "a polarisation twice": ({}, {"sar_bands": ["VV", "vv"]}, r"sar_bands names a band twice: VV, vv"),
     "a colour twice": ({}, {"opt_bands": ["red", "red", "blue"]}, r"opt_bands names a band twice"),
+    "a band by two names": ({}, {"opt_bands": ["red", "B4", "B3"]}, r"opt_bands names a band twice: red, B4, B3"),
+    "a list for a column": ({}, {"group_column": ["event"]}, r"group_column must be text, not the list \['event'\]"),
+    "a list for a credit": ({}, {"credit": ["me", "you"]}, r"credit must be text, not the list"),
+    "an image of another format": (
+        text("pairs/s2/d.jp2", ""),
+        {"pairs_csv": None},
+        r"s2/d.jp2' would be left out: make it a GeoTIFF, PNG or JPEG, or move it out of opt_dir",
+    ),
     "complex": (rewrite("pairs/s1/a.tif", SAR[SMALL].astype(np.complex64)), {}, r"s1/a.tif' holds complex numbers"),
     "no list and no partner": (remove("pairs/s2/b.tif"), {"pairs_csv": None}, r"s1/b.tif' has no partner in opt_dir"),
     "two files of one name": (copy("images/s1/a.png", "pairs/s1/a.png"), {}, r"a.tif' and 'a.png' .*same id"),
@@ -358,6 +378,7 @@ IMAGES = {
         r"validation patch 'b' shares pixels with test patch 'c'",
     ),
     "cut": (cut("images/s2/a.png"), {}, r"s2/a.png' cannot be read"),
+    "turned by a camera": (camera("images/s2/a.png", "images/s2/a.jpg"), {}, r"s2/a.jpg' is to be shown turned"),
     "no region and no group": ({}, {"split_file": None}, r"cannot be split by region"),
     "map over no geography": ({}, {"lulc_root": "hrlulc", "legend": "hrlulc-v21.11"}, r"'a' has no geography"),
     "pseudo-categories and a map": ({}, {"legend": "pseudo-false-colour", "lulc_root": "hrlulc"}, r"leave lulc_root"),
@@ -380,6 +401,23 @@ def test_a_fault_is_one_sentence_and_leaves_nothing(root, tmp_path, source, chan
         build(tmp_path / "out/set", **options(root, source) | given)
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_coordinates_beside_a_file_are_part_of_it(root, tmp_path):
+    given, corners = options(root, "pairs"), {}
+    for path in (root / "pairs").rglob("*.tif"):
+        with rasterio.open(path) as file:
+            corners[path], pixels = (file.transform.c + 5, file.transform.f - 5), file.read()
+        path.unlink()
+        shape = {"count": len(pixels), "height": 64, "width": 64, "dtype": pixels.dtype}
+        with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32653", **shape) as file:
+            file.write(pixels)
+    for north in (0, 1000):
+        for path, (x, y) in corners.items():
+            path.with_suffix(".tfw").write_text("".join(f"{number}\n" for number in (10, 0, 0, -10, x, y + north)))
+        build(tmp_path / "set", **given)
+        index = pd.read_csv(tmp_path / "set/train/index.csv")
+        assert float(index["transform"][0].split()[5]) == pytest.approx(ORIGIN[1] + north)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])

@@ -156,6 +156,8 @@ def test_shares_fill_the_bars_in_proportion():
     for bar in figure.axes[0].patches:
         widths[bar.get_y()].append(bar.get_width())
     assert [sorted(w) for w in widths.values()] == [[25, 75], [50, 50]]
+    ink = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert ink["25"] == "white" and ink["75"] == "black"  # on #0072B2 5.2 : 1, on #009E73 6.1 : 1
     picture = pixels(figure)
     water, forest = (count(picture, CATEGORY_COLOURS[name]) for name in ("water", "forest"))
     assert water / (water + forest) == pytest.approx(0.375, abs=0.03)

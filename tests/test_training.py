@@ -142,6 +142,9 @@ def test_a_run_begins_from_saved_weights(small, tmp_path, monkeypatch):
         training.train(dataclasses.replace(again, initial_weights=str(tmp_path / "hat.pth")))
     with pytest.raises(InputError, match="the weights lack"):
         training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / "hat.pth")))
+    (tmp_path / "hat.pth").write_text("no weights")
+    with pytest.raises(InputError, match=r"hat\.pth' cannot be read: it holds no tensors, or not these alone$"):
+        training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / "hat.pth")))
 
 
 def test_categories_are_weighted_in_what_the_dsd_learns(small):
@@ -497,7 +500,14 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"ssim_weight": float("nan")}, "ssim_weight is nan"),
         ({"num_nodes": 2, "batch_size": 4}, "num_nodes is 2, .*torchrun"),
         ({"tag": "x" * 201}, "must have 1 to 200 bytes"),
+        ({"tag": "x\0y"}, "no / and NUL"),
+        ({"batch_size": 1024}, "batch_size 1024 is more than the [0-9]+ training patches"),
+        ({"ssim_weight": 1.0, "crop_size": 8, "embed_dim": 4}, "ssim_weight needs images of 11 pixels, not 8"),
+        ({"class_weights": (1.0,)}, "class_weights has 1 numbers"),
+        ({"initial_weights": "nowhere"}, "nowhere does not exist"),
         ({"device": "mps"}, "device is 'mps'"),
+        ({"device": "cuda:x"}, "device is 'cuda:x': choose"),
+        ({"device": "cpu:0"}, "device is 'cpu:0': choose"),
         pytest.param(
             {"device": "cuda"},
             "device 'cuda'.* cannot be had here",
@@ -513,6 +523,9 @@ def test_what_cannot_be_trained_is_refused_before_work(small, change, says):
     with pytest.raises(InputError, match=says):
         training.train(dataclasses.replace(small, **change))
     assert not (small.run / "last.ckpt").exists()
+    if not {"device", "num_nodes"} & {*change}:  # which another machine may have
+        with pytest.raises(InputError, match=says):
+            budget.estimate(dataclasses.replace(small, **change))
 
 
 def test_checkpoints_that_cannot_be_used(small):

@@ -71,10 +71,10 @@ def partner(path: Path, kind: str) -> Path:
 def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Grid], bool], key: str) -> dict[str, int]:
     """Unpack those patches from SEN12MS's tar archives whose footprint `covers` wants; count the others by scene.
 
-    Each archive is read once, as a stream, and nothing else of it touches the disk. `key` names what `covers` stands
-    for: an archive that was finished with the same key is not read again while its patches are there. Raises
-    InputError, naming the archive, for one that is missing, broken or holds a patch that is no raster, and where
-    `archive_root` cannot be written to.
+    Each archive is read once, as a stream, and nothing else of it touches the disk but the corner of each whole scene,
+    from which `scan` counts as if all of it were there. `key` names what `covers` stands for: an archive that was
+    finished with the same key is not read again while its patches are there. Raises InputError, naming the archive,
+    for one that is missing, broken or holds a patch that is no raster, and where `archive_root` cannot be written to.
     """
     found = sorted(path for path in Path(tar_root).glob("[!.]*"))
     tars = [path for path in found if re.search(r"\.(tar|tar\.gz|tgz)$", path.name, re.I)]
@@ -92,7 +92,7 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
         before = {}
         with suppress(OSError, ValueError):  # what cannot be read is made again
             before = json.loads(done.read_text())
-        whole = "left" in before and all((root / name).is_file() for name in before["kept"])
+        whole = "corners" in before and all((root / name).is_file() for name in before["kept"])
         if before | state != before or not whole:
             if not os.access(path, os.R_OK):
                 raise InputError(f"'{path}' may not be read: change its permissions")
@@ -104,8 +104,9 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
 
 
 def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> dict:
-    """Unpack one archive: the numbers of a scene's patches that are `left` out, and the names of files `kept`."""
-    left, kept = defaultdict(list), []
+    """Unpack one archive: the numbers of a scene's patches that are `left` out, the names of files `kept`, and the
+    upper left `corners` of scenes in their CRS."""
+    left, kept, corners = defaultdict(list), [], {}
     size = path.stat().st_size
     try:
         with (
@@ -121,15 +122,18 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                     continue
                 content = tar.extractfile(member).read()
                 name = f"{match[1]}/{match[3]}_{match[4]}/{match[0]}"
-                target = archive_root / name
+                scene, target = f"{match[1]}_{match[4]}", archive_root / name
+                with MemoryFile(content) as file:
+                    grid = header(Path(file.name)).grid
+                if grid.crs is None:
+                    raise InputError(f"'{member.name}' has no coordinate reference system")
+                west, _, _, north = grid.bounds
+                corner = corners.get(scene, (west, north))
+                corners[scene] = min(corner[0], west), max(corner[1], north)
                 if not (target.is_file() and target.read_bytes() == content):
-                    with MemoryFile(content) as file:
-                        grid = header(Path(file.name)).grid
-                    if grid.crs is None:
-                        raise InputError(f"'{member.name}' has no coordinate reference system")
                     if not covers(grid):
                         if match[3] == "s2":
-                            left[f"{match[1]}_{match[4]}"].append(int(match[5]))
+                            left[scene].append(int(match[5]))
                         continue
                     with writing(target) as aside:
                         aside.write_bytes(content)
@@ -143,7 +147,7 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                 behind = tar.fileobj.read(2**20)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, InputError) as error:
         raise InputError(f"'{path}' is broken: fetch it again ({error})") from error
-    return {"left": left, "kept": kept}
+    return {"left": left, "kept": kept, "corners": corners}
 
 
 def scan(
@@ -203,8 +207,22 @@ def scan(
     if len(levels) > 1:
         found = " and ".join(f"'{path}' has {count} bands" for count, path in levels.items())
         raise InputError(f"{found}: 13 are Level-1C and 12 Level-2A, whose reflectance is another; build each apart")
-    options = (heads, polarisations, colours, opt_offset)
-    return [_scene(season, scene, found, *options) for (season, scene), found in members.items()]
+    options, corners = (heads, polarisations, colours, opt_offset), _corners(root)
+    return [
+        _scene(season, scene, found, corners.get(f"{season}_{scene}", []), *options)
+        for (season, scene), found in members.items()
+    ]
+
+
+def _corners(root: Path) -> dict[str, list[tuple[float, float]]]:
+    """The upper left corners of scenes of which `extract` has unpacked a part, one of each archive that has some."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for entry in _listed(str(root)):
+        if re.search(r"\.(tar|tar\.gz|tgz)\.json$", entry.name, re.I):
+            with suppress(OSError, ValueError, AttributeError):  # `extract` makes it again
+                for scene, corner in json.loads(Path(entry.path).read_text()).get("corners", {}).items():
+                    found.setdefault(scene, []).append(tuple(corner))
+    return found
 
 
 def _listed(folder: str) -> list[os.DirEntry]:
@@ -233,7 +251,7 @@ def _check(pair: dict[str, str], heads: dict[str, Header]) -> None:
             raise InputError(f"'{pair['s1']}' and '{Path(path).name}' lie on different grids")
 
 
-def _scene(season, scene, found: list[dict[str, str]], heads, polarisations, colours, opt_offset) -> Scene:
+def _scene(season, scene, found: list[dict[str, str]], corners, heads, polarisations, colours, opt_offset) -> Scene:
     first = heads[found[0]["s2"]].grid
     inverse, places = ~first.transform, []
     for pair in found:
@@ -247,7 +265,8 @@ def _scene(season, scene, found: list[dict[str, str]], heads, polarisations, col
                 f"'{pair['s2']}' is off the lattice of its scene's first patch '{Path(found[0]['s2']).name}'"
             )
         places.append((round(row), round(column)))
-    top, left = np.min(places, 0).tolist()
+    whole = [inverse @ corner for corner in corners]  # also where no patch of its first row or column is there
+    top, left = np.min([*places, *((round(row), round(column)) for column, row in whole)], 0).tolist()
     height, width = (np.max(places, 0) - (top, left) + SIZE).tolist()
     grid = Grid(first.crs, first.transform @ Affine.translation(left, top), height, width)
     patches, known = [], {}

@@ -46,7 +46,7 @@ from tqdm import tqdm
 
 from s2olib.data import SPLITS, archive, landcover, rasters, store
 from s2olib.data.landcover import OWN_LAYER, PSEUDO, find_legend, majority, merge_table, place_of
-from s2olib.data.rasters import Scene
+from s2olib.data.rasters import Grid, Scene
 from s2olib.data.splits import (
     Window,
     candidate_windows,
@@ -288,10 +288,12 @@ def build(
             raise
         used = {window.scene for of in windows.values() for window in of}
         used = [scene for scene in scenes if scene.id in used]
+        synthetic = source != "folder" and rasters.is_synthetic(scenes[0].files[0])  # whoever wrote it there
+        source = "embedded" if synthetic else source
         info = {
             "schema": 1,
             "source": source,
-            "synthetic": source == "embedded",
+            "synthetic": synthetic,
             "parameters": parameters,
             "patch_size": patch_size,
             "resolution_factor": resolution_factor,
@@ -299,7 +301,7 @@ def build(
             "sar": sar,
             "opt": opt,
             "opt_offsets": sorted({scene.opt_offset for scene in used}),
-            "lulc": _lulc(parameters),
+            "lulc": _lulc(parameters, source),
             "dates": _dates(source, used),
             "tested_places": tested([windows["test"]], parameters["test_places"] or (), buffer_m),
             "counts": {name: len(windows[name]) for name in SPLITS},
@@ -323,6 +325,8 @@ def _check(p: dict) -> None:
             raise InputError(f"{name} {value!r} is no UTF-8: rename the file or folder")
         if name.endswith(PATHS) and not isinstance(value, str | None):
             raise InputError(f"{name} must be a file or folder, not the {type(value).__name__} {value!r}")
+        if name in ("credit", "grid", "group_column", "merge") and not isinstance(value, str | None):
+            raise InputError(f"{name} must be text, not the {type(value).__name__} {value!r}")
     if p["tar_root"] and not (p["source"] == "sen12ms" and p["lulc_root"]):
         raise InputError("tar_root is for source 'sen12ms' with lulc_root: without a map all 450 GB would be unpacked")
     needed = {
@@ -383,7 +387,7 @@ def _check(p: dict) -> None:
             raise InputError(f"{name} must be a list of bands, such as ['{p[name]}'], not the text '{p[name]}'")
         if p[name] is not None and not (isinstance(p[name], list) and all(isinstance(band, str) for band in p[name])):
             raise InputError(f"{name} must be a list of bands' names, such as ['red', 'green', 'blue'], not {p[name]}")
-        if len({band.upper() for band in p[name] or ()}) != len(p[name] or ()):
+        if len({rasters.band_name(band) for band in p[name] or ()}) != len(p[name] or ()):
             raise InputError(f"{name} names a band twice: {', '.join(p[name])}")
     if len(p["opt_bands"] or ()) != 3:
         raise InputError(f"opt_bands must be three, shown as red, green and blue, not {p['opt_bands']}")
@@ -452,8 +456,21 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
         return tiles, rasters.folder_scenes(*folders, **options, **bands), []
     outside = {}
     if p["tar_root"]:
-        outside = archive.extract(paths["tar_root"], paths["archive_root"], tiles.covering, tiles.footprint)
+        margin = p["patch_size"] * p["resolution_factor"]  # a window that meets the map ends within it
+
+        def near(grid: Grid) -> bool:
+            side = grid.height + 2 * margin, grid.width + 2 * margin
+            return tiles.covering(grid.part(-margin, -margin, *side))
+
+        key = f"{tiles.footprint} {margin}"
+        outside = archive.extract(paths["tar_root"], paths["archive_root"], near, key)
     scenes = archive.scan(paths["archive_root"], own_layer=_own_layer(p), **bands)
+    made = {rasters.is_synthetic(scene.files[0]): scene.id for scene in scenes}
+    if len(made) == 2:
+        raise InputError(
+            f"archive_root '{p['archive_root']}' mixes synthetic scenes, as '{made[True]}' is, with others, as "
+            f"'{made[False]}': keep each in a folder of its own"
+        )
     what = "patches of the archive, not unpacked"
     return tiles, scenes, [_refusal(name, "outside the map", what, n) for name, n in outside.items()]
 
@@ -509,7 +526,7 @@ def _bands(p: dict, scenes: list[Scene]) -> tuple[dict, dict]:
     return sar, opt
 
 
-def _lulc(p: dict) -> dict | None:
+def _lulc(p: dict, source: str) -> dict | None:
     """What dataset.json says of land cover; enough to merge, name and colour the codes without the legend's file."""
     if not p["legend"]:
         return None
@@ -521,7 +538,7 @@ def _lulc(p: dict) -> dict | None:
         "merge": p["merge"],
         "kind": "pseudo-categories" if p["legend"] in PSEUDO else "land cover",
         "categories": list(codes),
-        "epoch": p["lulc_epoch"] or ("" if p["source"] == "embedded" else legend.epoch),
+        "epoch": p["lulc_epoch"] or ("" if source == "embedded" else legend.epoch),
         "codes": codes,
         "classes": {code: [name, legend.colours[code]] for code, name in legend.names.items()},
     }

@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
-from rasterio.errors import RasterioIOError
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform, transform_bounds
 from scipy import fft, ndimage
 from tqdm import tqdm
 
+from s2olib.data import rasters
 from s2olib.project import InputError, writable, writing
 
 VERSION = 3
@@ -165,10 +166,13 @@ def write_archive(archive_root: str | Path, lulc_root: str | Path, *, seed: int 
     Files of the same version and seed that are there already are kept, so a second call costs next to nothing and an
     interrupted one goes on; `embedded.json` in `archive_root` is written last. The same seed gives the same bytes.
 
-    Raises `InputError` where a file of the same name is not one of this module's.
+    Raises `InputError` where one of the folders holds another raster: nobody's images become partly synthetic.
     """
     archive_root, lulc_root = Path(archive_root), Path(lulc_root)
     tiles = sorted({tile for scene in scenes() for tile in scene.tiles})
+    patches = {path for scene in scenes() for path in _patches(scene, archive_root).values()}
+    _no_others(archive_root.glob("*/*/*"), patches, "archive_root")
+    _no_others(lulc_root.glob("*"), {_tile(*tile, lulc_root) for tile in tiles}, "lulc_root")
     with tqdm(total=len(scenes()) + len(tiles), desc="embedded archive", unit="part") as bar:
         for scene in scenes():
             write_scene(scene, archive_root, seed=seed)
@@ -184,30 +188,34 @@ def write_archive(archive_root: str | Path, lulc_root: str | Path, *, seed: int 
 
 def write_scene(scene: Scene, archive_root: str | Path, *, seed: int = 0) -> list[Path]:
     """Write a scene's patches, in SEN12MS's layout, where they are missing; return all their paths."""
-    folder = Path(archive_root) / FOLDERS[scene.season]
-    corners = {1 + row * COLS + col: (row * STEP, col * STEP) for row in range(ROWS) for col in range(COLS)}
-    paths = {
-        (kind, patch): folder / f"{kind}_{scene.number}" / f"{folder.name}_{kind}_{scene.number}_p{patch}.tif"
-        for patch in corners
-        for kind in ("s1", "s2", "lc")
-    }
+    paths = _patches(scene, archive_root)
     description = _description(scene.name, seed)
     missing = [key for key, path in paths.items() if not _is_there(path, description)]
     if missing:
         bands = {"s1": ("VV", "VH"), "s2": BANDS, "lc": ("IGBP", "LCCS1", "LCCS2", "LCCS3")}
         inner = (..., slice(FRAME, -FRAME), slice(FRAME, -FRAME))
-        rasters = {kind: array[inner] for kind, array in make_scene(scene, seed=seed).items()}
+        images = {kind: array[inner] for kind, array in make_scene(scene, seed=seed).items()}
         for kind, patch in missing:
-            row, col = corners[patch]
-            pixels = rasters[kind][:, row : row + PATCH, col : col + PATCH]
+            row, col = (STEP * number for number in divmod(patch - 1, COLS))
+            pixels = images[kind][:, row : row + PATCH, col : col + PATCH]
             grid = scene.transform @ Affine.translation(col, row)
             _write(paths[kind, patch], pixels, scene.crs, grid, bands[kind], description)
     return list(paths.values())
 
 
+def _patches(scene: Scene, archive_root: str | Path) -> dict[tuple[str, int], Path]:
+    """Where a scene's patches lie, by kind and number."""
+    folder = Path(archive_root) / FOLDERS[scene.season]
+    return {
+        (kind, patch): folder / f"{kind}_{scene.number}" / f"{folder.name}_{kind}_{scene.number}_p{patch}.tif"
+        for patch in range(1, 1 + ROWS * COLS)
+        for kind in ("s1", "s2", "lc")
+    }
+
+
 def write_tile(lat: int, lon: int, lulc_root: str | Path, *, seed: int = 0) -> Path:
     """Write the land-cover tile whose south-western corner is (lat, lon), cropped to its scenes, if it is missing."""
-    path = Path(lulc_root) / f"LC_N{lat:02d}E{lon:03d}.tif"
+    path = _tile(lat, lon, lulc_root)
     description = _description(f"land cover of N{lat}E{lon}", seed)
     if _is_there(path, description):
         return path
@@ -225,6 +233,10 @@ def write_tile(lat: int, lon: int, lulc_root: str | Path, *, seed: int = 0) -> P
         codes = np.where(there > 0, there, codes)
     _write(path, codes, CRS.from_epsg(4326), grid, ("HRLULC v21.11",), description)
     return path
+
+
+def _tile(lat: int, lon: int, lulc_root: str | Path) -> Path:
+    return Path(lulc_root) / f"LC_N{lat:02d}E{lon:03d}.tif"
 
 
 def make_scene(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:
@@ -509,7 +521,18 @@ def _bounds(scene: Scene) -> tuple[float, float, float, float]:
 
 
 def _description(what: str, seed: int) -> str:
-    return f"synthetic, made by s2olib.data.embedded to check code; version {VERSION}, seed {seed}: {what}"
+    return f"{rasters.SYNTHETIC}.data.embedded to check code; version {VERSION}, seed {seed}: {what}"
+
+
+def _no_others(found: Iterable[Path], own: Container[Path], name: str) -> None:
+    """Refuse a folder with rasters of somebody else's, before anything is written."""
+    for path in sorted(path for path in found if path.suffix.lower() in rasters.SUFFIXES):
+        if path not in own:
+            raise InputError(
+                f"{path} is not the embedded archive's, which is synthetic and is written nowhere among other images: "
+                f"give source 'sen12ms' for your own, or choose an empty folder for {name}."
+            )
+        _is_there(path, "")  # or it says that it is somebody's
 
 
 def _is_there(path: Path, description: str) -> bool:
@@ -517,11 +540,10 @@ def _is_there(path: Path, description: str) -> bool:
     if not path.exists():
         return False
     try:
-        with rasterio.open(path) as file:
-            found = file.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
-    except RasterioIOError as error:
-        raise InputError(f"{path} cannot be read as a raster: delete it, and it is written anew ({error})") from None
-    if not found.startswith("synthetic, made by s2olib"):
+        found = rasters.description(path)
+    except InputError:
+        raise InputError(f"{path} cannot be read as a raster: delete it, and it is written anew.") from None
+    if not found.startswith(rasters.SYNTHETIC):
         raise InputError(f"{path} is not the embedded archive's and would be overwritten; choose an empty folder.")
     return found == description
 

@@ -56,11 +56,14 @@ DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's n
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
 COLUMNS = {"id", "s1", "s2", "lulc", "season", "date", "s1_date", "s2_date", "opt_offset"}  # of a list of pairs
 SIDECARS = (".aux.xml", ".msk")  # beside a raster, which GDAL reads as well
+WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld")  # so, too: coordinates
+UNREAD = (".jp2", ".bmp", ".webp", ".gif", ".img", ".vrt", ".nc", ".hdf", ".h5", ".npy", ".safe", ".zip")  # as images
 FEW = 100  # pixels that say nothing of an image
 FORM = 5  # of what is remembered of headers
 REMEMBER = 60  # seconds between two times that this is written down
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+SYNTHETIC = "synthetic, made by s2olib"  # begins what an image says of itself that is no image of anything
 RGB = ("red", "green", "blue")
 PALETTE = "palette"  # the name of a band without one whose values are numbers of colours
 COLOURS = {"RED": "B4", "GREEN": "B3", "BLUE": "B2"}  # Sentinel-2's names of them
@@ -193,6 +196,8 @@ def header(path: Path) -> Header:
     """
     with _opened(path) as file:
         check_stored(path, file)
+        if file.tags().get("EXIF_Orientation", "1") not in ("0", "1"):
+            raise InputError(f"'{path}' is to be shown turned, by its EXIF orientation: turn its pixels and save it so")
         place = file.transform if file.crs else PIXELS
         grid = Grid(file.crs, place, file.height, file.width)
         if file.crs and not (file.crs.is_projected or file.crs.is_geographic):
@@ -211,6 +216,17 @@ def header(path: Path) -> Header:
             "(gdal_edit.py -a_srs)"
         )
     return found
+
+
+def description(path: str | Path) -> str:
+    """What a raster says of itself, in the tag that images have for it."""
+    with _opened(Path(path)) as file:
+        return file.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
+
+
+def is_synthetic(path: str | Path) -> bool:
+    """Whether a raster says that this library made it up (`embedded`)."""
+    return description(path).startswith(SYNTHETIC)
 
 
 def _on_earth(grid: Grid) -> bool:
@@ -286,13 +302,17 @@ def _head(path: str | Path, size: int) -> bytes:
 
 
 def sidecars(files: Iterable[str]) -> dict[str, list[str]]:
-    """Masks and notes that lie beside some of these files and are read with them."""
+    """Masks, notes and coordinates that lie beside some of these files and are read with them."""
     found: dict[str, list[str]] = {}
     for folder in dict.fromkeys(os.path.dirname(file) for file in files):
         with suppress(OSError):  # whoever needs a file that is not there will say so
-            for name in sorted(name for name in os.listdir(folder) if name.endswith(SIDECARS)):
-                end = next(end for end in SIDECARS if name.endswith(end))
-                found.setdefault(os.path.join(folder, name.removesuffix(end)), []).append(os.path.join(folder, name))
+            names = os.listdir(folder)
+            for name in sorted(name for name in names if name.lower().endswith((*SIDECARS, *WORLD_FILES))):
+                stem, end = os.path.splitext(name)
+                of = [stem + suffix for suffix in SUFFIXES] if end.lower() in WORLD_FILES else []
+                of += [name.removesuffix(end) for end in SIDECARS if name.endswith(end)]
+                for file in of:
+                    found.setdefault(os.path.join(folder, file), []).append(os.path.join(folder, name))
     return found
 
 
@@ -404,7 +424,7 @@ def _scanned(folders: list[dict[str, int]]) -> Iterator[list[Header]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _named(name: str | None) -> str:
+def band_name(name: str | None) -> str:
     """A band's name as Sentinel-2 has it, which it holds as a word: B04, red, B4_10m and B4 are one."""
     name = (name or "").strip().upper()
     if name in COLOURS:
@@ -421,7 +441,7 @@ def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tup
     13 bands are Sentinel-2's of Level-1C, 12 those of Level-2A (no B10); as many as wanted are taken as they come.
     Raises InputError, naming the file, where a band cannot be found.
     """
-    names, asked = [_named(name) for name in found.names], [_named(name) for name in wanted]
+    names, asked = [band_name(name) for name in found.names], [band_name(name) for name in wanted]
     _check_palette(path, found)
     if not set(asked) <= set(names):
         if found.count == len(asked) and not set(L1C) & set(names):
@@ -857,7 +877,8 @@ def is_utf8(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
+def _by_stem(folder: str | Path | None, what: str, whole: bool) -> dict[str, Path]:
+    """The images of a folder by their names; where they are `whole`, all of it that are, no other image lies there."""
     if folder is None or not Path(folder).is_dir():
         raise InputError(f"{what} '{folder}' is not a folder: give the folder that holds the images")
     found: dict[str, Path] = {}
@@ -865,8 +886,10 @@ def _by_stem(folder: str | Path | None, what: str) -> dict[str, Path]:
         paths = sorted(Path(folder).iterdir())
     except OSError as error:
         raise InputError(f"{what} '{folder}' cannot be read ({error.strerror}): change its permissions") from error
-    for path in paths:
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+    for path in (path for path in paths if not path.name.startswith(".")):
+        if path.suffix.lower() in UNREAD and whole:
+            raise InputError(f"'{path}' would be left out: make it a GeoTIFF, PNG or JPEG, or move it out of {what}")
+        if path.suffix.lower() in SUFFIXES:
             if not is_utf8(path.name):
                 raise InputError(f"{path.name!r} in {what} has a name that is no UTF-8: rename the file")
             if path.stem in found:
@@ -975,9 +998,10 @@ def folder_scenes(
     """
     if grid not in ("optical", "sar"):
         raise InputError(f"grid '{grid}' is unknown: choose 'optical' or 'sar'")
-    sources = {"s1": _by_stem(sar_dir, "sar_dir"), "s2": _by_stem(opt_dir, "opt_dir")}
+    whole = pairs_csv is None
+    sources = {"s1": _by_stem(sar_dir, "sar_dir", whole), "s2": _by_stem(opt_dir, "opt_dir", whole)}
     if lulc_dir is not None:
-        sources["lulc"] = _by_stem(lulc_dir, "lulc_dir")
+        sources["lulc"] = _by_stem(lulc_dir, "lulc_dir", whole)
     for stem in sorted(set(sources["s1"]) - set(sources["s2"])) if pairs_csv is None else ():
         raise InputError(
             f"'{sources['s1'][stem]}' has no partner in opt_dir: add '{stem}' there or list pairs in a pairs_csv"

@@ -101,7 +101,8 @@ def split_by_file(
             if split in ("guard", None):
                 used |= {name} if name in listed else set()
                 refused = name != scene.id or on_lattice(window, "train", size, stride)
-                window.reason = ("guard gap" if split else "not in the split file") if refused else ""
+                reason = "guard gap" if split else "not in the split file"
+                window.reason = (window.reason or reason) if refused else ""
             elif _assign(window, split, size, stride):
                 used |= {name}
     for name in listed:
