@@ -212,7 +212,15 @@ def test_features_and_refused_patches_leave_empty_places_empty():
 def test_same_input_same_bytes(tmp_path, suffix):
     for name in ("a", "b"):
         figures.save(figures.split_map(index(), {}), tmp_path / f"{name}.{suffix}")
-    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    written = (tmp_path / f"a.{suffix}").read_bytes()
+    assert written == (tmp_path / f"b.{suffix}").read_bytes() and mpl.__version__.encode() not in written
+
+
+def test_a_feature_maps_colours_are_of_what_most_of_it_holds():
+    feature = np.linspace(0, 1, 400).reshape(1, 20, 20)
+    feature[0, 0, 0], feature[0, -1, -1] = -1e6, 1e6
+    low, high = figures.feature_maps({"deepest": feature}).axes[0].images[0].get_clim()
+    assert 0 < low < 0.02 and 0.98 < high < 1
 
 
 def test_slider_is_one_accessible_piece_of_html():
@@ -253,6 +261,7 @@ def test_a_scene_is_drawn_to_scale_in_the_units_of_its_grid():
     mercator = figures.scene_map(picture, (0, 8_390_000, 8000, 8_394_000), CRS.from_epsg(3857)).axes[0]  # 60° N
     assert "1 km" in [text.get_text() for text in mercator.texts], "of 8 km of the grid, 4 on the ground"
     degrees = figures.scene_map(picture, (136, 60, 136.8, 60.4), CRS.from_epsg(4326)).axes[0]
+    assert "10 km" in [text.get_text() for text in degrees.texts], "of 44 km on the ground, not of 89"
     assert degrees.get_aspect() == pytest.approx(1 / np.cos(np.radians(60.2))) and "longitude" in degrees.get_xlabel()
     assert figures.scene_map(picture, (0, 40, 80, 0), None).axes[0].get_xlabel() == "column"
     picture[0] = 200  # of a raster whose first row lies in the south

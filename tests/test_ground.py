@@ -13,20 +13,22 @@ from s2olib.data.ground import same_ground
 SIZE = 64
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Blocks of land that a camera and a radar see in their own ways; one is in test and, moved, in training."""
-    root = tmp_path_factory.mktemp("ground")
+def make(root, radar_shift=(0, 0)):
+    """Blocks of land that a camera and a radar see in their own ways; two are in test and, moved, in another split.
+
+    The radar of those in test may be shifted against the camera.
+    """
     rng = np.random.default_rng(0)
     lands = [np.kron(rng.normal(size=(20, 20)), np.ones((5, 5))) for _ in range(14)]
     lands[13] *= 0  # and one is flat
     shown = {f"train{i}": (lands[i], 0, 0) for i in range(10)}
     shown |= {"validation0": (lands[10], 0, 0), "test0": (lands[11], 0, 0), "test1": (lands[3], 9, 4)}
-    shown["test2"] = lands[13], 0, 0
+    shown |= {"test2": (lands[13], 0, 0), "test3": (lands[10], 5, 12)}
     for name, (land, top, left) in shown.items():
         crop = land[top : top + SIZE, left : left + SIZE]
+        moved = np.roll(crop, radar_shift if name.startswith("test") else 0, (0, 1))
         noise = rng.normal(0, 0.2, (2, SIZE, SIZE)) * (name != "test2")
-        for folder, seen in (("s1", 0.5 * (noise[0] - crop)), ("s2", crop + noise[1])):
+        for folder, seen in (("s1", 0.5 * (noise[0] - moved)), ("s2", crop + noise[1])):
             (root / folder).mkdir(exist_ok=True)
             grey = (128 + 30 * seen).clip(1, 190).astype(np.uint8)
             picture = grey if folder == "s1" else np.stack([grey] * 3, -1)
@@ -37,12 +39,25 @@ def dataset(tmp_path_factory):
     return root / "set"
 
 
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("ground"))
+
+
 def test_the_same_ground_is_found_on_another_day_and_moved(dataset, monkeypatch):
-    (pair,) = same_ground(dataset)
-    assert (pair["test"], pair["other"], pair["split"]) == ("test1", "train3", "train")
-    assert np.abs(np.array(pair["shift"]) - (9, 4)).max() <= 1 and pair["peak"] > 2
+    pairs = same_ground(dataset)
+    shifts = {("test1", "train3", "train"): (9, 4), ("test3", "validation0", "validation"): (5, 12)}
+    assert {(pair["test"], pair["other"], pair["split"]) for pair in pairs} == shifts.keys() and len(pairs) == 2
+    for pair in pairs:
+        shift = shifts[pair["test"], pair["other"], pair["split"]]
+        assert np.abs(np.array(pair["shift"]) - shift).max() <= 1 and pair["peak"] > 2
+    assert pairs[0]["peak"] > pairs[1]["peak"], "the clearest first"
     monkeypatch.setattr("s2olib.data.ground.AT_ONCE", 3)
-    assert same_ground(dataset) == [pair]
+    assert same_ground(dataset) == pairs
+
+
+def test_what_the_two_kinds_of_images_do_not_lay_alike_is_not_the_same_ground(tmp_path):
+    assert same_ground(make(tmp_path, radar_shift=(0, 8))) == []
 
 
 def test_where_geometry_has_proved_it_nothing_is_searched(dataset, tmp_path):

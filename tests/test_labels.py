@@ -50,6 +50,7 @@ def test_permuted_labels_are_all_there_and_none_at_home(dataset):
 
 def test_twelve_classes_from_the_same_data(dataset):
     four, twelve = LabelledTriplets(dataset, "train"), LabelledTriplets(dataset, "train", label_merge="twelve")
+    assert (four.info["lulc"]["merge"], twelve.info["lulc"]["merge"]) == ("four", "twelve")
     assert twelve.info["lulc"]["categories"] == twelve.categories == list(twelve.info["lulc"]["codes"])
     assert (four.num_classes, twelve.num_classes) == (4, 12) == (len(four.categories), len(twelve.categories))
     a, b = (torch.stack([data[i]["lulc"] for i in range(0, len(four), 5)]) for data in (four, twelve))

@@ -192,6 +192,9 @@ def test_a_legend_of_your_own(tmp_path):
     text = (tmp_path / "own.yml").read_text()  # edited while the process lives
     (tmp_path / "own.yml").write_text(text.replace("wet: [0, 8], dry: [7]", "wet: [0], dry: [7, 8]") + "\n")
     assert merge_table(str(tmp_path / "own.yml"), "two") == {"wet": (0,), "dry": (7, 8)}
+    (tmp_path / "own.yml").write_text(text.replace("[0, 8], dry: [7]", "[0, 7], dry: [8]"))  # as long as at first
+    os.utime(tmp_path / "own.yml", (1e9, 1e9))
+    assert merge_table(str(tmp_path / "own.yml"), "two") == {"wet": (0, 7), "dry": (8,)}
 
 
 def test_a_cell_takes_its_most_frequent_code():
@@ -225,6 +228,8 @@ def test_positions_are_those_of_a_projection_of_each_pixel():
         (("no_data: 99", ""), "no_data 0 is a class"),
         (("no_data: 99", "no_data: 300"), "codes must be whole numbers within 0..255"),
         (("7: land", "'7': land"), "codes must be whole numbers"),
+        (("water: [0]", "water: [sea]"), "codes must be whole numbers"),
+        (("dry: [7]", "dry: [7, 9]"), "merge 'two' has code 9 twice, or names does not have it"),
         (("epoch: '1999'", "epoch: 2021-06-01"), "'2021-06-01' must be text"),
         (("wet:", "yes:"), "'True' must be text"),
         (("'#009E73'", "green"), "'green' is no colour"),
@@ -285,9 +290,23 @@ def test_pseudo_categories_are_dark_where_every_band_they_ask_for_is():
     assert landcover.pseudo_categories(pixels, "pseudo-natural-colour").tolist() == [[1, 3, 3]]
 
 
+def test_a_colour_index_is_relative_however_dark_the_pixel():
+    pixels = np.array([(20, 23, 60), (23, 20, 60)], np.float32).T[:, None]  # 3 of 43 are more than a twentieth
+    assert landcover.pseudo_categories(pixels, "pseudo-natural-colour").tolist() == [[4, 2]]
+
+
 def test_the_first_tile_by_name_gives_its_code(tmp_path):
     grid = Grid(rasterio.CRS.from_epsg(32653), Affine(10, 0, 5e5, 0, -10, 4e6), 8, 8)
     tif(tmp_path / "a.tif", np.full((1, 8, 8), 3, np.uint8), (5e5, 4e6), crs="EPSG:32653", pixel=10)
     (x,), (y,) = transform("EPSG:32653", "EPSG:4326", [5e5], [4e6])
     tif(tmp_path / "b.tif", np.full((1, 50, 50), 5, np.uint8), (x - 0.001, y + 0.001), crs="EPSG:4326", pixel=1e-4)
     assert (Tiles(tmp_path, "hrlulc-v21.11").read(grid) == 3).all()
+
+
+def test_where_four_tiles_meet_each_gives_its_own_codes(tmp_path):
+    grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136 - 4 * STEP, 0, -STEP, 36 + 4 * STEP), 8, 8)
+    codes = np.kron([[1, 2], [3, 4]], np.ones((9, 9))).astype(np.uint8)
+    for row, column in np.ndindex(2, 2):
+        part = codes[9 * row :, 9 * column :][:9, :9]
+        _tile(tmp_path / f"{row}{column}.tif", 136 + 9 * (column - 1) * STEP, 36 + 9 * (1 - row) * STEP, part)
+    np.testing.assert_array_equal(Tiles(tmp_path, "hrlulc-v21.11").read(grid), codes[5:13, 5:13])

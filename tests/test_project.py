@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from s2olib.project import InputError, alone, fingerprint, resolve
+from s2olib import project
+from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
@@ -38,6 +40,23 @@ def test_a_fingerprint_follows_names_as_well_as_bytes(tmp_path):
     assert fingerprint(tmp_path / "set") == before
     (tmp_path / "set/b").rename(tmp_path / "set/c")  # the order of the files stays
     assert fingerprint(tmp_path / "set") != before
+
+
+def test_a_legend_of_the_librarys_counts_as_its_code(monkeypatch):
+    before = code_fingerprint("data")
+    legend = project.SOURCES[Path("data/legends/igbp.yml")]
+    monkeypatch.setitem(project.SOURCES, Path("data/legends/igbp.yml"), legend + b"\n# explained\n")
+    assert code_fingerprint("data") == before
+    monkeypatch.setitem(project.SOURCES, Path("data/legends/igbp.yml"), legend.replace(b"water: [", b"water: [1, "))
+    assert code_fingerprint("data") != before
+
+
+def test_values_that_are_false_are_not_one_another(monkeypatch):
+    found = set()
+    for value in ("", "0", "0.0", "False", "''", "b''", "None"):
+        monkeypatch.setattr(project, "SOURCES", {Path("a.py"): f"def f():\n    return {value}\n".encode()})
+        found.add(code_fingerprint())
+    assert len(found) == 7
 
 
 def test_a_lock_that_was_removed_before_it_was_had_is_taken_anew(tmp_path, monkeypatch):

@@ -70,6 +70,23 @@ def test_units_are_judged_where_hardly_any_pixel_is_seen_at_first(tmp_path):
         rasters.check_units(power, "dB", Path("edge.tif"))
 
 
+def test_bytes_are_no_power_however_dark():
+    levels = np.full((2, 40, 50), 3, np.float32)
+    rasters.check_units(levels, "linear", Path("a.tif"), "float32")
+    with pytest.raises(InputError, match=r"'a.tif' is declared 'linear' but .* no calibrated sigma0"):
+        rasters.check_units(levels, "linear", Path("a.tif"), "uint8")
+
+
+def test_a_grid_is_part_of_another_only_pixel_by_pixel():
+    grid = Grid(CRS.from_epsg(32653), Affine(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), 40, 50)
+    part = grid.part(3, 4, 20, 30)
+    assert grid.position_of(part) == (3, 4)
+    for shift in (Affine.translation(3, 0), Affine.translation(0, -3)):  # metres
+        assert grid.position_of(replace(part, transform=shift @ part.transform)) is None
+    finer = replace(part, transform=part.transform @ Affine.scale(0.99))  # its last pixel is off by a third of one
+    assert grid.position_of(finer) is None
+
+
 def test_single_values_decide_about_no_units(tmp_path):
     power = (10 ** (SAR / 10)).astype(np.float32)
     power[:, 3, 4] = -1e-5  # as noise removal leaves them
@@ -258,6 +275,26 @@ def test_numbers_of_colours_and_coloured_radar_are_refused(tmp_path):
     (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2", **BYTES)
     with pytest.raises(InputError, match=r"s1/a\.png' is a coloured image"):
         scene.read()
+    grey = np.repeat(np.asarray(colours)[..., :1], 3, -1)
+    _png(tmp_path / "s1/a.png", grey)
+    assert scene.read()[0].shape == (1, 40, 50)
+    grey[5, 5, 2] += 1  # in one channel alone
+    _png(tmp_path / "s1/a.png", grey)
+    with pytest.raises(InputError, match=r"s1/a\.png' is a coloured image"):
+        scene.read()
+
+
+def test_coordinates_without_a_crs_are_compared_to_half_a_pixel(tmp_path):
+    for off, same in ((4, True), (6, False)):
+        for folder, pixels, west in (("s1", SAR, 0), ("s2", OPT, off)):
+            path = tif(tmp_path / folder / "a.tif", pixels, crs=None)
+            with rasterio.open(path, "r+") as file:
+                file.transform = Affine(10, 0, 1000 + west, 0, -10, 2000)
+        if same:
+            assert len(folder_scenes(tmp_path / "s1", tmp_path / "s2")) == 1
+        else:
+            with pytest.raises(InputError, match="have different coordinates and no CRS"):
+                folder_scenes(tmp_path / "s1", tmp_path / "s2")
 
 
 def test_one_bright_pixel_makes_no_reflectance_of_a_fraction(tmp_path):
@@ -327,6 +364,7 @@ def test_two_bands_of_a_colour_and_one_that_is_no_colour_are_refused():
         optical_bands(Path("a.tif"), Header(None, 4, "uint16", ("2019 red", "2020 red", "green", "blue")))
     with pytest.raises(InputError, match="none is known as 'red'"):
         optical_bands(Path("a.tif"), Header(None, 4, "uint16", ("Blue", "Green", "Red edge", "NIR")))
+    assert rasters.band_name("B3_B4") == "B3_B4", "a ratio of two, say, and neither"
 
 
 def test_a_list_names_files_with_or_without_suffix_and_their_own_folder_alone(tmp_path):
@@ -362,13 +400,18 @@ def test_values_far_below_zero_are_no_reflectance(tmp_path):
     assert np.isnan(read[..., :20]).all() and np.isfinite(read[..., 20:]).all() and read[0, 3, 40] == 0
 
 
-@pytest.mark.parametrize(("pixel", "crs"), [(10, "EPSG:32653"), (40, "EPSG:32653"), (3, "EPSG:32652")])
-def test_of_a_large_image_only_what_lies_below_the_other_is_read(tmp_path, monkeypatch, pixel, crs):
+@pytest.mark.parametrize(
+    ("across", "down", "crs"),
+    [(10, 10, "EPSG:32653"), (40, 40, "EPSG:32653"), (3, 3, "EPSG:32652"), (2.5, 5, "EPSG:32653")],
+)
+def test_of_a_large_image_only_what_lies_below_the_other_is_read(tmp_path, monkeypatch, across, down, crs):
     """And what comes out is what GDAL makes of all of it, given the pixels' ratio."""
     rng = np.random.default_rng(4)
     (x,), (y,) = transform("EPSG:32653", crs, [ORIGIN[0]], [ORIGIN[1]])
     smooth = ndimage.gaussian_filter(rng.normal(-12, 30, (700, 800)), 3)[None].astype(np.float32)
-    large = tif(tmp_path / "s1/a.tif", smooth.clip(-30, -1), (x - 400 * pixel, y + 300 * pixel), crs=crs, pixel=pixel)
+    large = tif(tmp_path / "s1/a.tif", smooth.clip(-30, -1), crs=crs)
+    with rasterio.open(large, "r+") as file:
+        file.transform = Affine(across, 0, x - 400 * across, 0, -down, y + 300 * down)
     tif(tmp_path / "s2/a.tif", OPT, ORIGIN, pixel=10)
     (scene,) = folder_scenes(tmp_path / "s1", tmp_path / "s2")
     read = []
@@ -377,7 +420,7 @@ def test_of_a_large_image_only_what_lies_below_the_other_is_read(tmp_path, monke
     with rasterio.open(large) as file:
         how = {"src_transform": file.transform, "src_crs": crs, "dst_crs": scene.grid.crs, "src_nodata": np.nan}
         how |= {"dst_transform": scene.grid.transform, "resampling": Resampling.bilinear}
-        how |= dict.fromkeys(("XSCALE", "YSCALE"), min(pixel / 10, 1))
+        how |= {"XSCALE": min(across / 10, 1), "YSCALE": min(down / 10, 1)}
         reproject(10 ** (file.read() / 10), whole, **how)
     np.testing.assert_allclose(found, 10 * np.log10(whole), atol=0.03)
     assert read[0][1] < 300 and read[0][2] < 300

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,39 @@ def test_publishing_again_ignores_cost_alone(run, tmp_path):
     assert records.publish(run, target) and records.read(target)["best_epoch"] == 7
     (target / "record.json").write_text(json.dumps(record | {"schema": records.SCHEMA - 1}))
     assert records.publish(run, target) and records.read(target)["best_epoch"] == 7, "an older version's is replaced"
+    patches = records.read_patches(run).assign(psnr=1.0)  # and nothing else
+    patches.to_csv(run / "patches.csv", index=False)
+    assert records.publish(run, target) and (records.read_patches(target)["psnr"] == 1).all()
+
+
+def test_who_is_killed_while_publishing_leaves_no_record_of_other_patches(run, tmp_path, monkeypatch):
+    copy, copied = shutil.copyfile, []
+
+    def killed(source, target):
+        if copied:
+            raise KeyboardInterrupt
+        copied.append(copy(source, target))
+
+    monkeypatch.setattr(records.shutil, "copyfile", killed)
+    with pytest.raises(KeyboardInterrupt):
+        records.publish(run, tmp_path / "book" / "hat-dsd-s0")
+    with pytest.raises(InputError, match="holds no finished run"):
+        records.find(tmp_path / "book")
+
+
+@pytest.mark.parametrize("schema", [records.SCHEMA - 1, records.SCHEMA + 1])
+def test_a_record_of_another_schema_is_not_read(run, schema):
+    record = json.loads((run / "record.json").read_text()) | {"schema": schema}
+    (run / "record.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=f"has schema {schema}, this version reads {records.SCHEMA}"):
+        records.read(run)
+
+
+def test_seeds_of_other_patches_are_not_averaged(run):
+    patches = records.read_patches(run)
+    for other in (patches[::-1], patches[1:]):
+        with pytest.raises(InputError, match="were not evaluated on the same patches"):
+            records.summarise(patches, other)
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b'{"schema": "1"}', b"[]", b"\xff"])

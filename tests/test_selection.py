@@ -47,3 +47,9 @@ def test_the_patch_near_a_place_that_holds_most_of_a_category():
         assert chosen == [0] and said.endswith("E. The first one is shown.")
     assert selection.nearby(index(), 139.7, 35.7, 6.0, "forest")[1].startswith("**This region is not in the test split")
     assert selection.nearby(index(lon=np.nan, lat=np.nan), *place)[1].startswith("**These data have no geography.** No")
+
+
+def test_a_degree_of_longitude_is_shorter_in_the_north():
+    frame = index(lon=np.repeat([136.1, 136.0], 20), lat=np.repeat([60.0, 60.1], 20))  # 5.6 km east, 11 km north
+    assert selection.nearby(frame, 136.0, 60.0, 6.0, "forest")[1].startswith("20 test patches within 6 km")
+    assert selection.nearby(frame, 136.0, 60.0, 5.0, "forest")[0] == []

@@ -201,6 +201,9 @@ def test_equal_networks_look_apart_as_often_as_is_said(seeds, said, share):
 def test_a_perfect_patch_gives_no_probability_and_one_without_weight_does_not_count():
     clusters = [0, 0, 1, 1]
     assert np.isnan(paired_permutation([np.inf, 1, 2, 3], [1, 1, np.inf, 3], clusters))
+    values, others = [1.0, 2.0, 3.0, 5.0], [0.0, 1.0, 1.0, 2.0]
+    for first, second in ((values, [0, np.nan, 1, 2]), ([1, np.nan, 3, 5], others)):  # absent in either
+        assert paired_permutation(first, second, clusters) == 0.5, "of two clusters of one sign"
     assert cluster_interval([-np.inf, 0.5, 0.4, 0.6], clusters, weights=[0, 1, 1, 1])[0] == pytest.approx(0.5)
 
 

@@ -127,6 +127,7 @@ def test_the_result_is_a_cloud_optimized_geotiff_on_the_same_grid(tmp_path, weig
         assert made.overviews(1) and made.read(1, out_shape=(100, 86)).std() > 0
         tags = made.tags()
         assert "not an observation" in tags["TIFFTAG_IMAGEDESCRIPTION"] and len(tags["WEIGHTS_SHA256"]) == 64
+        assert tags["SOURCE"] == "scene.tif"
         assert json.loads(tags["NORMALISATION"])["sar"]["limits"] == [[-25.0, 0.0], [-32.0, -5.0]]
         assert report["valid"] == pytest.approx((made.dataset_mask() > 0).mean())
 
@@ -166,17 +167,27 @@ def test_a_finished_row_is_not_translated_again_but_other_parameters_begin_anew(
     monkeypatch.setattr(translation._Engine, "__call__", lambda self, tiles: translated.append(1) or call(self, tiles))
     work = tmp_path / ".out.tif.part"
     kept = {path.name: path.read_bytes() for path in work.iterdir()}
+    # what a look at the scene leaves beside it
+    write(tmp_path / "scene.tif.ovr", np.zeros((2, 250, 215), np.float32))
+    (tmp_path / "scene.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")
     translate(scene, tmp_path / "out.tif", weights, **SMALL)
     assert not translated
-    config = (weights / "config.json").read_text()
-    for changed, options in ((config, {"tile_size": 192, "overlap": 48}), (config.replace("-25.0", "-24.0"), SMALL)):
-        translated.clear()
+    config, code = (weights / "config.json").read_text(), translation.code_fingerprint
+    monkeypatch.setattr(translation._Engine, "__call__", _stop)
+    for changed, options, version in (
+        (config, {"tile_size": 192, "overlap": 48}, code),
+        (config.replace("-25.0", "-24.0"), SMALL, code),
+        (config, {**SMALL, "bands": ("1", "2")}, code),
+        (config, {**SMALL, "sar_units": "dB"}, code),
+        (config, SMALL, lambda *_: "another"),
+    ):
         work.mkdir(exist_ok=True)
         for name, content in kept.items():
             (work / name).write_bytes(content)
         (weights / "config.json").write_text(changed)
-        translate(scene, tmp_path / "out.tif", weights, overwrite=True, **options)
-        assert translated
+        monkeypatch.setattr(translation, "code_fingerprint", version)
+        with pytest.raises(KeyboardInterrupt):
+            translate(scene, tmp_path / "out.tif", weights, overwrite=True, **options)
 
 
 def test_a_translation_that_was_killed_at_its_very_end_begins_anew(tmp_path, weights, scene, monkeypatch):
@@ -264,7 +275,7 @@ def test_border_noise_and_empty_pixels_are_masked_but_dark_water_is_not(tmp_path
 
 @pytest.mark.parametrize(("kind", "seen"), [("VH", True), ("VV", False)])
 def test_calm_water_of_a_crossed_band_is_no_border_noise(tmp_path, kind, seen):
-    """At -33 dB beside the edge of an image: in VH alone that is water, in VV nothing on Earth."""
+    """At -33 dB beside the edge of an image: in VH alone that is water, in VV nothing on Earth; as -45 is in both."""
     network = create_generator("unet", in_channels=1, out_channels=3, embed_dim=2, levels=2)
     one = make_weights(tmp_path / "one", network, bands=(kind,))
     config = json.loads((one / "config.json").read_text())
@@ -272,9 +283,9 @@ def test_calm_water_of_a_crossed_band_is_no_border_noise(tmp_path, kind, seen):
     (one / "config.json").write_text(json.dumps(config))
     scene = np.random.default_rng(0).normal(-12, 2, (1, 200, 300)).astype(np.float32)
     scene[:, :, :120] -= 21
-    scene[:, :, :20] = np.nan
+    scene[:, :, :20], scene[:, :, 20:30] = np.nan, -45
     report = translate(write(tmp_path / "scene.tif", scene, names=(kind,)), tmp_path / "out.tif", one, **SMALL)
-    assert (report["valid"] == pytest.approx(280 / 300)) == seen
+    assert (report["valid"] == pytest.approx(270 / 300)) == seen
 
 
 def test_a_mask_is_no_band(tmp_path, weights, sar):
@@ -443,11 +454,30 @@ def test_ground_control_points_take_their_utm_zone(tmp_path, sar, longitude, lat
 
 def test_ground_control_points_on_both_sides_of_180_degrees(tmp_path, sar):
     source = write(tmp_path / "raw.tif", sar, crs=None, transform=None)
-    corners = [(0, 0, 179.97, -17.0), (0, 430, -179.98, -17.0), (500, 0, 179.97, -17.05), (500, 430, -179.98, -17.05)]
+    for west, east in ((179.97, -179.98), (179.97, 180.02), (-180.03, -179.98)):
+        corners = [(0, 0, west, -17.0), (0, 430, east, -17.0), (500, 0, west, -17.05), (500, 430, east, -17.05)]
+        with rasterio.open(source, "r+") as file:
+            file.gcps = ([GroundControlPoint(*corner) for corner in corners], rasterio.CRS.from_epsg(4326))
+        with pytest.raises(InputError, match="lies on both sides of 180 degrees"), sar_module.opened(source):
+            pass
+
+
+def test_ground_control_points_in_metres_are_no_longitudes(tmp_path, sar):
+    source = write(tmp_path / "raw.tif", sar, crs=None, transform=None)
+    corners = [(0, 0, 20, 40), (0, 430, 24, 40), (500, 0, 20, 35), (500, 430, 24, 35)]  # which degrees could be, too
     with rasterio.open(source, "r+") as file:
-        file.gcps = ([GroundControlPoint(*corner) for corner in corners], rasterio.CRS.from_epsg(4326))
-    with pytest.raises(InputError, match="lies on both sides of 180 degrees"), sar_module.opened(source):
+        file.gcps = ([GroundControlPoint(*corner) for corner in corners], rasterio.CRS.from_epsg(32653))
+    with pytest.raises(InputError, match="has ground control points but no longitudes"), sar_module.opened(source):
         pass
+
+
+def test_the_order_of_bands_is_that_of_most_of_a_scene_and_not_of_its_corner(tmp_path, weights):
+    pixels = np.random.default_rng(0).normal([[[-19]], [[-12]]], 2, (2, 600, 600)).astype(np.float32)
+    pixels[:, :256, :256] = pixels[::-1, :256, :256]
+    config = json.loads((weights / "config.json").read_text())
+    source = write(tmp_path / "scene.tif", pixels)
+    with sar_module.opened(source) as file, pytest.raises(InputError, match="looks swapped"):
+        sar_module.describe(file, config)
 
 
 def test_seams_are_measured_whatever_grid_the_network_leaves():
@@ -517,6 +547,7 @@ def test_no_generator_leaves_seams(tmp_path, scene, name):
         ({"pixels": np.zeros((2, 8, 8), np.float32)}, ["--sar-units", "dB"], "no valid pixel"),
         ({}, ["--stretch", "-25", "0"], "stretch is for decibels and weights trained on 8-bit"),
         ({}, ["--tile-size", "100"], "multiples of 16"),
+        ({}, ["--tile-size", "128", "--overlap", "48"], "overlap at most a third of a tile"),
         ({}, ["--output", "jpeg"], "'jpeg' is unknown"),
         ({}, ["--precision", "float8"], "'float8' is unknown"),
         ({}, ["--batch-size", "-1"], "batch_size is -1"),
@@ -625,6 +656,12 @@ def run(monkeypatch, *arguments):
     return translation.main()
 
 
+def test_who_interrupts_is_told_that_the_same_command_goes_on(tmp_path, weights, scene, monkeypatch, capsys):
+    monkeypatch.setattr(translation, "_fill", _stop)
+    assert run(monkeypatch, scene, tmp_path / "out.tif", "--weights", weights) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted: the same command goes on where it stopped"
+
+
 def test_files_that_cannot_be_read_or_written_are_refused(tmp_path, weights, scene, monkeypatch, capsys):
     (tmp_path / "torn.tif").write_bytes(scene.read_bytes()[:100])
     copy(scene, tmp_path / "short.tif", driver="COG", compress="NONE")  # its directory comes first
@@ -664,6 +701,8 @@ def test_grey_levels_need_an_explicit_choice_where_decibels_are_given(tmp_path, 
     translate(one, tmp_path / "out.tif", grey, stretch=(-25, 0))
     levels = write(tmp_path / "levels.tif", np.clip((sar[:1] + 25) / 25 * 255, 0, 255).round(), names=("VV",))
     translate(levels, tmp_path / "levels-out.tif", grey)
+    with pytest.raises(InputError, match=r"stretch is for decibels .* not for 'levels\.tif'"):
+        translate(levels, tmp_path / "stretched.tif", grey, stretch=(-25, 0))
     with rasterio.open(tmp_path / "out.tif") as a, rasterio.open(tmp_path / "levels-out.tif") as b:
         assert np.abs(a.read().astype(int) - b.read()).max() <= 1
     with rasterio.open(tmp_path / "out.tif") as file:

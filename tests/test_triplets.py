@@ -157,6 +157,7 @@ def test_without_land_cover_everything_else_is_identical(root):
         ({"dataset_root": "/nowhere"}, "no data set at '/nowhere'"),
         ({"crop_size": 64}, "crop_size 64 is not within 1..32"),
         ({"sar_shift": -0.1}, "sar_shift is -0.1"),
+        ({"sar_shift": 1.1}, "sar_shift is 1.1"),
         ({"limits": {"sar": [[-25, 0]]}}, r"limits\['sar'\] must be one"),
         ({"limits": {"opt": [[1, 0]] * 3}}, r"limits\['opt'\] must be one"),
         ({"limits": {"sar": [[-25, 0], [-32, float("nan")]]}}, r"limits\['sar'\] must be one"),
@@ -187,6 +188,15 @@ def test_bad_input_is_named(root, options, says):
 def test_a_damaged_file_is_named(root, file, content):
     (root / file).write_bytes(content)
     with pytest.raises(InputError, match=f"{root / file} cannot be read"):
+        Triplets(root, "train")
+
+
+@pytest.mark.parametrize("name", ["sar", "opt", "lulc"])
+@pytest.mark.parametrize("number", [5, 7])
+def test_arrays_hold_as_many_patches_as_the_index(root, name, number):
+    stored = np.load(root / f"train/{name}.npy")
+    np.save(root / f"train/{name}.npy", np.concatenate([stored, stored])[:number])
+    with pytest.raises(InputError, match=rf"train/{name}\.npy has {number} patches, index\.csv 6: build again"):
         Triplets(root, "train")
 
 

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from s2olib import records
+from s2olib.checkpoints import load_generator
 from s2olib.generators import create_generator
 from s2olib.generators.pretrained import Generator
 from s2olib.project import InputError
@@ -44,6 +46,19 @@ def test_the_card_of_a_network_that_nobody_trained_states_no_licence(tmp_path):
     create_generator("unet", in_channels=1, out_channels=3, embed_dim=4, levels=2).save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert "license" not in card and "not for measurement" in card
+
+
+@pytest.mark.parametrize("limits", [[-np.inf, 0.0], [-25.0, np.inf], [np.nan, 0.0], [0.0, -25.0], [0.0, 0.0]])
+def test_limits_that_scale_nothing_are_refused(tmp_path, limits):
+    create_generator("unet", in_channels=1, out_channels=1, embed_dim=4, levels=2).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    stated = {"bands": ["VV"], "units": "dB", "limits": [limits]}
+    optical = {"bands": ["red"], "units": "8-bit", "limits": [[0, 255]]}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sar": stated, "opt": optical}))
+    with pytest.raises(InputError, match=r"config\.json states of sar limits .*: low must be below high"):
+        load_generator(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sar": stated | {"limits": [[-25, 0]]}, "opt": optical}))
+    assert load_generator(tmp_path)[1]["sar"]["limits"] == [[-25, 0]]
 
 
 def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(dataset, tmp_path, monkeypatch):
