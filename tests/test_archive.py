@@ -7,6 +7,8 @@ import shutil
 import tarfile
 import threading
 import time
+from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from s2olib.data import rasters
-from s2olib.data.archive import SIZE, extract, partner, scan
+from s2olib.data.archive import DATES, SIZE, extract, partner, scan
 from s2olib.project import InputError
 
 ORIGIN = (540003.7, 4019996.2)  # Kaga, off the round 10 m as SEN12MS's patches are
@@ -159,10 +161,31 @@ def test_polarisations_by_name_and_by_choice(tmp_path):
     np.testing.assert_array_equal(scene.read()[0], sar[:, :, :SIZE])
 
 
+def test_each_patch_of_a_scene_is_read_by_the_names_of_its_bands(tmp_path):
+    sar, _ = write_scene(tmp_path, 7)
+    first, second = sorted(tmp_path.glob("*/s1_7/*.tif"))
+    tif(first, sar[:, :, :SIZE], names=("VV", "VH"))
+    tif(second, sar[::-1, :, SIZE // 2 :], (ORIGIN[0] + 1280, ORIGIN[1]), names=("VH", "VV"))
+    np.testing.assert_array_equal(scan(tmp_path)[0].read()[0], sar)
+
+
+def test_the_mask_beside_a_patch_that_is_like_the_one_before_it_is_read(tmp_path):
+    sar, _ = write_scene(tmp_path, 7)
+    path = sorted(tmp_path.glob("*/s1_7/*.tif"))[1]
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        mask = np.full((SIZE, SIZE), 255, np.uint8)
+        mask[:20] = 0
+        file.write_mask(mask)
+    expected = sar.copy()
+    expected[:, :20, SIZE:] = np.nan
+    np.testing.assert_array_equal(scan(tmp_path)[0].read()[0], expected)
+
+
 def test_offset_of_level_2a_and_false_colour(tmp_path):
     _, opt = write_scene(tmp_path, 7, columns=1)
     (scene,) = scan(tmp_path, opt_offset=1000, colours=["B12", "B08", "red"])
     np.testing.assert_array_equal(scene.read()[1], opt[[12, 7, 3], :, :SIZE] - 1000.0)
+    assert scene.opt_offset == 1000
 
 
 def test_own_layer_is_read_with_its_scene(tmp_path):
@@ -343,6 +366,29 @@ def test_tar_archives_are_streamed_and_only_the_map_is_kept(tmp_path):
     extract(tmp_path / "tars", tmp_path / "kept", lambda grid: True, "all")
     for path in (tmp_path / "whole").rglob("*.tif"):
         assert (tmp_path / "kept" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
+
+
+def test_a_tar_archive_of_the_same_size_that_was_written_anew_is_read_again(tmp_path):
+    path = tmp_path / "tars/ROIs1158_spring_s1.tar"
+    path.parent.mkdir()
+    sizes = set()
+    for seed in (0, 1):
+        write_scene(tmp_path / "whole", 7, columns=1, seed=seed)
+        (patch,) = (tmp_path / "whole").glob("*/s1_7/*.tif")
+        with tarfile.open(path, "w") as tar:
+            tar.add(patch, arcname=patch.relative_to(tmp_path / "whole"))
+        os.utime(path, (seed, seed))
+        extract(path.parent, tmp_path / "kept", lambda grid: True, "")
+        assert (tmp_path / "kept" / patch.relative_to(tmp_path / "whole")).read_bytes() == patch.read_bytes()
+        sizes.add(path.stat().st_size)
+    assert len(sizes) == 1
+
+
+def test_the_seasons_are_those_of_one_year():
+    """As the data set's description says: winter of 2016/2017 first; spring ends on 30 May."""
+    seasons = [[date.fromisoformat(day) for day in DATES[name]] for name in ("winter", "spring", "summer", "fall")]
+    assert seasons[0][0] == date(2016, 12, 1) and seasons[-1][1] == date(2017, 11, 30)
+    assert [(after[0] - before[1]).days for before, after in pairwise(seasons)] == [1, 2, 1]
 
 
 @pytest.mark.parametrize("kind", ["s1", "s2"])

@@ -199,13 +199,26 @@ def test_resolution_factor_averages_power_and_takes_majorities(tmp_path, world, 
     assert info["pixel_size_m"] == 20 and index.loc[0, "transform"].startswith("20.0 ")
 
 
+def test_resolution_factor_averages_eight_bits_as_they_are(tmp_path, images):
+    build(tmp_path / "set", **images | {"patch_size": 16, "resolution_factor": 2}, group_column="event")
+    index, stored = read(tmp_path / "set", "test")
+    sar = np.array(Image.open(tmp_path / f"s1/{index.loc[0, 'id']}.png"), float)
+    np.testing.assert_array_equal(stored["sar"][0, 0], np.rint(sar.reshape(16, 2, 16, 2).mean((1, 3))))
+
+
+def test_a_grey_picture_of_eight_bits_is_not_taken_for_haze(tmp_path, images):
+    grey = np.random.default_rng(0).integers(165, 175, (32, 32, 3), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "s2/00.png")
+    assert build(tmp_path / "set", **images, group_column="event")["refused"] == []
+
+
 def test_refused_patches_carry_their_reason(tmp_path):
     root, opt = tmp_path / "pairs", np.full((3, 64, 64), 900, np.uint16)
     sar, codes = np.full((2, 64, 64), -12.5, np.float32), np.full((1, 64, 64), 4, np.uint8)
     cases = {
         name: (sar.copy(), opt.copy(), codes.copy()) for name in ("a", "b", "c", "cloud", "sea", "nan", "edge", "off")
     }
-    cases["cloud"][1][:, :32] = 4000
+    cases["cloud"][1][:, :32] = np.array([4000, 3600, 3120])[:, None, None]  # which differ by 22 % of the brightest
     cases["sea"][2][:] = 1
     cases["nan"][0][1, :8] = np.nan
     cases["edge"][1][:, :, :4] = 0
@@ -231,6 +244,8 @@ def test_refused_patches_carry_their_reason(tmp_path):
         "small": ("smaller than a patch", "64 x 32"),
     }
     assert info["counts"] == {"train": 1, "validation": 1, "test": 1}
+    bright = build(tmp_path / "bright", **folders, cloud_brightness=0.45)
+    assert {r["id"] for r in bright["refused"]} == {*refused} - {"cloud"}
 
 
 def test_neighbours_across_a_split_are_guarded_and_overlap_is_refused(tmp_path):
@@ -296,6 +311,7 @@ def test_images_split_by_group_and_pseudo_categories_for_training_alone(tmp_path
     assert info["unique_area_km2"] == dict.fromkeys(SPLITS) and info["pixel_size_m"] == 10
     text = datasheet(tmp_path / "set")
     assert "no geography. Groups: one, three, two." in text and "Images: not stated by the files." in text
+    assert "SAR is scaled to 8 bits" in text and "pseudo-categories follow colour, not land cover" in text
     train, test = (Triplets(tmp_path / "set", split) for split in ("train", "test"))
     items = default_collate([*train])
     assert torch.equal(pseudo_labels(train, items["opt"]), items["lulc"]), (
@@ -331,6 +347,16 @@ def test_copies_of_coarse_images_are_found_and_alike_squares_are_no_copies(tmp_p
                 build(tmp_path / "set", **given)
         else:
             assert build(tmp_path / "set", **given)["counts"] == {"train": 4, "validation": 4, "test": 4}
+
+
+def test_a_copy_is_found_behind_a_patch_that_has_its_squares_in_another_order():
+    patch = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
+    turned = patch.reshape(3, 4, 16, 4, 16)[:, ::-1, :, ::-1].reshape(3, 64, 64)
+    squares, grid = splits._Squares(16, 2), Grid(None, rasters.PIXELS, 64, 64)
+    for name, pixels in (("turned", turned), ("whole", patch)):
+        squares.add(pixels, splits.Window(name, name, 0, 0, grid, "test"))
+    squares.sort()
+    assert squares.twin(patch).id == "whole"
 
 
 def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
@@ -409,6 +435,7 @@ def test_scenes_outside_the_map_are_listed_and_none_inside_is_an_error(tmp_path,
     outside = [r for r in info["refused"] if r["id"] == "ROIs1158_spring_5"]
     assert [r["reason"] for r in outside] == ["outside the map"] and "LC_N36E136.tif" in outside[0]["value"]
     assert outside[0]["windows"] == 3 * 5, "of 256 x 384 px in steps of 64"
+    assert "15 outside the map" in datasheet(tmp_path / "set")
     with rasterio.open(tmp_path / "lulc/west.tif", "r+") as tile:
         tile.transform = tile.transform.translation(10, 50) @ tile.transform.scale(STEP, -STEP)
     with pytest.raises(InputError, match=r"LC_N36E135.tif"):
@@ -888,9 +915,16 @@ def test_groups_of_scenes_with_geography_are_not_cut(tmp_path, pairs):
 
 
 def test_scenes_without_a_group_get_their_regions(tmp_path, pairs):
-    build(tmp_path / "set", **pairs({f"{i}": i // 2 * FAR + i % 2 * 1000 for i in range(8)}))
+    given = pairs({f"{i}": i // 2 * FAR + i % 2 * 1000 for i in range(8)})
+    build(tmp_path / "set", **given)
     index = pd.concat(read(tmp_path / "set", split)[0] for split in SPLITS)
     assert dict(zip(index["id"], index["group"], strict=True)) == {f"{i}": f"{i // 2 * 2}" for i in range(8)}
+    given["pairs_csv"] = tmp_path / "list.csv"
+    given["pairs_csv"].write_text("id,place\n0,Kaga\n" + "".join(f"{i},\n" for i in range(1, 8)))
+    build(tmp_path / "set", **given, group_column="place")
+    index = pd.concat(read(tmp_path / "set", split)[0] for split in SPLITS)
+    groups = dict(zip(index["id"], index["group"], strict=True))
+    assert groups["0"] == groups["1"] == "Kaga" and groups["2"] == groups["3"] == "2"
 
 
 def test_feet_are_no_metres(tmp_path, pairs):
@@ -967,13 +1001,18 @@ def test_border_noise_haze_and_what_only_looks_like_them(tmp_path):
     looks = rng.gamma(4.4, 1 / 4.4, (2, 64, 64))
     sar = (np.array([-12, -19])[:, None, None] + 10 * np.log10(looks)).astype(np.float32)
     opt = rng.integers(300, 2600, (3, 64, 64)).astype(np.uint16)
-    cases = {name: (sar.copy(), opt.copy()) for name in ("a", "b", "c", "border", "calm", "haze", "desert", "half")}
+    names = ("a", "b", "c", "border", "grainy", "calm", "still", "haze", "desert", "salt", "half")
+    cases = {name: (sar.copy(), opt.copy()) for name in names}
     cases["border"][0][:, :, :6] -= 38
     cases["calm"][0][:] -= np.array([15, 12])[:, None, None]  # a calm lake: dark, but an echo
+    cases["still"][0][:] -= np.array([21, 21])[:, None, None]  # which VH no longer hears, but VV
+    cases["grainy"][0][:, :, :7] = -34.9  # noise of which but a sixth is below the limit, and yet the mean
+    cases["grainy"][0][:, ::6, :7] = -60
     cases["haze"][1][:] = rng.integers(1700, 1900, (3, 64, 64))
     cases["half"][0][:, :20], cases["half"][1][:, :20] = np.nan, 1800  # veiled where there is no radar, dark below
     cases["half"][1][:, 20:40], cases["half"][1][:, 40:] = 900, 1800
     cases["desert"][1][:] = np.array([3200, 2500, 1700])[:, None, None]  # bright, but red
+    cases["salt"][1][:], cases["salt"][1][:, :, :20] = cases["desert"][1], 1800  # nearly a third is grey
     for i, (name, arrays) in enumerate(cases.items()):
         for folder, pixels in zip(("s1", "s2"), arrays, strict=True):
             tif(tmp_path / folder / f"{name}.tif", pixels, (ORIGIN[0] + i * 10_000, ORIGIN[1]))
@@ -982,10 +1021,12 @@ def test_border_noise_haze_and_what_only_looks_like_them(tmp_path):
     table.to_csv(tmp_path / "split.csv", index=False)
     folders = {"sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "split_file": tmp_path / "split.csv"}
     info = build(tmp_path / "set", source="folder", **folders, patch_size=64)
-    refused = {"border": "border noise", "haze": "haze", "half": "no data"}
+    refused = {"border": "border noise", "grainy": "border noise", "haze": "haze", "half": "no data"}
     assert {r["id"]: r["reason"] for r in info["refused"]} == refused
     loose = build(tmp_path / "loose", source="folder", **folders, patch_size=64, max_nodata=0.4)
     assert {r["id"] for r in loose["refused"]} == {"haze"}, "what has no radar does not count as veiled"
+    bright = build(tmp_path / "bright", source="folder", **folders, patch_size=64, haze_brightness=0.2)
+    assert {r["id"] for r in bright["refused"]} == {*refused} - {"haze"}
     examples = Triplets(tmp_path / "set", "refused")  # to be looked at
     (haze,) = [item for item, name in zip(examples, examples.index["id"], strict=True) if name == "haze"]
     np.testing.assert_allclose(haze["opt"], np.clip(cases["haze"][1] / 1500 - 1, -1, 1), atol=1e-6)
@@ -993,7 +1034,7 @@ def test_border_noise_haze_and_what_only_looks_like_them(tmp_path):
 
 def test_test_patches_of_different_files_share_no_ground(tmp_path):
     rng = np.random.default_rng(0)
-    for name, east in (("p1", 0), ("p2", 320), ("p3", 640), ("far", 50_000), ("farther", 90_000)):
+    for name, east in (("p1", 0), ("p2", 320), ("p3", 639.999999), ("far", 50_000), ("farther", 90_000)):
         corner = (ORIGIN[0] + east, ORIGIN[1])
         tif(tmp_path / f"s1/{name}.tif", rng.integers(1, 255, (1, 64, 64), np.uint8), corner)
         tif(tmp_path / f"s2/{name}.tif", rng.integers(1, 180, (3, 64, 64), np.uint8), corner)
@@ -1015,12 +1056,18 @@ def test_own_legend_goes_with_the_data(tmp_path, options, world):
         + ", ".join(f"{i}: '#0000{i:02}'" for i in range(1, 13))
         + "}\n"
     )
-    build(tmp_path / "set", **options | {"legend": str(tmp_path / "own.yml"), "merge": "two"})
+    given = options | {"legend": str(tmp_path / "own.yml"), "merge": "two"}
+    build(tmp_path / "set", **given)
+    legend = (tmp_path / "own.yml").read_text()
     (tmp_path / "own.yml").unlink()
     data = Triplets(tmp_path / "set", "test")
     codes = np.load(tmp_path / "set/test/lulc.npy")[0]
     assert data.categories == ["low", "high"]
     np.testing.assert_array_equal(data[0]["lulc"], codes > 6)
+    (tmp_path / "own.yml").write_text(
+        legend.replace("[1, 2, 3, 4, 5, 6], high: [7, 8, 9,", "[1, 2], dry: [3, 4, 5, 9,")
+    )
+    assert build(tmp_path / "set", **given)["lulc"]["categories"] == ["low", "dry"], "the legend is a part of the input"
 
 
 def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
@@ -1031,7 +1078,7 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
     name = tmp_path / "tif/validation" / index.loc[1, "id"]
     with rasterio.open(f"{name}_sar.tif") as file:
         np.testing.assert_array_equal(file.read(), stored["sar"][1].astype(np.float32))
-        assert file.descriptions == ("VV", "VH") and file.units == ("dB", "dB")
+        assert file.descriptions == ("VV", "VH") and file.units == ("dB", "dB") and np.isnan(file.nodata)
         assert file.crs.to_string() == index.loc[1, "crs"]
         assert [*file.transform[:6]] == [float(x) for x in index.loc[1, "transform"].split()]
     with rasterio.open(f"{name}_opt.tif") as file:
@@ -1116,23 +1163,24 @@ def test_days_of_radar_and_optical_image_are_both_kept(tmp_path, pairs):
     )
     info = build(tmp_path / "set", **given, test_places=None, pairs_csv=tmp_path / "list.csv")
     assert info["dates"] == ["2020-04-01", "2020-05-05"]
+    assert {*pd.concat(read(tmp_path / "set", split)[0] for split in SPLITS)["date"]} == {"2020-05-05"}, "the optical"
 
 
-def test_days_and_pixels_are_those_of_scenes_that_are_used(tmp_path, pairs):
+def test_days_pixels_and_offsets_are_those_of_scenes_that_are_used(tmp_path, pairs):
     given = pairs({f"{i}": i * FAR for i in range(7)})
     for kind in ("s1", "s2"):
         path = tmp_path / kind / "6.tif"
         with rasterio.open(path) as file:
             pixels, corner = file.read(), (file.transform.c, file.transform.f)
         tif(path, pixels, corner, pixel=20)
-    rows = [f"{i},{'1999-01-01' if i == 6 else '2020-05-05'}" for i in range(7)]
-    (tmp_path / "list.csv").write_text("id,date\n" + "\n".join(rows))
+    rows = [f"{i},{'1999-01-01,1000' if i == 6 else '2020-05-05,'}" for i in range(7)]
+    (tmp_path / "list.csv").write_text("id,date,opt_offset\n" + "\n".join(rows))
     splits_of = {0: "test", 1: "validation", 6: "guard"}
     lines = [f"{i},{splits_of.get(i, 'train')}" for i in range(7)]
     (tmp_path / "split.csv").write_text("id,split\n" + "\n".join(lines))
     lists = {"pairs_csv": tmp_path / "list.csv", "split_file": tmp_path / "split.csv"}
     info = build(tmp_path / "set", **given, **lists)
-    assert info["dates"] == ["2020-05-05", "2020-05-05"] and info["pixel_size_m"] == 10
+    assert info["dates"] == ["2020-05-05", "2020-05-05"] and info["pixel_size_m"] == 10 and info["opt_offsets"] == [0]
 
 
 def test_fine_pixels_are_not_rounded_away(tmp_path, pairs):
@@ -1140,6 +1188,15 @@ def test_fine_pixels_are_not_rounded_away(tmp_path, pairs):
     assert info["pixel_size_m"] == 0.25
     info = build(tmp_path / "near", **pairs({f"{i}": i * FAR for i in range(6)}, pixel=9.9957), test_places=None)
     assert info["pixel_size_m"] == 10
+
+
+@pytest.mark.parametrize("other", [(11, 11), (10, 20)])
+def test_pixels_of_several_sizes_have_none(other):
+    sizes = [(10, 10), (10, 10), (10, 10), other]
+    grids = [Grid(CRS.from_epsg(32653), Affine(across, 0, 0, 0, -down, 0), 32, 32) for across, down in sizes]
+    scenes = [Scene("a", grid, (), None, ("VV",)) for grid in grids]
+    assert module._pixel_size(scenes[:3], None, 1) == 10
+    assert module._pixel_size(scenes, None, 1) is None
 
 
 def test_a_strange_file_in_a_data_set_is_named(tmp_path, options):
@@ -1182,7 +1239,7 @@ def test_geotiffs_that_cannot_be_written_are_said(tmp_path, options):
 def test_geotiffs_of_another_data_set_are_replaced(tmp_path, options):
     (tmp_path / "tif/train").mkdir(parents=True)
     (tmp_path / "tif/train/own.txt").write_text("kept")
-    for size in (128, 64):
+    for size in (64, 128):  # the names of the second are among those of the first
         build(tmp_path / "set", **options | {"patch_size": size})
         written = export_geotiffs(tmp_path / "set", tmp_path / "tif")
     assert sorted((tmp_path / "tif").rglob("*.tif")) == sorted(written)
@@ -1193,19 +1250,27 @@ def test_geotiffs_of_another_data_set_are_replaced(tmp_path, options):
         np.testing.assert_array_equal(file.read(), stored["opt"][0])
 
 
-def test_geotiffs_of_bands_that_are_called_otherwise_now_are_replaced(tmp_path):
+def test_geotiffs_of_bands_and_colours_that_are_called_otherwise_now_are_replaced(tmp_path):
     rng = np.random.default_rng(0)
     for i in range(3):
         corner = (ORIGIN[0] + i * FAR, ORIGIN[1])
         tif(tmp_path / f"s1/{i}.tif", rng.normal([[[-8]], [[-15]]], 1, (2, 32, 32)).astype("f4"), corner)
         tif(tmp_path / f"s2/{i}.tif", rng.integers(300, 2500, (3, 32, 32), np.uint16), corner)
+        tif(tmp_path / f"lulc/{i}.tif", np.ones((1, 32, 32), np.uint8), corner)
     given = {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
-    for bands, colours in ((None, ["red", "green", "blue"]), (["HH", "HV"], ["B12", "B8", "B4"])):
-        build(tmp_path / "set", **given, test_places=None, sar_bands=bands, opt_bands=colours)
+    given |= {"lulc_dir": tmp_path / "lulc", "legend": tmp_path / "own.yml", "merge": "one", "test_places": None}
+    others = ["HH", "HV"], ["B12", "B8", "B4"]
+    for (bands, colours), land in (((None, rasters.RGB), "80"), (others, "80"), (others, "ff")):
+        text = f"product: own\nnames: {{1: land}}\nmerges: {{one: {{land: [1]}}}}\ncolours: {{1: '#00{land}00'}}\n"
+        (tmp_path / "own.yml").write_text(text)
+        info = build(tmp_path / "set", **given, sar_bands=bands, opt_bands=colours)
         export_geotiffs(tmp_path / "set", tmp_path / "tif")
+    assert info["sar"]["limits"] == [[-25, 0], [-32, -5]], "across, an echo is weaker"
     (path,) = (tmp_path / "tif/test").glob("*_sar.tif")
     with rasterio.open(path) as file, rasterio.open(str(path).replace("_sar", "_opt")) as opt:
         assert file.descriptions == ("HH", "HV") and opt.descriptions == ("B12", "B8", "B4")
+    with rasterio.open(str(path).replace("_sar", "_lulc")) as file:
+        assert file.colormap(1)[1] == (0, 255, 0, 255)
 
 
 def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
@@ -1223,6 +1288,22 @@ def test_offsets_of_single_pairs_are_stated(tmp_path, pairs):
     (tmp_path / "list.csv").write_text("id,opt_offset\n" + "".join(f"{i},{500 * (i == 2) or ''}\n" for i in range(6)))
     build(tmp_path / "set", **options, test_places=None, pairs_csv=tmp_path / "list.csv")
     assert "; 0 or 500 taken from the stored reflectance, for each pair as listed" in datasheet(tmp_path / "set")
+
+
+def test_the_datasheet_counts_what_has_no_geography(tmp_path, pairs):
+    given = pairs({name: i * FAR for i, name in enumerate("abcd")})
+    for path in (tmp_path / "s1/d.tif", tmp_path / "s2/d.tif"):
+        with rasterio.open(path) as file:
+            pixels = file.read()
+        tif(path, pixels, crs=None)
+    (tmp_path / "split.csv").write_text("id,split\na,train\nb,validation\nc,test\nd,train\n")
+    build(tmp_path / "set", **given, split_file=tmp_path / "split.csv")
+    assert "1 of 4 patches have no geography. Groups: " in datasheet(tmp_path / "set")
+
+
+def test_a_synthetic_data_set_names_no_real_map(dataset):
+    text = datasheet(dataset)
+    assert "JAXA" not in text and "Land-cover map: not stated" in text
 
 
 def test_the_antimeridian_parts_no_neighbours(tmp_path, pairs):
@@ -1293,3 +1374,32 @@ def test_another_seed_draws_other_regions():
         splits.split_by_region(scenes, windows, (), 100, 100, (0.75, 0.14, 0.11), 16, 16, seed)
         found.add(tuple(window.split for of in windows for window in of))
     assert len(found) > 1
+
+
+def test_regions_are_weighed_by_the_windows_that_do_not_overlap():
+    """A square of four and five single ones of a group, which has more of them but fewer steps of eight pixels."""
+    sides = {"square": 64, **{f"single {i}": 32 for i in range(5)}, "last": 32}
+    grids = [
+        Grid(CRS.from_epsg(32653), Affine(10, 0, 5e5 + 1e4 * i, 0, -10, 4e6), side, side)
+        for i, side in enumerate(sides.values())
+    ]
+    scenes = [
+        Scene(name, grid, (), None, ("VV",), group=name.split()[0]) for name, grid in zip(sides, grids, strict=True)
+    ]
+    windows = [splits.candidate_windows(scene.id, scene.grid, 32, 8) for scene in scenes]
+    splits.split_by_region(scenes, windows, (), 100, 100, (0.5, 0.4, 0.1), 32, 8, 0)
+    found = {scene.group: of[0].split for scene, of in zip(scenes, windows, strict=True)}
+    assert found == {"square": "validation", "single": "train", "last": "test"}
+
+
+def test_kaga_and_mikuni_are_tested_unless_others_are_said(tmp_path):
+    rng = np.random.default_rng(0)
+    places = {"Kaga": (136.30, 36.30), "Mikuni": (136.15, 36.21), "a": (137, 36), "b": (138, 36), "c": (139, 36)}
+    for name, corner in places.items():
+        place = {"corner": corner, "crs": "EPSG:4326", "pixel": 1e-4}
+        sar = rng.normal([[[-12]], [[-19]]], 3, (2, 32, 32)).clip(-30, -1)
+        tif(tmp_path / f"s1/{name}.tif", sar.astype(np.float32), **place)
+        tif(tmp_path / f"s2/{name}.tif", rng.integers(300, 2500, (3, 32, 32), np.uint16), **place)
+    info = build(tmp_path / "set", source="folder", sar_dir=tmp_path / "s1", opt_dir=tmp_path / "s2", patch_size=32)
+    assert info["tested_places"] == [True, True]
+    assert {"Kaga", "Mikuni"} <= {*read(tmp_path / "set", "test")[0]["id"]}

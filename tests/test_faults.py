@@ -100,6 +100,29 @@ def test_a_mask_that_comes_to_lie_beside_a_file_is_read(root, tmp_path, source):
     assert np.isnan(np.load(tmp_path / "set/train/sar.npy")[0, 0, :20]).all()
 
 
+def test_a_no_data_value_that_is_stated_beside_a_file_later_is_taken(root, tmp_path):
+    before = build(tmp_path / "set", **options(root, "pairs") | {"max_nodata": 0.9})
+    values = np.load(tmp_path / "set/train/opt.npy")[0]
+    common = int(np.bincount(values[0].ravel()).argmax())
+    bands = [f"<PAMRasterBand band='{i}'><NoDataValue>{common}</NoDataValue></PAMRasterBand>" for i in (1, 2, 3)]
+    (root / "pairs/s2/a.tif.aux.xml").write_text(f"<PAMDataset>{''.join(bands)}</PAMDataset>")
+    after = build(tmp_path / "set", **options(root, "pairs") | {"max_nodata": 0.9})
+    assert after["fingerprint"] != before["fingerprint"]
+    assert (np.load(tmp_path / "set/train/opt.npy")[0, 0][values[0] == common] == 0).all()
+
+
+def test_a_list_in_another_order_gives_the_same_data_set(root, tmp_path):
+    first = build(tmp_path / "first", **options(root, "pairs"))
+    header, *rows = (root / "list.csv").read_text().splitlines()
+    (root / "list.csv").write_text("\n".join([header, *rows[::-1]]))
+    assert build(tmp_path / "second", **options(root, "pairs"))["fingerprint"] == first["fingerprint"]
+
+
+def test_what_macos_leaves_beside_a_copied_image_is_no_image(root, tmp_path):
+    (root / "pairs/s1/._d.tif").write_bytes(b"Mac OS X")
+    assert build(tmp_path / "set", **options(root, "pairs") | {"pairs_csv": None})["counts"]["test"] == 1
+
+
 def cut(name, share=0.5):
     """Keep the first part of a file."""
     return lambda root: os.truncate(root / name, int((root / name).stat().st_size * share))
@@ -213,6 +236,8 @@ ARCHIVE = {
     "another scene's folder": (move(S1, S1.replace("s1_1/", "s1_2/")), {}, r"s1_1_p30.tif' does not fit its folder"),
     "mixed zones": (add_patch(crs="EPSG:32654"), {}, r"s2_1_p31.tif' is off the lattice"),
     "off the lattice": (add_patch(corner=(X + 1283, Y)), {}, r"s2_1_p31.tif' is off the lattice"),
+    "off the lattice to the south": (add_patch(corner=(X, Y - 1283)), {}, r"s2_1_p31.tif' is off the lattice"),
+    "pixels of another size": (add_patch(pixel=20.0), {}, r"s2_1_p31.tif' is off the lattice"),
     "another version": (
         both(add_patch(corner=(X + 1280, Y)), rewrite(S2.replace("p30", "p31"), OPT + 1, (X + 1280, Y))),
         {},
@@ -247,6 +272,11 @@ PAIRS = {
     "map incomplete": (remove("pairs/lulc/b.tif"), {}, r"pair 'b' has no 'b' in lulc_dir"),
     "list of nothing": (text("list.csv", "id,s1,s2\n"), {}, r"list.csv' lists no pair"),
     "other ground": (rewrite("pairs/s1/b.tif", SAR[SMALL], (X + 9e5, Y)), {}, r"s2/b.tif' do not show the same ground"),
+    "ground to the south": (
+        rewrite("pairs/s1/b.tif", SAR[SMALL], (X + 30_000, Y - 9e5)),
+        {},
+        r"s2/b.tif' do not show the same ground",
+    ),
     "scale declared": (scaled("pairs/s1/a.tif", 0.01, 0), {}, r"s1/a.tif' declares values to be scaled by 0.01"),
     "offset declared": (scaled("pairs/s2/a.tif", 1e-4, -0.1), {}, r"s2/a.tif' declares .* moved by -0.1"),
     "CRS of no place": (
