@@ -116,7 +116,8 @@ def test_what_is_synthetic_says_so_by_whatever_source_it_is_read(tmp_path, optio
     given = {"lulc_root": None, "legend": "igbp", "max_unlabelled": 1.0, "test_places": None, "archive_root": root}
     info = build(tmp_path / "set", **options | given)
     assert info["synthetic"] and info["source"] == "embedded" and info["lulc"]["epoch"] == ""
-    assert "SYNTHETIC" in datasheet(tmp_path / "set") and "Schmitt" not in datasheet(tmp_path / "set")
+    text = datasheet(tmp_path / "set")
+    assert "SYNTHETIC" in text and "Schmitt" not in text and "Land cover: " not in text, "the labels are drawn, too"
     shutil.copytree(world[0] / "archive", root, dirs_exist_ok=True)
     given |= {"lulc_root": world[0] / "lulc", "legend": "hrlulc-v21.11"}
     with pytest.raises(InputError, match=r"mixes synthetic scenes, as 'ROIs\w+' is, with others, as 'ROIs\w+'"):
@@ -325,6 +326,13 @@ def test_images_split_by_group_and_pseudo_categories_for_training_alone(tmp_path
     assert index.loc[0, "id"] in pd.read_csv(images["pairs_csv"], dtype=str)["id"].values
     with pytest.raises(InputError, match="cannot be split by region"):  # empty text means not given, as in a profile
         build(tmp_path / "other", **images, group_column="", legend="", lulc_root="", lulc_dir="", split_file="")
+
+
+def test_a_list_in_another_order_gives_the_same_data_set(tmp_path, images):
+    first = build(tmp_path / "set", **images, group_column="event")
+    header, *rows = images["pairs_csv"].read_text().splitlines()
+    images["pairs_csv"].write_text("\n".join([header, *rows[::-1]]))
+    assert build(tmp_path / "set", **images, group_column="event")["fingerprint"] == first["fingerprint"]
 
 
 def test_copies_of_coarse_images_are_found_and_alike_squares_are_no_copies(tmp_path, images):
@@ -1299,11 +1307,6 @@ def test_the_datasheet_counts_what_has_no_geography(tmp_path, pairs):
     (tmp_path / "split.csv").write_text("id,split\na,train\nb,validation\nc,test\nd,train\n")
     build(tmp_path / "set", **given, split_file=tmp_path / "split.csv")
     assert "1 of 4 patches have no geography. Groups: " in datasheet(tmp_path / "set")
-
-
-def test_a_synthetic_data_set_names_no_real_map(dataset):
-    text = datasheet(dataset)
-    assert "JAXA" not in text and "Land-cover map: not stated" in text
 
 
 def test_the_antimeridian_parts_no_neighbours(tmp_path, pairs):
