@@ -456,7 +456,8 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
         return tiles, rasters.folder_scenes(*folders, **options, **bands), []
     outside = {}
     if p["tar_root"]:
-        margin = p["patch_size"] * p["resolution_factor"]  # a window that meets the map ends within it
+        # a window that meets the map ends within it; most sizes have the same, and need no archive read again
+        margin = max(2 * archive.SIZE, p["patch_size"] * p["resolution_factor"])
 
         def near(grid: Grid) -> bool:
             side = grid.height + 2 * margin, grid.width + 2 * margin

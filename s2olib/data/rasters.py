@@ -309,7 +309,8 @@ def sidecars(files: Iterable[str]) -> dict[str, list[str]]:
             names = os.listdir(folder)
             for name in sorted(name for name in names if name.lower().endswith((*SIDECARS, *WORLD_FILES))):
                 stem, end = os.path.splitext(name)
-                of = [stem + suffix for suffix in SUFFIXES] if end.lower() in WORLD_FILES else []
+                ends = (*SUFFIXES, *map(str.upper, SUFFIXES)) if end.lower() in WORLD_FILES else ()
+                of = [stem + suffix for suffix in ends]
                 of += [name.removesuffix(end) for end in SIDECARS if name.endswith(end)]
                 for file in of:
                     found.setdefault(os.path.join(folder, file), []).append(os.path.join(folder, name))
