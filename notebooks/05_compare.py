@@ -46,7 +46,7 @@ figures.use_style(synthetic=test.info["synthetic"])
 synthetic = "**Synthetic data: this page verifies the code.** " if test.info["synthetic"] else ""
 credit = test.info["parameters"].get("credit") or ""
 shown = "Land cover is shown for the reader alone; no generator sees it. " if test.has_lulc else ""
-of = f"Test patches of the data set *{test.info['name']}*; networks with the tag *{tag}*, seed {seed}. "
+of = f"Test patches of the data set *{resolve(dataset_root).name}*; networks with the tag *{tag}*, seed {seed}. "
 Markdown(f"**{title}.** {synthetic}{of}{shown}{credit}".strip())
 
 # %% tags=["hide-input"]

@@ -28,7 +28,7 @@ from scipy import ndimage
 from test_archive import ORIGIN, tif, write_scene
 from torch.utils.data import default_collate
 
-from s2olib.data import SPLITS, archive, embedded, landcover, rasters, splits, store
+from s2olib.data import SPLITS, archive, landcover, rasters, splits, store
 from s2olib.data import build as module
 from s2olib.data.build import build
 from s2olib.data.datasheet import datasheet
@@ -109,19 +109,16 @@ def test_what_is_on_disk_is_what_the_archive_holds(tmp_path, world, options):
     assert info == json.loads((tmp_path / "set/dataset.json").read_text())
 
 
-def test_what_is_synthetic_says_so_by_whatever_source_it_is_read(tmp_path, options, world):
-    root = tmp_path / "archive"
-    for scene in embedded.scenes()[1:4]:
-        embedded.write_scene(scene, root)
-    given = {"lulc_root": None, "legend": "igbp", "max_unlabelled": 1.0, "test_places": None, "archive_root": root}
-    info = build(tmp_path / "set", **options | given)
+def test_what_is_synthetic_says_so_by_whatever_source_it_is_read(tmp_path, options, world, dataset):
+    info = json.loads((dataset / "dataset.json").read_text())
+    assert info["parameters"]["source"] == "sen12ms"
     assert info["synthetic"] and info["source"] == "embedded" and info["lulc"]["epoch"] == ""
-    text = datasheet(tmp_path / "set")
+    text = datasheet(dataset)
     assert "SYNTHETIC" in text and "Schmitt" not in text and "Land cover: " not in text, "the labels are drawn, too"
+    root = shutil.copytree(dataset.parent / "sen12ms", tmp_path / "archive")
     shutil.copytree(world[0] / "archive", root, dirs_exist_ok=True)
-    given |= {"lulc_root": world[0] / "lulc", "legend": "hrlulc-v21.11"}
     with pytest.raises(InputError, match=r"mixes synthetic scenes, as 'ROIs\w+' is, with others, as 'ROIs\w+'"):
-        build(tmp_path / "other", **options | given)
+        build(tmp_path / "set", **options | {"archive_root": root})
 
 
 @pytest.mark.parametrize("size", [128, 256])
@@ -129,9 +126,9 @@ def test_tar_archives_give_the_data_set_of_the_unpacked_archive(tmp_path, world,
     """The map begins within each scene, so that its first columns of patches are not unpacked."""
     whole = tmp_path / "archive"
     for scene, east in ((1, 0), (2, FAR), (3, 2 * FAR)):
-        write_scene(whole, scene, rows=1, columns=5, corner=(KAGA[0] + east, KAGA[1]), seed=scene)
-        codes = np.random.default_rng(scene).integers(1, 13, (1, 512, 240), dtype=np.uint8)
-        tif(tmp_path / f"map/{scene}.tif", codes, (KAGA[0] + east + 5300, KAGA[1]))
+        write_scene(whole, scene, rows=1, columns=8, corner=(KAGA[0] + east, KAGA[1]), seed=scene)
+        codes = np.random.default_rng(scene).integers(1, 13, (1, 512, 320), dtype=np.uint8)
+        tif(tmp_path / f"map/{scene}.tif", codes, (KAGA[0] + east + 8000, KAGA[1]))
     (tmp_path / "tars").mkdir()
     for kind in ("s1", "s2"):
         with tarfile.open(tmp_path / f"tars/ROIs1158_spring_{kind}.tar.gz", "w:gz", compresslevel=1) as tar:
@@ -411,7 +408,7 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"sar_limits": 5}, "sar_limits must be 2 pairs"),
         ({"lulc_dir": "/nowhere", "lulc_root": None}, "lulc_dir is for source 'folder'"),
         ({"group_column": "event"}, "group_column is for source 'folder'"),
-        ({"merge": ["four"]}, "has no merge"),
+        ({"merge": ["four"]}, "merge must be text, not the list"),
         ({"workers": -1}, "workers must be a whole number of at least 1"),
         ({"shares": [0.8, 0.2]}, "shares must be three numbers above 0"),
         ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
@@ -933,6 +930,10 @@ def test_scenes_without_a_group_get_their_regions(tmp_path, pairs):
     index = pd.concat(read(tmp_path / "set", split)[0] for split in SPLITS)
     groups = dict(zip(index["id"], index["group"], strict=True))
     assert groups["0"] == groups["1"] == "Kaga" and groups["2"] == groups["3"] == "2"
+    given["pairs_csv"].write_text("id,place\n1,Kaga\n" + "".join(f"{i},\n" for i in range(8) if i != 1))
+    build(tmp_path / "set", **given, group_column="place")
+    index = pd.concat(read(tmp_path / "set", split)[0] for split in SPLITS)
+    assert groups == dict(zip(index["id"], index["group"], strict=True))  # whichever of them comes first
 
 
 def test_feet_are_no_metres(tmp_path, pairs):

@@ -157,14 +157,16 @@ def _joined(region: np.ndarray, rows: Sequence[int] = (), columns: Sequence[int]
 
 
 def with_groups(scenes: list[Scene], metres: float) -> list[Scene]:
-    """Scenes with geography and without a group get one: the id of the first scene of their region.
+    """Scenes with geography and without a group get one: the first group of their region, else its first scene's id.
 
     Intervals are taken over groups: one for all would give none, one for each would take neighbours for independent.
     """
     if all(scene.group or scene.grid.crs is None for scene in scenes):
         return scenes
-    first = _regions(scenes, metres)
-    return [replace(s, group=s.group or scenes[i].group or scenes[i].id) for s, i in zip(scenes, first, strict=True)]
+    first, groups = _regions(scenes, metres), {}
+    for scene, i in zip(scenes, first, strict=True):
+        groups[i] = groups.get(i) or scene.group
+    return [replace(s, group=s.group or groups[i] or scenes[i].id) for s, i in zip(scenes, first, strict=True)]
 
 
 def split_by_region(
