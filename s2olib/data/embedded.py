@@ -532,20 +532,23 @@ def _no_others(found: Iterable[Path], own: Container[Path], name: str) -> None:
                 f"{path} is not the embedded archive's, which is synthetic and is written nowhere among other images: "
                 f"give source 'sen12ms' for your own, or choose an empty folder for {name}."
             )
-        _is_there(path, "")  # or it says that it is somebody's
+        _description_of(path)  # which refuses one of the same name
 
 
 def _is_there(path: Path, description: str) -> bool:
     """Whether `path` is a finished file of this version and seed; one that this module did not write is an error."""
-    if not path.exists():
-        return False
+    return path.exists() and _description_of(path) == description
+
+
+def _description_of(path: Path) -> str:
+    """What one of this module's files says of itself; `InputError` if it is another's, or broken."""
     try:
         found = rasters.description(path)
     except InputError:
         raise InputError(f"{path} cannot be read as a raster: delete it, and it is written anew.") from None
     if not found.startswith(rasters.SYNTHETIC):
         raise InputError(f"{path} is not the embedded archive's and would be overwritten; choose an empty folder.")
-    return found == description
+    return found
 
 
 def _write(path: Path, pixels: np.ndarray, crs: CRS, grid: Affine, bands: tuple[str, ...], description: str) -> None:

@@ -57,7 +57,7 @@ METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees 
 COLUMNS = {"id", "s1", "s2", "lulc", "season", "date", "s1_date", "s2_date", "opt_offset"}  # of a list of pairs
 SIDECARS = (".aux.xml", ".msk")  # beside a raster, which GDAL reads as well
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld")  # so, too: coordinates
-UNREAD = (".jp2", ".bmp", ".webp", ".gif", ".img", ".vrt", ".nc", ".hdf", ".h5", ".npy", ".safe", ".zip")  # as images
+UNREAD = (".jp2", ".bmp", ".webp", ".gif", ".img", ".vrt", ".nc", ".hdf", ".h5", ".npy", ".safe", ".zip")  # images, too
 FEW = 100  # pixels that say nothing of an image
 FORM = 5  # of what is remembered of headers
 REMEMBER = 60  # seconds between two times that this is written down
@@ -879,7 +879,8 @@ def is_utf8(text: str) -> bool:
 
 
 def _by_stem(folder: str | Path | None, what: str, whole: bool) -> dict[str, Path]:
-    """The images of a folder by their names; where they are `whole`, all of it that are, no other image lies there."""
+    """The images of a folder by their names. If all of it is meant (`whole`), an image of a format that is not read is
+    refused: no list says that it is left out."""
     if folder is None or not Path(folder).is_dir():
         raise InputError(f"{what} '{folder}' is not a folder: give the folder that holds the images")
     found: dict[str, Path] = {}
