@@ -3,13 +3,16 @@
     python notebooks/check.py quick
 
 The committed notebooks are copied beside a ``pyproject.toml`` into ``_build/check``, where relative paths start anew,
-so nothing of an earlier run can be found. nbval executes them in order, once, and compares the output of every cell
-tagged ``nbval-check-output`` (counts, shapes: what no machine changes). The synthetic archive and metrics are floats
-and differ between kinds of processors: metrics are compared with the committed records within `TOLERANCE`.
+so nothing of an earlier run can be found. nbval executes them once and compares the output of every cell tagged
+``nbval-check-output`` (counts, shapes: what no machine changes). The synthetic archive and metrics are floats and
+differ between kinds of processors: metrics are compared with the committed records within `TOLERANCE`. First the data
+set, then what needs nothing else, then what shows runs: notebooks of one such stage are executed side by side, each on
+one thread, as the committed ones were.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,8 +23,8 @@ import execute
 from s2olib import records
 from s2olib.project import InputError, root
 
-# dB and units. The same machine gives the same digits; another number of threads sums in another order, which trainings
-# of three epochs amplify to 0.6 dB and 0.07.
+# dB and units. The same machine gives the same digits; another kind of processor sums in another order, as another
+# number of threads does, which trainings of three epochs amplify to 0.6 dB and 0.07.
 TOLERANCE = {"psnr": 1.2, "ssim": 0.12}
 
 
@@ -32,8 +35,7 @@ def main() -> int:
         return 2
     profile = sys.argv[1]
     source, copy = root() / "notebooks" / "executed" / profile, root() / "_build" / "check"
-    notebooks = sorted(source.glob("*.ipynb"))
-    if not notebooks:
+    if not [*source.glob("*.ipynb")]:
         print(f"{source} holds no executed notebooks: `make notebooks PROFILE={profile}` makes them.", file=sys.stderr)
         return 2
     if old := stale(profile):
@@ -44,13 +46,31 @@ def main() -> int:
     target.mkdir(parents=True)
     shutil.copyfile(root() / "pyproject.toml", copy / "pyproject.toml")
     shutil.copytree(root() / "notebooks" / "profiles", copy / "notebooks" / "profiles")
-    for notebook in notebooks:
-        shutil.copyfile(notebook, target / notebook.name)
+    for stage in stages(execute.plan(profile, {})):
+        for name in stage:
+            shutil.copyfile(source / f"{name}.ipynb", target / f"{name}.ipynb")
+        if code := reexecute([target / f"{name}.ipynb" for name in stage], copy):
+            return code
+    return compare(root() / "book" / "results" / profile, copy / "runs" / profile)
 
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", copy, "--nbval-lax"]
-    command += ["--nbval-current-env", "--nbval-cell-timeout", "1200", "-x", "-v", "--no-header", "-o", "addopts="]
-    code = subprocess.run([*command, *sorted(target.glob("*.ipynb"))], cwd=copy).returncode
-    return code or compare(root() / "book" / "results" / profile, copy / "runs" / profile)
+
+def stages(steps: list[execute.Step]) -> list[list[str]]:
+    """The steps' names, in three lists at most: those of one need nothing of each other, only of the lists before."""
+    found: dict[int, list[str]] = {}
+    for step in steps:
+        stem = step.source.stem
+        rank = 0 if stem == execute.DATASET else 1 if stem in execute.OF_DATA_ALONE else 2
+        found.setdefault(rank, []).append(step.name)
+    return [names for _, names in sorted(found.items())]
+
+
+def reexecute(notebooks: list[Path], folder: Path) -> int:
+    """Execute notebooks, as many at once as there are cores, and compare what is tagged: 0, or pytest's exit code."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", folder, "--nbval-lax"]
+    command += ["--nbval-current-env", "--nbval-cell-timeout", "2400", "-x", "-v", "--no-header", "-o", "addopts="]
+    command += ["-n", "auto", "--maxprocesses", str(len(notebooks)), "--dist", "loadfile", "--no-loadscope-reorder"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.run([*command, *notebooks], cwd=folder, env=environment).returncode
 
 
 def stale(profile: str) -> list[str]:

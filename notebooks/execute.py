@@ -46,7 +46,8 @@ from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, r
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
-DATASET, TRAIN, TRANSLATE, ELSEWHERE = "01_dataset", "03_train", "06_translate", "07_elsewhere"
+DATASET, MODELS, TRAIN, TRANSLATE, ELSEWHERE = "01_dataset", "02_models", "03_train", "06_translate", "07_elsewhere"
+OF_DATA_ALONE = (MODELS, TRAIN)  # which show no run but their own
 PLANNED = {TRAIN: "runs", "05_compare": "regions", TRANSLATE: "scenes"}  # what a plan lists for a notebook
 IMAGES = {  # parameters that name folders of images, by source; the embedded archive is written by its step
     "folder": ("sar_dir", "opt_dir", "lulc_dir", "lulc_root"),
@@ -361,7 +362,7 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     data_key, all_keys = [], []
     for number, step in enumerate(steps, 1):
         stem = step.source.stem
-        key = key_of(step, data_key if stem in ("02_models", TRAIN) else all_keys)
+        key = key_of(step, data_key if stem in OF_DATA_ALONE else all_keys)
         data_key = [key] if stem == DATASET else data_key
         left_out = only and not (step.name in exact if exact else step.name.startswith(only))
         done = all(path.is_file() for path in outputs(step))
