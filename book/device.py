@@ -38,7 +38,7 @@ def _table(measured: dict, name: str) -> str:
             rows.append({"network": LABELS[network], "pass": mode} | cells)
     caption = (
         f"{measured['machine']['name']}, PyTorch {measured['machine']['torch']}, {measured['precision']}: batches of "
-        f"{measured['batch']}, {measured['size']} px, HAT and S2OFormer of width {measured['width']}; medians; GiB at "
+        f"{measured['batch']}, {measured['size']} px, transformers of width {measured['width']}; medians; GiB at "
         "the peak, beyond weights and input. The matrix rate is that of a "
         f"large bf16 product on the same device, {measured['matrix_flop_per_s'] / 1e12:.0f} TFLOP/s."
     )

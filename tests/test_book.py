@@ -147,6 +147,7 @@ def test_what_runs_differ_in_is_told_with_and_without_colour(tmp_path):
     assert "| 2 | 22.00 | 9.00 | 21.00 [19.97," in text and "| 26.00 [26.00," in text
     assert "ombria-unet-pix2pix-s0" in text
     assert "The 2 runs other than pix2pix's lie within 1.50 dB" in text and "; 0.00 dB once" in text
+    assert " 100% of the variance" in text  # 26 dB are left of each
 
 
 def test_a_field_that_a_page_needs_is_named_with_the_page(small_book):

@@ -165,7 +165,11 @@ def move(old, new):
 
 
 def copy(old, new):
-    return lambda root: shutil.copy(root / old, root / new)
+    def change(root):
+        (root / new).parent.mkdir(exist_ok=True)
+        shutil.copy(root / old, root / new)
+
+    return change
 
 
 def camera(old, new):
@@ -326,6 +330,11 @@ PAIRS = {
         text("pairs/s2/d.jp2", ""),
         {"pairs_csv": None},
         r"s2/d.jp2' would be left out: make it a GeoTIFF, PNG or JPEG, or move it out of opt_dir",
+    ),
+    "an image in a folder below": (
+        copy("pairs/s1/a.tif", "pairs/s1/2020/d.tif"),
+        {"pairs_csv": None},
+        r"s1/2020/d.tif' would be left out: move it into sar_dir itself, or '2020' out of it",
     ),
     "complex": (rewrite("pairs/s1/a.tif", SAR[SMALL].astype(np.complex64)), {}, r"s1/a.tif' holds complex numbers"),
     "no list and no partner": (remove("pairs/s2/b.tif"), {"pairs_csv": None}, r"s1/b.tif' has no partner in opt_dir"),

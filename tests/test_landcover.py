@@ -111,6 +111,17 @@ def test_no_data_that_a_tile_does_not_state_hides_no_other_tile(tmp_path):
     np.testing.assert_array_equal(Tiles(tmp_path, "hrlulc-v21.11").read(grid), [[5] * 4 + [3] * 4] * 4)
 
 
+def test_a_map_in_metres_and_one_in_degrees_are_two_of_one_place(tmp_path):
+    _tile(tmp_path / "degrees.tif", 138.9, 36, np.ones((100, 100), np.uint8))
+    x, y = transform("EPSG:4326", "EPSG:32654", [138.9], [36])
+    apart = np.ones((1, 100, 76), np.uint8)
+    tif(tmp_path / "metres.tif", apart, (x[0] + 760, y[0]), crs="EPSG:32654", pixel=10)
+    assert len(Tiles(tmp_path, "hrlulc-v21.11").files) == 2
+    tif(tmp_path / "metres.tif", apart, (x[0], y[0]), crs="EPSG:32654", pixel=9.3)
+    with pytest.raises(InputError, match=r"metres.tif' and '.*degrees.tif' show the same place: keep one map of it"):
+        Tiles(tmp_path, "hrlulc-v21.11")
+
+
 def test_a_tile_issued_anew_with_other_pixels_is_the_same_place(tmp_path):
     _tile(tmp_path / "old.tif", 136, 36, np.ones((100, 100), np.uint8))
     grid = {"crs": "EPSG:4326", "pixel": STEP * 100 / 93}

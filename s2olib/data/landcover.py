@@ -198,7 +198,7 @@ class Tiles:
 
     Each tile's own grid and CRS are used as the file states them; of tiles that share a part, as those of two zones do,
     the first by name that knows a pixel gives its code. Raises InputError for a missing or empty folder, a tile that is
-    no raster or has no CRS, and two of one place and CRS, as when a tile was issued anew.
+    no raster or has no CRS, and two of one place: issued anew in one CRS, or one in metres and one in degrees.
     """
 
     def __init__(self, lulc_root: str | Path, legend: str) -> None:
@@ -226,6 +226,15 @@ class Tiles:
                 if twins.size:
                     twin = paths[twins[0]]
                     raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep the newer one")
+        degrees, metres = (
+            {path: grid.lonlat_bounds for path, grid in grids.items() if grid.crs.is_geographic == kind}
+            for kind in (True, False)
+        )
+        for path, box in metres.items() if degrees else ():
+            twins = np.flatnonzero(_shared(np.array(box), np.array([*degrees.values()])) > 0.9)
+            if twins.size:
+                twin = [*degrees][twins[0]]
+                raise InputError(f"land-cover tiles '{path}' and '{twin}' show the same place: keep one map of it")
 
     @property
     def footprint(self) -> str:

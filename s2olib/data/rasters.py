@@ -878,9 +878,9 @@ def is_utf8(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _by_stem(folder: str | Path | None, what: str, whole: bool) -> dict[str, Path]:
+def _by_stem(folder: str | Path | None, what: str, whole: bool, others: Iterable[str | Path]) -> dict[str, Path]:
     """The images of a folder by their names. If all of it is meant (`whole`), an image of a format that is not read is
-    refused: no list says that it is left out."""
+    refused, and one in a folder below that is none of `others`: no list says that it is left out."""
     if folder is None or not Path(folder).is_dir():
         raise InputError(f"{what} '{folder}' is not a folder: give the folder that holds the images")
     found: dict[str, Path] = {}
@@ -889,6 +889,10 @@ def _by_stem(folder: str | Path | None, what: str, whole: bool) -> dict[str, Pat
     except OSError as error:
         raise InputError(f"{what} '{folder}' cannot be read ({error.strerror}): change its permissions") from error
     for path in (path for path in paths if not path.name.startswith(".")):
+        elsewhere = any(Path(other).resolve().is_relative_to(path.resolve()) for other in others)
+        below = path.rglob("*.*") if whole and path.is_dir() and not elsewhere else ()
+        for image in (image for image in below if image.suffix.lower() in (*SUFFIXES, *UNREAD)):
+            raise InputError(f"'{image}' would be left out: move it into {what} itself, or '{path.name}' out of it")
         if path.suffix.lower() in UNREAD and whole:
             raise InputError(f"'{path}' would be left out: make it a GeoTIFF, PNG or JPEG, or move it out of {what}")
         if path.suffix.lower() in SUFFIXES:
@@ -1000,10 +1004,11 @@ def folder_scenes(
     """
     if grid not in ("optical", "sar"):
         raise InputError(f"grid '{grid}' is unknown: choose 'optical' or 'sar'")
-    whole = pairs_csv is None
-    sources = {"s1": _by_stem(sar_dir, "sar_dir", whole), "s2": _by_stem(opt_dir, "opt_dir", whole)}
-    if lulc_dir is not None:
-        sources["lulc"] = _by_stem(lulc_dir, "lulc_dir", whole)
+    folders = {"s1": ("sar_dir", sar_dir), "s2": ("opt_dir", opt_dir), "lulc": ("lulc_dir", lulc_dir)}
+    if lulc_dir is None:
+        del folders["lulc"]
+    others = [folder for _, folder in folders.values() if folder is not None]
+    sources = {kind: _by_stem(folder, name, pairs_csv is None, others) for kind, (name, folder) in folders.items()}
     for stem in sorted(set(sources["s1"]) - set(sources["s2"])) if pairs_csv is None else ():
         raise InputError(
             f"'{sources['s1'][stem]}' has no partner in opt_dir: add '{stem}' there or list pairs in a pairs_csv"
