@@ -41,7 +41,7 @@ unit: $(READY)
 	@echo "== notebook sources"
 	$(PY) -m jupytext --quiet --test --to ipynb notebooks/[0-9]*.py
 	@echo "== unit tests; one of them builds the book from the committed notebooks, with every warning an error"
-	$(PY) -m pytest -n auto --dist loadfile
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder # by number of tests the few long ones came last
 
 check: $(READY)
 	@echo "== re-executing the committed notebooks into an empty folder"
