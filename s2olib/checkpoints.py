@@ -25,6 +25,8 @@ from s2olib.generators.hat import HAT, load_reference_weights
 from s2olib.generators.pretrained import WEIGHTS, Generator
 from s2olib.project import InputError, code_fingerprint, resolve, write_json, writing
 
+OF_TRAINING = ("drop_path_rate", "checkpointing")  # parameters of a generator that change no image of eval mode
+
 if TYPE_CHECKING:
     from s2olib.training import Parameters
 
@@ -128,6 +130,12 @@ def start(generator: Generator, parameters: Parameters) -> Generator:
                 f"initial_weights '{file.parent}' is a {other.config['name']} of other channels, widths or depths than "
                 f"this {generator.config['name']}: give the run its parameters."
             )
+        for name, value in other.config.items():
+            if name not in OF_TRAINING and value != generator.config.get(name):
+                raise InputError(
+                    f"initial_weights '{file.parent}' has {name} {value}, this {generator.config['name']} "
+                    f"{generator.config.get(name)}: the same weights would make other images."
+                )
         generator.load_state_dict(other.state_dict())
         return generator
     if not isinstance(generator, HAT):

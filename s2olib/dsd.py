@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2olib.generators.padding import pad_to_multiple
-from s2olib.patchgan import check_finite, check_pair
+from s2olib.patchgan import check_pair, check_values
 from s2olib.project import InputError
 
 SCALES = 5  # full size, 1/2, 1/4, 1/8, 1/16
@@ -56,7 +56,7 @@ class DSD(nn.Module):
 
     def forward(self, sar: Tensor, opt: Tensor) -> tuple[Tensor, Tensor]:
         check_pair(sar, opt, self.channels)
-        check_finite(self, sar, opt)
+        check_values(self, sar, opt)
         height, width = sar.shape[-2:]
         fused = self._encode(sar, opt)
         logits = self.decoder(fused)

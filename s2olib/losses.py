@@ -6,6 +6,8 @@ adversarial loss is pix2pix's (Isola et al., CVPR 2017), the others are choices 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
@@ -18,7 +20,7 @@ MOMENTUM = 0.1  # of the running statistics of features
 
 
 def segmentation_loss(
-    logits: Tensor, target: Tensor, ignore_index: int = 255, class_weights: Tensor | None = None
+    logits: Tensor, target: Tensor, ignore_index: int = 255, class_weights: Tensor | Sequence[float] | None = None
 ) -> Tensor:
     """Cross-entropy plus dice of `logits` (B, K, H, W) against `target` (B, H, W) int64 categories, a scalar.
 
@@ -31,8 +33,9 @@ def segmentation_loss(
         raise InputError(f"target has shape {tuple(target.shape)}, logits {tuple(logits.shape)}: give one per pixel.")
     if target.dtype != torch.int64:
         raise InputError(f"target is {target.dtype}: give categories as int64.")
-    if class_weights is not None and class_weights.shape != logits.shape[1:2]:
-        raise InputError(f"class_weights has {class_weights.numel()} numbers, logits {logits.shape[1]} classes.")
+    if class_weights is not None and torch.as_tensor(class_weights).shape != logits.shape[1:2]:
+        given = tuple(torch.as_tensor(class_weights).shape)
+        raise InputError(f"class_weights has shape {given}: give one number for each of {logits.shape[1]} classes.")
     logits = logits.float()
     known = target != ignore_index  # (B, H, W)
     classes = target.where(known, 0)
@@ -40,7 +43,7 @@ def segmentation_loss(
         found = f"{classes.min()} to {classes.max()}"
         raise InputError(f"target has categories from {found}: logits have {logits.shape[1]}, counted from 0.")
     log_probability = logits.log_softmax(1)
-    weight = known.float() if class_weights is None else known * class_weights.to(logits)[classes]
+    weight = known.float() if class_weights is None else known * torch.as_tensor(class_weights).to(logits)[classes]
     nll = -log_probability.gather(1, classes[:, None])[:, 0]  # (B, H, W)
     cross_entropy = (nll * weight).sum() / weight.sum().clamp(min=1e-6)
 
@@ -145,7 +148,11 @@ def mean_iou(prediction: Tensor, target: Tensor, num_classes: int) -> float:
 
     `prediction` and `target` (B, H, W) hold classes 0..num_classes−1; pixels whose target is anything else are no data.
     """
+    target, prediction = target.long(), prediction.long()  # products of bytes wrap around
     known = (target >= 0) & (target < num_classes)
+    if known.any() and not 0 <= prediction[known].min() <= prediction[known].max() < num_classes:
+        found = f"{prediction[known].min()} to {prediction[known].max()}"
+        raise InputError(f"prediction has classes from {found}: there are {num_classes}, counted from 0.")
     pairs = target[known] * num_classes + prediction[known]
     confusion = torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
     both = confusion.diagonal()

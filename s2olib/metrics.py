@@ -20,6 +20,7 @@ from torch import Tensor
 from s2olib.project import InputError
 
 DATA_RANGE = 255.0  # of 8 bits, to which all images are brought
+ROUNDING = 1 / 12  # mean squared error of rounding to whole numbers
 SSIM_WINDOW = 11  # pixels: scikit-image's width for sigma 1.5, truncated at 3.5 sigma
 SSIM_SIGMA = 1.5
 
@@ -41,7 +42,8 @@ def rmse(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def psnr(fake: Tensor, real: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images in 0..255, (B,); infinite where they are identical."""
+    """Peak signal-to-noise ratio in dB of images in 0..255, (B,); 58.9 for errors below that of rounding and for none,
+    since one infinite value would be the mean of all."""
     return _decibels(mse(fake, real))
 
 
@@ -187,8 +189,7 @@ def _row(
     }
     if lulc is not None:
         errors = category_mse(fake, real, lulc, len(categories))
-        # not below the error of rounding: a category's only pixel may be hit, which is no infinite PSNR
-        per_category = _decibels(errors.clamp(min=1 / 12))
+        per_category = _decibels(errors)
         row |= {f"psnr_{name}": per_category[:, k] for k, name in enumerate(categories)}
     return dict(zip(row, torch.cat(list(row.values())).tolist(), strict=True))
 
@@ -205,7 +206,7 @@ def _check(fake: Tensor, real: Tensor) -> None:
 
 
 def _decibels(error: Tensor) -> Tensor:
-    return 10 * torch.log10(DATA_RANGE**2 / error)
+    return 10 * torch.log10(DATA_RANGE**2 / error.clamp(min=ROUNDING))
 
 
 def _gaussian(x: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ class PatchGAN(nn.Module):
 
     def __init__(self, sar_channels: int = 2, opt_channels: int = 3) -> None:
         super().__init__()
+        for name, value in {"sar_channels": sar_channels, "opt_channels": opt_channels}.items():
+            if type(value) is not int or value < 1:
+                raise InputError(f"{name} is {value!r}: a PatchGAN needs a whole number of at least 1.")
         self.channels = (sar_channels, opt_channels)
         self.layers = nn.Sequential(
             nn.Conv2d(sar_channels + opt_channels, WIDTH, 4, 2, 1),
@@ -36,7 +39,7 @@ class PatchGAN(nn.Module):
 
     def forward(self, sar: Tensor, opt: Tensor) -> Tensor:
         check_pair(sar, opt, self.channels)
-        check_finite(self, sar, opt)
+        check_values(self, sar, opt)
         if min(opt.shape[-2:]) < SMALLEST:
             given = tuple(opt.shape[-2:])
             raise InputError(f"PatchGAN needs at least {SMALLEST} pixels a side, not {given}: use larger crops.")
@@ -44,11 +47,14 @@ class PatchGAN(nn.Module):
 
 
 def check_pair(sar: Tensor, opt: Tensor, channels: tuple[int, int]) -> None:
-    """Raise `InputError` unless both (B, C, H, W) are the same patches and have their channels."""
+    """Raise `InputError` unless both (B, C, H, W) are the same patches and have their channels, and one type."""
+    for name, image in (("sar", sar), ("opt", opt)):
+        if not isinstance(image, Tensor):
+            raise InputError(f"{name} is a {type(image).__name__}: a discriminator takes tensors (B, C, H, W).")
     if sar.shape[-2:] != opt.shape[-2:] or len(sar) != len(opt):
         raise InputError(f"sar {tuple(sar.shape)} and opt {tuple(opt.shape)} are not the same patches: align them.")
     for name, image, count in zip(("sar", "opt"), (sar, opt), channels, strict=True):
-        if image.ndim != 4 or image.shape[1] != count:
+        if image.ndim != 4 or image.shape[1] != count or not all(image.shape):
             raise InputError(f"{name} has shape {tuple(image.shape)}: this discriminator takes (B, {count}, H, W).")
         if not image.is_floating_point():
             raise InputError(
@@ -56,13 +62,16 @@ def check_pair(sar: Tensor, opt: Tensor, channels: tuple[int, int]) -> None:
             )
 
 
-def check_finite(discriminator: nn.Module, sar: Tensor, opt: Tensor) -> None:
-    """Raise `InputError`, in eval mode, for values that are not finite; in training, where looking would make a GPU
-    wait, the loss tells."""
-    if discriminator.training or torch.compiler.is_compiling() or sar.is_meta:
+def check_values(discriminator: nn.Module, sar: Tensor, opt: Tensor) -> None:
+    """Raise `InputError` for another type than the weights' and, in eval mode, for values that are not finite; in
+    training, where looking would make a GPU wait, the loss tells."""
+    if torch.compiler.is_compiling() or sar.is_meta:
         return
+    dtype = next(discriminator.parameters()).dtype
     for name, image in (("sar", sar), ("opt", opt)):
-        if not image.isfinite().all():
+        if image.dtype != dtype and not torch.is_autocast_enabled(image.device.type):
+            raise InputError(f"{name} is {image.dtype} and the weights are {dtype}: convert one of them.")
+        if not (discriminator.training or image.isfinite().all()):
             raise InputError(f"{name} holds values that are not finite: fill what has no data first.")
 
 

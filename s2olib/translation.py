@@ -329,8 +329,9 @@ def _begin(work: Path, key: dict, scene: Scene, config: dict, engine: _Engine) -
     profile |= {"dtype": engine.stored, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "IF_SAFER"}
     with rasterio.open(work / "rows.tif", "w", **profile, crs=file.crs, transform=file.transform) as rows:
         # Uncompressed: every block has its place once the file is closed, and a killed writer spoils no other block.
-        colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
-        rows.colorinterp = (colours + [ColorInterp.undefined] * len(names))[: len(names)]
+        made = len(config["opt"]["bands"])  # the others are no colours
+        colours = [ColorInterp.gray] if made == 1 else [ColorInterp.red, ColorInterp.green, ColorInterp.blue][:made]
+        rows.colorinterp = colours + [ColorInterp.undefined] * (len(names) - len(colours))
         rows.descriptions, rows.scales = names, [*engine.scales, 1.0]
         rows.update_tags(
             TIFFTAG_IMAGEDESCRIPTION=f"{NOTICE}: translated by {config['generator']['name']}",

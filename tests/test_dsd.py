@@ -129,6 +129,13 @@ def test_other_channels_are_named(judge):
     for discriminator in (DSD(2, 3, 4, 4).eval(), PatchGAN(2, 3).eval()):
         with pytest.raises(InputError, match=r"opt is torch\.uint8: a discriminator takes numbers from -1 to 1"):
             discriminator(sar, opt.byte())
+        with pytest.raises(InputError, match="sar is a NoneType: a discriminator takes tensors"):
+            discriminator(None, opt)
+        with pytest.raises(InputError, match=r"sar has shape \(0, 2, 32, 32\): this discriminator takes"):
+            discriminator(sar[:0], opt[:0])
+        with pytest.raises(InputError, match=r"opt is torch\.float64 and the weights are torch\.float32"):
+            discriminator.train()(sar, opt.double())
+        discriminator.eval()
         with pytest.raises(InputError, match="sar holds values that are not finite"):
             discriminator(sar + torch.nan, opt)
     with pytest.raises(InputError, match=r"sar has shape"):

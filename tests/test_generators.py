@@ -484,6 +484,9 @@ def test_input_that_no_generator_takes_is_named(name):
         model()
     with pytest.raises(InputError, match=r"sar is torch\.float64 and the weights are torch\.float32: convert one"):
         model(sar.double())
+    with pytest.raises(InputError, match=r"sar is torch\.float64 and the weights are torch\.float32: convert one"):
+        model.train()(sar.double())
+    model.eval()
     sar[0, 1, 3, 5] = torch.nan
     with pytest.raises(InputError, match="not finite"):
         model(sar)

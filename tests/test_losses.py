@@ -54,8 +54,11 @@ def test_targets_and_weights_of_another_kind_are_named():
     for wrong in (3, -1):
         with pytest.raises(InputError, match=r"target has categories from .*: logits have 3, counted from 0"):
             segmentation_loss(logits, target.where(target != 2, wrong))
-    with pytest.raises(InputError, match="class_weights has 4 numbers, logits 3 classes"):
-        segmentation_loss(logits, target, class_weights=torch.ones(4))
+    for given, shape in ((torch.ones(4), r"\(4,\)"), (torch.ones(3, 1), r"\(3, 1\)"), ([1.0, 2.0], r"\(2,\)")):
+        with pytest.raises(InputError, match=f"class_weights has shape {shape}: give one number for each of 3 classes"):
+            segmentation_loss(logits, target, class_weights=given)
+    listed = segmentation_loss(logits, target, class_weights=[1.0, 2.0, 3.0])
+    assert listed == segmentation_loss(logits, target, class_weights=torch.tensor([1.0, 2.0, 3.0]))
 
 
 def test_a_class_that_does_not_occur_adds_no_dice():
@@ -218,6 +221,10 @@ def test_mean_iou_counts_by_hand():
     prediction = torch.tensor([[[0, 1, 1, 2]]])
     assert mean_iou(prediction, target, 4) == pytest.approx((1 / 2 + 1 / 2) / 2)
     assert math.isnan(mean_iou(prediction, torch.full_like(target, 255), 4))
+    nineteen = torch.full((1, 4, 4), 19, dtype=torch.uint8)
+    assert mean_iou(nineteen, nineteen, 20) == 1
+    with pytest.raises(InputError, match="prediction has classes from 0 to 1: there are 1, counted from 0"):
+        mean_iou(prediction, target, 1)
 
 
 def test_adversarial_losses_at_chance_and_when_right():

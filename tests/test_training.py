@@ -135,6 +135,10 @@ def test_a_run_begins_from_saved_weights(small, tmp_path, monkeypatch):
     hat = dataclasses.replace(again, generator="hat", window_size=4)
     with pytest.raises(InputError, match="is a unet of other channels, widths or depths than this hat"):
         training.train(hat)
+    other = training.create_generator("hat", **{**hat.generator_config(2, 3, hat.crop_size), "conv_scale": 1.0})
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(InputError, match=r"has conv_scale 1\.0, this hat 0\.01: the same weights would make other"):
+        training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / "other")))
     with pytest.raises(InputError, match=r"initial_weights: .*nowhere does not exist"):
         training.train(dataclasses.replace(again, initial_weights=str(tmp_path / "nowhere")))
     torch.save({"params": {"conv_first.weight": torch.zeros(4, 2, 3, 3)}}, tmp_path / "hat.pth")

@@ -601,15 +601,21 @@ def test_a_fill_that_the_file_does_not_declare_is_no_grey_level(tmp_path, fill):
     assert translate(scene, tmp_path / "out.tif", weights, **SMALL)["valid"] == pytest.approx(2 / 3)
 
 
-def test_a_generator_may_have_any_number_of_outputs(tmp_path, scene):
-    network = create_generator("unet", in_channels=2, out_channels=5, embed_dim=4, levels=2).eval()
+@pytest.mark.parametrize(
+    ("count", "colours"),
+    [(1, ["gray"]), (2, ["red", "green"]), (5, ["red", "green", "blue", "undefined", "undefined"])],
+)
+def test_a_generator_may_have_any_number_of_outputs(count, colours, tmp_path, scene):
+    network = create_generator("unet", in_channels=2, out_channels=count, embed_dim=4, levels=2).eval()
     weights = make_weights(tmp_path / "run", network)
     config = json.loads((weights / "config.json").read_text())
-    config["opt"] |= {"bands": ["red", "green", "blue", "near infrared", "SWIR"], "limits": [[0, 0.3]] * 5}
+    bands = ["red", "green", "blue", "near infrared", "SWIR"][:count]
+    config["opt"] |= {"bands": bands, "limits": [[0, 0.3]] * count}
     (weights / "config.json").write_text(json.dumps(config))
     translate(scene, tmp_path / "out.tif", weights, uncertainty=True, **SMALL)
     with rasterio.open(tmp_path / "out.tif") as file:
-        assert file.descriptions == (*config["opt"]["bands"], "uncertainty")
+        assert file.descriptions == (*bands, "uncertainty")
+        assert [colour.name for colour in file.colorinterp] == [*colours, "undefined"]
 
 
 def test_a_mosaic_whose_image_has_changed_begins_anew(tmp_path, weights, scene, sar, monkeypatch):

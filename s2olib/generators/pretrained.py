@@ -178,12 +178,12 @@ def _check_input(model: Generator, given: tuple[Tensor, ...], named: dict[str, T
         raise InputError(
             f"sar is {sar.dtype}: a generator takes numbers from -1 to 1, so scale it by the bands' limits."
         )
-    if model.training or torch.compiler.is_compiling() or sar.is_meta:
+    if torch.compiler.is_compiling() or sar.is_meta:
         return
     dtype = next(model.parameters()).dtype
     if sar.dtype != dtype and not torch.is_autocast_enabled(sar.device.type):
         raise InputError(f"sar is {sar.dtype} and the weights are {dtype}: convert one of them.")
-    if not sar.isfinite().all():
+    if not (model.training or sar.isfinite().all()):
         raise InputError("sar holds values that are not finite: fill what has no data before a generator sees it.")
 
 
