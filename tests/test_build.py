@@ -12,6 +12,7 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -204,10 +205,13 @@ def test_resolution_factor_averages_eight_bits_as_they_are(tmp_path, images):
     np.testing.assert_array_equal(stored["sar"][0, 0], np.rint(sar.reshape(16, 2, 16, 2).mean((1, 3))))
 
 
-def test_a_grey_picture_of_eight_bits_is_not_taken_for_haze(tmp_path, images):
+def test_a_grey_picture_of_eight_bits_is_no_haze_and_a_white_one_is_cloud(tmp_path, images):
     grey = np.random.default_rng(0).integers(165, 175, (32, 32, 3), np.uint8)
     Image.fromarray(grey).save(tmp_path / "s2/00.png")
-    assert build(tmp_path / "set", **images, group_column="event")["refused"] == []
+    white = np.random.default_rng(0).integers(205, 255, (32, 32, 3), np.uint8)
+    Image.fromarray(white).save(tmp_path / "s2/01.png")
+    refused = build(tmp_path / "set", **images, group_column="event")["refused"]
+    assert [(r["id"], r["reason"]) for r in refused] == [("01", "cloud")]
 
 
 def test_refused_patches_carry_their_reason(tmp_path):
@@ -221,6 +225,7 @@ def test_refused_patches_carry_their_reason(tmp_path):
     cases["nan"][0][1, :8] = np.nan
     cases["edge"][1][:, :, :4] = 0
     cases["off"][2][:] = 0
+    cases["a"][2][:, :16] = 0
     cases["small"] = (sar[:, :32], opt[:, :32], codes[:, :32])
     for i, (name, arrays) in enumerate(cases.items()):
         for folder, pixels in zip(("s1", "s2", "lulc"), arrays, strict=True):
@@ -242,6 +247,8 @@ def test_refused_patches_carry_their_reason(tmp_path):
         "small": ("smaller than a patch", "64 x 32"),
     }
     assert info["counts"] == {"train": 1, "validation": 1, "test": 1}
+    index = read(tmp_path / "set", "validation")[0]
+    assert index.filter(like="share_").sum(axis=1).tolist() == [0.75], "a quarter of a is of no category"
     bright = build(tmp_path / "bright", **folders, cloud_brightness=0.45)
     assert {r["id"] for r in bright["refused"]} == {*refused} - {"cloud"}
 
@@ -270,10 +277,22 @@ def test_neighbours_across_a_split_are_guarded_and_overlap_is_refused(tmp_path):
     guarded = {r["id"]: r["value"] for r in info["refused"] if r["reason"] == "guard gap"}
     assert guarded == {f"left_{row:04d}_0064": 0.0 for row in (0, 32, 64)}
     check_separation(tmp_path / "set")
-    moved = tmp_path / "set/train/index.csv"  # the check sees a training patch that lies on a test patch
-    moved.write_text(moved.read_text().replace(repr(ORIGIN[0]), repr(ORIGIN[0] + 1000.0)))
-    with pytest.raises(InputError, match="touches train patch 'left"):
-        check_separation(tmp_path / "set")
+    unlisted = {r["id"] for r in info["refused"] if r["reason"] == "not in the split file"}
+    assert unlisted == {f"east_{row:04d}_{column:04d}" for row in (0, 32, 64) for column in (0, 32, 64)} - set(rows)
+    moves = (  # the check sees patches that overlap by 360 m, and those that share but an edge
+        ("train", 0, 1000, "test patch 'right_.*' touches train patch 'left_"),
+        ("train", 0, 640, "test patch 'right_.*' touches train patch 'left_"),
+        ("train", 0, 3840, "validation patch 'east_.*' touches train patch 'left_"),
+        ("validation", 3200, 2560, "test patch 'right_.*' touches validation patch 'east_"),
+    )
+    for moved, of, to, says in moves:
+        index = tmp_path / "set" / moved / "index.csv"
+        written = index.read_text()
+        index.write_text(written.replace(repr(ORIGIN[0] + of), repr(ORIGIN[0] + to)))
+        with pytest.raises(InputError, match=says):
+            check_separation(tmp_path / "set")
+        index.write_text(written)
+    check_separation(tmp_path / "set")
     split({"left": "train", "right": "test", "east": "validation", "left_0000_0064": "test", "lost": "test"})
     with pytest.raises(InputError, match="lists 'lost'"):
         build(tmp_path / "other", **folders)
@@ -859,7 +878,7 @@ def test_one_large_pair_is_split_by_blocks(tmp_path):
     assert len(first) and first["transform"].str.split().str[2].astype(float).min() >= ORIGIN[0] + 2000
     boxes = {split: splits._boxes([w.grid for scene in splits._on_disk(tmp_path / "set", split) for w in scene], True)
              for split in SPLITS}  # fmt: skip
-    for a, b in splits.STRONGER:
+    for a, b in combinations(SPLITS, 2):
         assert splits._gaps(boxes[a], boxes[b], 1).min() > 150
     assert "blocks of the same images" in datasheet(tmp_path / "set") and info["counts"]["train"] > 50
     with rasterio.open(tmp_path / "s2/a.tif") as file:

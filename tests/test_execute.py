@@ -19,7 +19,7 @@ from PIL import Image
 
 from s2olib import training
 from s2olib.data.build import SOURCES
-from s2olib.project import InputError
+from s2olib.project import InputError, resolve
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
@@ -253,6 +253,10 @@ def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path
     for _ in range(2):
         execute.run("quick", given, "01")
     assert done[4:] == ["01_dataset"]
+    shutil.rmtree(tmp_path / "geotiff")
+    for _ in range(2):
+        execute.run("quick", given, "01")
+    assert done[5:] == ["01_dataset"]
 
 
 def test_a_run_root_that_cannot_be_written_is_named(tmp_path):
@@ -332,6 +336,15 @@ def test_pictures_of_real_places_are_not_published_as_files(tmp_path, monkeypatc
     assert not (results / "pictures").exists()
 
 
+def test_relative_paths_of_the_command_line_mean_what_they_mean_in_the_notebooks(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()  # as of a project of the user's own
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["execute.py", "quick", "-p", "run_root", "runs/mine"])
+    found = []
+    monkeypatch.setattr(execute, "run", lambda _, given, __: found.append(resolve(given["run_root"])) or (tmp_path, []))
+    assert execute.main() == 0 and found == [ROOT / "runs/mine"]
+
+
 def test_trainings_are_written_for_a_machine_without_notebooks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["execute.py", "quick", "--runs", "runs.yml", "-p", "crop_size", "0"])
@@ -403,14 +416,29 @@ def test_the_key_follows_source_parameters_and_earlier_steps(tmp_path):
     assert key != execute.key_of(step, [])
 
 
-@pytest.mark.parametrize(("source", "name"), [("folder", "lulc_root"), ("sen12ms", "archive_root")])
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        *(("folder", name) for name in ("sar_dir", "opt_dir", "lulc_dir", "lulc_root")),
+        *(("sen12ms", name) for name in ("archive_root", "tar_root", "lulc_root")),
+    ],
+)
 def test_the_key_follows_the_files_that_a_data_set_is_made_of(tmp_path, source, name):
     given = {"source": source, name: str(tmp_path / "in")}
     step = execute.Step("01_dataset", notebook_source(tmp_path, ""), given)
     key = execute.key_of(step, [])
+    (tmp_path / "in/spring/s2_1").mkdir(parents=True)
+    (tmp_path / "in/spring/s2_1/tile.tif").write_bytes(b"1")
+    assert key != execute.key_of(step, [])
+
+
+def test_what_a_step_unpacks_from_its_tar_archives_does_not_make_it_due_again(tmp_path):
+    given = {"source": "sen12ms", "archive_root": str(tmp_path / "in"), "tar_root": str(tmp_path / "tars")}
+    step = execute.Step("01_dataset", notebook_source(tmp_path, ""), given)
+    key = execute.key_of(step, [])
     (tmp_path / "in").mkdir()
     (tmp_path / "in/tile.tif").write_bytes(b"1")
-    assert key != execute.key_of(step, [])
+    assert key == execute.key_of(step, [])
 
 
 @pytest.mark.parametrize("generator", ["unet", "hat", "s2oformer"])

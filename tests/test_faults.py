@@ -399,6 +399,11 @@ IMAGES = {
         {},
         r"patch 'a' shares pixels with test patch 'c'",
     ),
+    "the same image in training and validation": (
+        copy("images/s2/a.png", "images/s2/b.png"),
+        {},
+        r"train patch 'a' shares pixels with validation patch 'b'",
+    ),
     "the same radar in two splits": (
         copy("images/s1/a.png", "images/s1/c.png"),
         {},

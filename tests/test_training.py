@@ -438,13 +438,19 @@ def test_the_estimate_counts_what_will_be_done(small, monkeypatch):
     patchgan = complexity(PatchGAN(2, 3), (1, 2, 32, 32), (1, 3, 32, 32))[1]
     more = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, gan_weight=1.0))["petaflop"] - cost["petaflop"]
     assert more * 1e15 == pytest.approx(samples * 2 * 8 * patchgan)
-    shared = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, devices=2))
-    assert shared["hours"] == pytest.approx(cost["hours"] / 2) and shared["memory_gib"] < cost["memory_gib"]
-    less = [
-        budget.estimate(dataclasses.replace(small, generator="hat", dsd_weight=0.0, checkpointing=on))["memory_gib"]
+    for change in ({"devices": 2}, {"num_nodes": 2}):
+        shared = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, **change))
+        assert shared["hours"] == pytest.approx(cost["hours"] / 2) and shared["memory_gib"] < cost["memory_gib"]
+    fixed = 16 * sum(parameter.numel() for parameter in generator.parameters()) / 2**30  # four float32 for each weight
+    halved = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, precision="bf16-mixed"))["memory_gib"]
+    assert halved - fixed == pytest.approx((cost["memory_gib"] - fixed) / 2)
+    kept, recomputed = (
+        budget.estimate(dataclasses.replace(small, generator="hat", dsd_weight=0.0, checkpointing=on))
         for on in (False, True)
-    ]
-    assert less[1] < less[0] / 2
+    )
+    assert recomputed["memory_gib"] < kept["memory_gib"] / 2
+    assert recomputed["petaflop"] == pytest.approx(kept["petaflop"] * 4 / 3), "forward once more"
+    assert budget.estimate(dataclasses.replace(small, dsd_weight=0.0, checkpointing=True)) == cost, "which unet has not"
 
 
 @pytest.mark.parametrize("name", ["unet", "hat"])
@@ -567,6 +573,10 @@ def test_checkpoints_that_cannot_be_used(small):
         other.save_pretrained(run)
         with pytest.raises(InputError, match=rf"config\.json states of opt .*{says}"):
             checkpoints.load_generator(run)
+    other.about["sar"]["units"] = "linear"
+    other.save_pretrained(run)
+    with pytest.raises(InputError, match=r"config\.json states of sar units 'linear': they are dB or 8-bit"):
+        checkpoints.load_generator(run)
 
 
 def test_the_learning_rate_follows_half_a_cosine(small):
@@ -906,13 +916,15 @@ def test_parameters_reach_the_network(small):
     assert {name: value for name, value in changed.items() if name != "generator"}.items() <= config.items()
 
 
-def test_a_config_states_bands_units_and_limits_of_both_images(small, tmp_path):
+def test_a_config_states_bands_units_and_limits_of_both_images_and_which_data_they_are(small, tmp_path):
     data = Triplets(small.dataset_root, "train")
     network = create_generator("unet", **small.generator_config(2, 3, 32))
     checkpoints.save_generator(network, tmp_path / "saved", data.info, data.limits, small)
     about = checkpoints.load_generator(tmp_path / "saved")[1]
     for image in ("sar", "opt"):
         assert about[image] == data.info[image] | {"limits": data.limits[image]}
+    assert about["data"] == json.loads(Path(small.dataset_root, "dataset.json").read_text())["fingerprint"]
+    assert about["code"] == project.code_fingerprint() != about["data"]
 
 
 def test_semantic_accuracy_is_of_what_was_generated(small):
