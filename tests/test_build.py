@@ -293,6 +293,13 @@ def test_neighbours_across_a_split_are_guarded_and_overlap_is_refused(tmp_path):
             check_separation(tmp_path / "set")
         index.write_text(written)
     check_separation(tmp_path / "set")
+    split({"left": "train", "right": "validation", "east_0000_0064": "test", "east_0064_0064": "test"})
+    beside_validation = build(tmp_path / "other", **folders)["refused"]
+    assert {r["id"]: r["value"] for r in beside_validation if r["reason"] == "guard gap"} == guarded
+    split({"left": "validation", "right": "test", "east": "train"})
+    in_a_row = build(tmp_path / "another", **folders)["refused"]
+    guarded = {f"left_{row:04d}_0064" for row in (0, 64)} | {f"east_{row:04d}_0000" for row in (0, 32, 64)}
+    assert {r["id"] for r in in_a_row if r["reason"] == "guard gap"} == guarded
     split({"left": "train", "right": "test", "east": "validation", "left_0000_0064": "test", "lost": "test"})
     with pytest.raises(InputError, match="lists 'lost'"):
         build(tmp_path / "other", **folders)
