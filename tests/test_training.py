@@ -151,6 +151,36 @@ def test_a_run_begins_from_saved_weights(small, tmp_path, monkeypatch):
         training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / "hat.pth")))
 
 
+def test_weights_begin_a_training_that_only_checkpoints_or_drops_paths_otherwise(tmp_path):
+    given = {"in_channels": 1, "out_channels": 1, "embed_dim": 4, "depths": (1,), "num_heads": (1,), "window_size": 4}
+    saved = create_generator("hat", **given, checkpointing=True, drop_path_rate=0.5)
+    saved.save_pretrained(tmp_path)
+    parameters = training.Parameters(dataset_root="", run_root="", initial_weights=str(tmp_path))
+    begun = checkpoints.start(create_generator("hat", **given), parameters).state_dict()
+    assert all(torch.equal(value, begun[name]) for name, value in saved.state_dict().items())
+
+
+class Hidden:
+    """What makes a folder when it is unpickled without care."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_code_that_is_hidden_in_a_file_of_weights_is_not_run(tmp_path):
+    torch.save({"key": {}, "conv_first.weight": Hidden(tmp_path / "made")}, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"weights\.pth is no checkpoint \(it holds no tensors, or not these alone\)"):
+        checkpoints.load(tmp_path / "weights.pth", {})
+    parameters = training.Parameters(dataset_root="", run_root="", initial_weights=str(tmp_path / "weights.pth"))
+    hat = create_generator("hat", in_channels=1, out_channels=1, embed_dim=4, depths=(1,), num_heads=(1,))
+    with pytest.raises(InputError, match=r"weights\.pth' cannot be read: it holds no tensors, or not these alone$"):
+        checkpoints.start(hat, parameters)
+    assert not (tmp_path / "made").exists()
+
+
 def test_categories_are_weighted_in_what_the_dsd_learns(small):
     count = training.Triplets(small.dataset_root, "train").num_classes
     small = dataclasses.replace(small, epochs=1)
@@ -633,6 +663,14 @@ def test_a_replaced_run_never_overwrites_one_that_was_replaced_before(tmp_path):
     checkpoints.begin(tmp_path / "run", {"number": 3})
     kept = {path.name: json.loads((path / "key.json").read_text())["number"] for path in tmp_path.glob("*/run.*")}
     assert kept == {"run.0": 2, "run.1": 1}
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away_and_what_it_had_written_stays(tmp_path):
+    checkpoints.begin(tmp_path / "run", {"number": 0})
+    for name in (".last.99999.part.ckpt", "last.ckpt"):
+        (tmp_path / "run" / name).touch()
+    checkpoints.begin(tmp_path / "run", {"number": 0})
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"key.json", "last.ckpt"}
 
 
 def test_the_order_is_shared_among_processes_and_begins_anywhere():
