@@ -1,3 +1,5 @@
+import base64
+import io
 import re
 
 import matplotlib as mpl
@@ -6,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from rasterio.crs import CRS
 
 mpl.use("Agg")
@@ -83,6 +86,11 @@ def test_sar_pictures():
     assert figures.sar_picture(np.full((1, 2, 2), np.nan)).max() == 0
 
 
+def test_an_optical_picture_names_its_bands_where_they_are_not_those_of_the_eye():
+    assert figures.opt_name(("red", "green", "blue")) == "OPT"
+    assert figures.opt_name(["blue", "green", "red"]) == "OPT (blue, green, red)"
+
+
 def test_land_cover_keeps_its_colours_whatever_the_order():
     lulc = np.array([[0, 1, 2], [3, 255, 255]])
     picture = figures.lulc_picture(lulc, CATEGORIES)
@@ -124,8 +132,10 @@ def test_comparison_prints_scores_under_the_generated_pictures():
     alone = figures.comparison([row], [captions])
     assert [ax.get_title() for ax in alone.axes] == names and alone.axes[4].get_xlabel() == captions["HAT"]
     assert alone.axes[3].get_position().y1 < alone.axes[2].get_position().y0  # wrapped after three
-    several = figures.comparison([row, row], [captions] * 2, titles=["Kaga", "Mikuni"])
-    assert several.axes[10].get_xlabel() == "19.92 dB\n0.575" and several.axes[6].get_ylabel() == "Mikuni"
+    several = figures.comparison([row, row], [captions, {"HAT": "20.14 dB / 0.642"}], titles=["Kaga", "Mikuni"])
+    assert [several.axes[i].get_xlabel() for i in (4, 10)] == ["19.92 dB\n0.575", "20.14 dB\n0.642"]
+    assert several.axes[6].get_ylabel() == "Mikuni"
+    assert [ax.get_title() for ax in several.axes] == names + [""] * 6
     for i, ax in enumerate(several.axes):
         assert (ax.images[0].get_array() == 40 * (i % 6)).all()
 
@@ -163,6 +173,14 @@ def test_shares_fill_the_bars_in_proportion():
     assert water / (water + forest) == pytest.approx(0.375, abs=0.03)
 
 
+def test_shares_stand_side_by_side_with_their_numbers_in_the_middle():
+    frame = pd.DataFrame({"split": ["train"], "share_water": [0.2], "share_forest": [0.3], "share_built-up": [0.5]})
+    ax = figures.class_shares(frame).axes[0]
+    assert [bar.get_x() for bar in ax.patches] == pytest.approx([0, 20, 50])
+    middles = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    assert middles == pytest.approx({"20": 10, "30": 35, "50": 75})
+
+
 def test_curves_show_what_the_records_hold():
     records = {
         "U-Net": {"curves": [{"epoch": 0, "l1": 0.5}, {"epoch": 1, "l1": 0.4}]},
@@ -171,9 +189,18 @@ def test_curves_show_what_the_records_hold():
     figure = figures.training_curves(records, ["l1", "features"])
     l1, features = figure.axes
     assert [line.get_ydata().tolist() for line in l1.lines] == [[0.5, 0.4], [0.6, 0.3]]
+    assert [line.get_xdata().tolist() for line in l1.lines] == [[1, 2], [1, 2]]
     assert [line.get_label() for line in features.lines] == ["HAT"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["U-Net", "HAT"]
     assert [ax.get_title() for ax in figures.training_curves(records, ["features"]).axes] == ["features"]
+
+
+def test_the_evaluated_epoch_is_marked_where_a_run_is_alone():
+    one = {"curves": [{"epoch": i, "l1": 0.5} for i in range(4)], "best_epoch": 2}
+    curve, mark = figures.training_curves({"U-Net": one}, ["l1"]).axes[0].lines
+    assert mark.get_label() == "evaluated" and set(mark.get_xdata()) == {curve.get_xdata()[2]} == {3}
+    beside = figures.training_curves({"U-Net": one, "HAT": one}, ["l1"])
+    assert [line.get_label() for line in beside.axes[0].lines] == ["U-Net", "HAT"]
 
 
 def test_table_is_myst():
@@ -190,13 +217,15 @@ def test_table_is_myst():
 def test_intervals_mark_the_descriptive():
     table = [
         {"name": "U-Net", "mean": 20.0, "low": 19.0, "high": 21.0, "seeds": [19.9, 20.1]},
-        {"name": "HAT", "mean": 20.5, "low": 20.0, "high": 21.5, "kind": "descriptive"},
+        {"name": "HAT", "mean": 20.5, "low": 20.0, "high": 21.5, "kind": "descriptive", "seeds": [20.5]},
     ]
     ax = figures.intervals_plot(table, "PSNR (dB)").axes[0]
     bars = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
     assert [bar.get_linestyle() for bar in bars] == ["-", "--"]
     assert [list(bar.get_xdata()) for bar in bars] == [[19, 21], [20, 21.5]]
     assert ax.get_ylim() == (1.5, -0.5)  # the first row on top
+    seeds = [line for line in ax.lines if line.get_marker() == "|"]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in seeds] == [([19.9, 20.1], [0, 0])]
 
 
 def test_features_and_refused_patches_leave_empty_places_empty():
@@ -229,8 +258,12 @@ def test_slider_is_one_accessible_piece_of_html():
     assert (
         text == figures.swipe(left, right, 'SAR "VV"', "optical") != figures.swipe(right, left, 'SAR "VV"', "optical")
     )
-    assert len(re.findall(r'<img src="data:image/webp;base64,', text)) == 2
-    assert 'alt="SAR &quot;VV&quot;"' in text and 'type="range"' in text and "aria-label" in text
+    pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', text)
+    assert [alt for _, alt in pictures] == ["SAR &quot;VV&quot;", "optical"]
+    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data, _ in pictures]
+    assert shown[0].max() < 5 and shown[1].min() > 250
+    assert text.index("◀ SAR") < text.index("optical ▶")
+    assert 'type="range"' in text and "aria-label" in text
     identity = re.search(r'<figure id="([^"]+)"', text).group(1)
     assert all(line.startswith(f"#{identity}") for line in text.splitlines() if line.startswith("#"))
     assert "http" not in text and "\n\n" not in text  # nothing is loaded, and no blank line ends the HTML block
@@ -263,10 +296,14 @@ def test_a_scene_is_drawn_to_scale_in_the_units_of_its_grid():
     degrees = figures.scene_map(picture, (136, 60, 136.8, 60.4), CRS.from_epsg(4326)).axes[0]
     assert "10 km" in [text.get_text() for text in degrees.texts], "of 44 km on the ground, not of 89"
     assert degrees.get_aspect() == pytest.approx(1 / np.cos(np.radians(60.2))) and "longitude" in degrees.get_xlabel()
+    feet = figures.scene_map(picture, (984_250, 164_042, 1_010_497, 177_165), CRS.from_epsg(2263)).axes[0]
+    assert feet.get_xlim() == pytest.approx((300, 308), abs=0.01), "of 3.28 feet a metre"
+    assert "2 km" in [text.get_text() for text in feet.texts]
     assert figures.scene_map(picture, (0, 40, 80, 0), None).axes[0].get_xlabel() == "column"
-    picture[0] = 200  # of a raster whose first row lies in the south
+    picture[0] = 100  # of a raster whose first row lies in the south
     turned = figures.scene_map(picture, (0, 8_394_000, 8000, 8_390_000), CRS.from_epsg(3857)).axes[0].images[0]
-    assert turned.get_extent()[2:] == [8390, 8394] and (turned.get_array()[-1] == 200).all()
+    assert turned.get_extent()[2:] == [8390, 8394] and (turned.get_array()[-1] == 100).all()
+    assert (turned.get_array()[:-1] == 200).all()
 
 
 def test_error_is_averaged_over_pixels_of_like_spread():
@@ -274,3 +311,6 @@ def test_error_is_averaged_over_pixels_of_like_spread():
     line = figures.reliability(spread, 2 * spread).axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), 2 * line.get_xdata())
     assert (np.diff(line.get_xdata()) > 0).all() and len(line.get_xdata()) == 10
+    line = figures.reliability(spread, np.where(spread < 300, 9.0, 4.0)).axes[0].lines[0]
+    np.testing.assert_allclose(line.get_xdata(), 49.5 + 100 * np.arange(10))
+    np.testing.assert_allclose(line.get_ydata(), [9] * 3 + [4] * 7)
