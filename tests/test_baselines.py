@@ -1,8 +1,10 @@
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 
-from s2olib.baselines import BASELINES, HistogramMatching, MeanColour, Regression, local_statistics
+from s2olib.baselines import BASELINES, HistogramMatching, MeanColour, Regression, local_statistics, sample_pixels
 from s2olib.metrics import mse
 from s2olib.project import InputError
 
@@ -54,7 +56,11 @@ def test_histogram_matching_survives_a_saturated_band():
     train = triplets(4, lambda sar: sar.repeat(1, 3, 1, 1), bands=1)
     for item in train:
         item["sar"] = item["sar"].clamp(min=0)  # half of the values are one value
-    assert HistogramMatching.fit(train)(batch(train)[0]).isfinite().all()
+    sar, opt = batch(train)
+    fake = HistogramMatching.fit(train)(sar)
+    assert fake.isfinite().all()
+    saturated = fake[(sar == 0).expand_as(fake)]
+    torch.testing.assert_close(saturated, opt.min().expand_as(saturated), msg="the darkest of their colours")
 
 
 def test_regression_recovers_a_linear_relation():
@@ -80,11 +86,27 @@ def test_regression_sees_texture():
 
 def test_local_statistics_are_those_of_the_cut_window():
     sar = torch.rand(1, 2, 30, 26, generator=torch.Generator().manual_seed(0))
-    features = local_statistics(sar)
-    assert features.shape == (1, 14, 30, 26)
-    window = sar[0, :, :6, 8:17]  # the 9 x 9 window at (1, 12), cut above
-    torch.testing.assert_close(features[0, 6:8, 1, 12], window.mean((1, 2)))
-    torch.testing.assert_close(features[0, 8:10, 1, 12], window.std((1, 2), correction=0), atol=1e-5, rtol=1e-4)
+    expected = torch.empty(1, 14, 30, 26)
+    expected[:, :2] = sar
+    for i, reach in enumerate((1, 4, 10)):  # of windows of 3, 9 and 21
+        for row, column in product(range(30), range(26)):
+            window = sar[0, :, max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
+            deviation, mean = torch.std_mean(window, (1, 2), correction=0)
+            expected[0, 4 * i + 2 : 4 * i + 6, row, column] = torch.cat([mean, deviation])
+    torch.testing.assert_close(local_statistics(sar), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_local_statistics_are_as_exact_far_from_the_first_pixel_of_a_scene():
+    sar = torch.rand(1, 1, 500, 400, generator=torch.Generator().manual_seed(0))
+    far, near = (local_statistics(image)[..., -20:, -20:] for image in (sar, sar[..., -40:, -40:]))
+    torch.testing.assert_close(far, near, atol=1e-5, rtol=0)
+
+
+def test_pixels_are_drawn_over_the_whole_split():
+    items = [{"opt": torch.full((1, 8, 8), float(i))} for i in range(400)]
+    drawn, _ = sample_pixels(items, lambda item: item["opt"], lambda item: item["opt"], 0)
+    patches = drawn.unique()
+    assert len(patches) < 400 and patches.mean().item() == pytest.approx(199.5, abs=15)
 
 
 @pytest.mark.parametrize("name", BASELINES)
