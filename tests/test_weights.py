@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -40,6 +41,36 @@ def test_shipped_weights_make_pictures_and_belong_to_a_published_record(folder):
     card = (folder / "README.md").read_text()
     assert "not for measurement" in card and "{mean:.2f}".format(**record["metrics"]["psnr"]) in card
     assert sum(path.stat().st_size for path in folder.iterdir()) < 15 * 2**20
+
+
+def card_of(patches: int, low: float = 0.1) -> str:
+    """The card of a run with so many test patches of one place, each of 20 dB, SSIM 0.5 and skill 0.25."""
+    record = records.read(ROOT / "book" / "results" / "ombria" / "s2oformer-dsd-s0") | {"best_epoch": 4}
+    record["metrics"]["skill"]["low"] = low
+    scores = {"psnr": 20.0, "ssim": 0.5, "skill": 0.25, "mse_mean_colour": 650.0}
+    frame = pd.DataFrame({"id": [f"{i:02}" for i in range(patches)], "group": "kaga"}).assign(**scores)
+    return ship.model_card(record, frame, {"parameters": {"credit": "Somebody"}}, "mit")
+
+
+def test_a_card_holds_each_score_in_its_column_and_of_one_cluster_no_interval():
+    assert "| where | patches in clusters | PSNR (dB) | SSIM | skill |" in card_of(30)
+    scores = "20.00 [20.00, 20.00] | 0.500 [0.500, 0.500] | 0.250 [0.250, 0.250]"
+    assert f"| all | 30 in 3 | {scores} |" in card_of(30)
+    assert "| all | 5 in 1 | 20.00 | 0.500 | 0.250 |" in card_of(5)
+    assert "(number 5 is kept)" in card_of(30), "epochs are counted from 1"
+
+
+@pytest.mark.parametrize(
+    ("low", "said", "warned"),
+    [
+        (0.1, "above 0 by its whole interval", False),
+        (-0.1, "not above 0 by its interval", True),
+        (np.nan, "of one cluster, and has no interval", True),
+    ],
+)
+def test_a_card_says_whether_the_network_is_better_than_one_colour(low, said, warned):
+    card = card_of(30, low)
+    assert f"Here it\nis {said}" in card and ("not shown to be better than that colour" in card) == warned
 
 
 def test_the_card_of_a_network_that_nobody_trained_states_no_licence(tmp_path):
