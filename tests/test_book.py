@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -799,6 +800,50 @@ def test_a_repeated_execution_is_compared_run_by_run_in_both_directions(tmp_path
     assert [check.compare(tmp_path / "published", tmp_path / name) for name in ("low", "high", "near")] == [1, 1, 0]
     publish(tmp_path / "near", "unet")
     assert check.compare(tmp_path / "published", tmp_path / "near") == 1
+    for ssim, code in ((0.3, 1), (0.45, 0), (0.55, 0), (0.7, 1)):
+        path = publish(tmp_path / str(ssim), "hat")
+        record = json.loads(path.read_text())
+        record["metrics"]["ssim"]["mean"] = ssim
+        path.write_text(json.dumps(record))
+        assert check.compare(tmp_path / "published", path.parents[1]) == code, f"0.5 is published, {ssim} found"
+
+
+@pytest.mark.parametrize("profile", ["quick", "ombria", "elsewhere"])
+def test_notebooks_are_checked_after_those_that_they_need(profile):
+    steps = [step.name for step in check.execute.plan(profile, {})]
+    first, *others = check.stages(check.execute.plan(profile, {}))
+    assert first == ["01_dataset"] and sorted(chain(first, *others)) == sorted(steps)
+    kinds = [{name[:2] for name in stage} for stage in others]
+    if profile == "elsewhere":
+        assert kinds == [{"07"}], "nothing is trained there"
+    else:
+        assert kinds[0] == {"02", "03"} and len(kinds) == 2 and not kinds[1] & {"01", "02", "03"}
+
+
+@pytest.mark.parametrize("failing", [None, 0, 1, 2])
+def test_a_notebook_that_fails_fails_the_check_and_is_the_last_to_run(tmp_path, monkeypatch, failing):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
+    folder = tmp_path / "notebooks" / "executed" / "quick"
+    folder.mkdir(parents=True)
+    stages = check.stages(check.execute.plan("quick", {}))
+    for name in chain(*stages):
+        (folder / f"{name}.ipynb").write_text(name)
+    executed = []
+
+    def run(command, **_):
+        notebooks = [part for part in command if isinstance(part, Path) and part.suffix]
+        assert all(path.read_text() == path.stem and path.parent != folder for path in notebooks)
+        executed.append([path.stem for path in notebooks])
+        return SimpleNamespace(returncode=5 * (failing == len(executed) - 1))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(check.sys, "argv", ["check.py", "quick"])
+    monkeypatch.setattr(check.subprocess, "run", run)
+    monkeypatch.setattr(check, "stale", lambda _: [])
+    monkeypatch.setattr(check, "compare", lambda *_: 0)  # the metrics agree
+    assert check.main() == (0 if failing is None else 5)
+    assert executed == (stages if failing is None else stages[: failing + 1])
 
 
 def test_patches_that_changed_are_published(tmp_path):
