@@ -62,18 +62,31 @@ def towns(source: Path, ids: list[str]) -> Iterator[Pair]:
     """Tiles of Los Angeles and San Antonio; as GeoTIFFs, since their corners are known."""
     if not (metadata := source / "dataset" / "metadata.json").is_file():
         raise InputError(f"'{metadata}' does not exist: give the folder of a clone of Optical-SAR-dataset")
-    tiles = {Path(tile["fragment_filename"]).stem: tile for tile in json.loads(metadata.read_text())}
+    try:
+        tiles = {Path(tile["fragment_filename"]).stem: tile for tile in json.loads(metadata.read_text())}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"'{metadata}' lists no tiles ({_reason(error)}): clone Optical-SAR-dataset again") from None
     for name in ids:
-        tile = tiles[name]
-        region = next(region for scene, region in REGIONS.items() if scene in tile["opt_tile_name"])
-        dates = {"s1_date": tile["sar_tile_sensing_date"], "s2_date": tile["opt_tile_sensing_date"]}
-        x, y = zip(*tile["corners_EPSG:3395"], strict=True)
+        try:
+            tile = tiles[name]
+            region = next(region for scene, region in REGIONS.items() if scene in tile["opt_tile_name"])
+            dates = {"s1_date": tile["sar_tile_sensing_date"], "s2_date": tile["opt_tile_sensing_date"]}
+            x, y = zip(*tile["corners_EPSG:3395"], strict=True)
+        except (KeyError, StopIteration, TypeError, ValueError) as error:
+            raise InputError(
+                f"'{metadata}' does not tell where and when tile {name} was taken ({_reason(error)}): clone "
+                "Optical-SAR-dataset again"
+            ) from None
         bounds = min(x), min(y), max(x), max(y)
         files = {}
         for kind, folder, bands in (("s1", "sar", ("VH",)), ("s2", "opt", ("red", "green", "blue"))):
             write = partial(_georeferenced, bounds=bounds, names=bands)
             files[Path(kind) / f"{name}.tif"] = source / "dataset" / folder / f"{name}.png", write
         yield {"id": name, "region": region, **dates}, files
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__} {error}".strip()
 
 
 def _georeferenced(image: Path, path: Path, bounds: tuple[float, ...], names: tuple[str, ...]) -> None:

@@ -109,3 +109,19 @@ def test_what_is_not_there_is_named_and_nothing_written(source, profile):
     with pytest.raises(InputError, match=rf"(not there, such as '{source}|'{source}.* does not exist)"):
         real_pairs.lay_out(profile, source)
     assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", r"lists no tiles \(JSONDecodeError"),
+        ("[{}]", "lists no tiles .KeyError 'fragment_filename'"),
+        ("[]", "does not tell where and when tile .* was taken .KeyError"),
+    ],
+)
+def test_a_broken_list_of_towns_is_named(source, content, says):
+    (source / "dataset").mkdir()
+    (source / "dataset/metadata.json").write_text(content)
+    with pytest.raises(InputError, match=rf"dataset/metadata.json' {says}"):
+        real_pairs.lay_out("socal", source)
+    assert not Path("data").exists()

@@ -347,8 +347,10 @@ def _check(p: dict) -> None:
             raise InputError(f"legend must be a name or a YAML file, not {p['legend']!r}")
         merge_table(p["legend"], p["merge"])
     has_map = bool(p["lulc_root"] or p["lulc_dir"] or (p["legend"] == OWN_LAYER and p["source"] != "folder"))
-    if p["legend"] in PSEUDO and (has_map or p["opt_units"] != "8-bit"):
-        raise InputError(f"legend '{p['legend']}' is made from an 8-bit image: leave lulc_root and lulc_dir out")
+    if p["legend"] in PSEUDO and has_map:
+        raise InputError(f"legend '{p['legend']}' is made from the optical image: leave lulc_root and lulc_dir out")
+    if p["legend"] in PSEUDO and p["opt_units"] != "8-bit":
+        raise InputError(f"legend '{p['legend']}' is made from 8-bit images, and opt_units is '{p['opt_units']}'")
     if p["legend"] not in PSEUDO and bool(p["legend"]) != has_map:
         raise InputError("land cover needs both a legend and lulc_root (or lulc_dir): give both or neither")
     if p["lulc_root"] and p["lulc_dir"]:
@@ -749,10 +751,11 @@ def _written(
     for name in (name for name in SPLITS if not counts[name]):
         shutil.rmtree(folder)
         reasons = Counter(r["reason"] for r in refused).most_common(3)
-        advice = "lower buffer_m" if reasons and reasons[0][0] == "guard gap" else "loosen the limits"
+        guarded = reasons and reasons[0][0] == "guard gap"
+        advice = "lower buffer_m, where it is above 0" if guarded else "loosen the limits"
         raise InputError(
             f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
-            f"{advice}, or split otherwise (another seed, where regions are drawn)"
+            f"{advice}, or split otherwise (other lines of a split_file; another seed, where regions are drawn)"
         )
     digests: dict[Path, bytearray] = {}
     for stretches, future in filled:
