@@ -79,8 +79,20 @@ def test_what_is_there_is_kept_and_what_is_missing_is_made_again(archive, monkey
     embedded.write_scene(KAGA, archive)
     assert fingerprint(archive) == written
     assert kept.stat().st_mtime_ns == stamp
-    monkeypatch.setattr(embedded, "make_scene", lambda *_, **__: pytest.fail("a complete scene was made again"))
+    monkeypatch.setattr(embedded, "make_scene", lambda *_, **__: pytest.fail("a scene was made again"))
     embedded.write_scene(KAGA, archive)
+    with pytest.raises(pytest.fail.Exception, match="a scene was made again"):
+        embedded.write_scene(KAGA, archive, seed=1)
+
+
+def test_the_whole_archive_is_of_the_seed_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "scenes", lambda: [KAGA])
+    seeds = []
+    for name in ("write_scene", "write_tile"):
+        monkeypatch.setattr(embedded, name, lambda *_, seed=0: seeds.append(seed))
+    (tmp_path / "archive").mkdir()
+    embedded.write_archive(tmp_path / "archive", tmp_path / "map", seed=3)
+    assert seeds == [3, 3] and '"seed": 3' in (tmp_path / "archive/embedded.json").read_text()
 
 
 def test_whole_archive_ends_with_a_manifest_and_costs_nothing_the_second_time(archive, tmp_path, monkeypatch):
@@ -101,7 +113,9 @@ def test_a_file_of_somebody_else_is_never_overwritten(tmp_path):
         embedded.write_tile(36, 136, tmp_path)
 
 
-@pytest.mark.parametrize("theirs", ["archive/ROIs1158_spring/s2_9/ROIs1158_spring_s2_9_p1.tif", "map/LC_N36E136.tif"])
+@pytest.mark.parametrize(
+    "theirs", ["archive/ROIs1158_spring/s2_9/ROIs1158_spring_s2_9_p1.tif", "map/LC_N36E136.tif", "map/own.TIF"]
+)
 def test_nothing_synthetic_is_written_among_images_of_somebody_else(tmp_path, theirs):
     path = tmp_path / theirs
     path.parent.mkdir(parents=True)

@@ -112,8 +112,25 @@ def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(
         Generator.from_pretrained(target).save_pretrained("/proc/nowhere")
     with pytest.raises(InputError, match="names no terms: give copernicus"):
         ship.ship("synthetic", "s2oformer", "other")
+    free = (ship.ship("synthetic", "s2oformer", "copernicus") / "README.md").read_text()
+    assert free.startswith("---\nlicense: other\nlicense_name: copernicus-sentinel-data\nlicense_link: https://")
+    with monkeypatch.context() as patched, pytest.raises(InputError, match="at most 0 are shipped"):
+        patched.setattr(ship, "MOST", 0)
+        ship.ship("large", "s2oformer", "mit")
+    assert not (tmp_path / "weights" / "large-s2oformer").exists()
 
     info = json.loads((dataset / "dataset.json").read_text())
+    (run,) = (tmp_path / "runs").glob("s2oformer-*")
+    record, unproved = records.read(run), "these pictures are not shown to be better than that colour"
+    for low, says in ((0.01, "above 0 by its whole interval"), (0.0, unproved), (-0.01, unproved), (np.nan, unproved)):
+        record["metrics"]["skill"]["low"] = low
+        card = ship.model_card(record, records.read_patches(run), info, "mit")
+        assert says in card and (unproved in card) == (says == unproved)
+        assert ("of one cluster" in card) == np.isnan(low)
+    info |= {"source": "folder", "parameters": info["parameters"] | {"credit": ""}}
+    with monkeypatch.context() as patched, pytest.raises(InputError, match="without a licence, or none in `credit`"):
+        patched.setattr(ship, "Triplets", lambda *_: SimpleNamespace(info=info))
+        ship.ship("other", "s2oformer", "mit")
     info["parameters"]["credit"] = "Somebody (no licence stated)"
     monkeypatch.setattr(ship, "Triplets", lambda *_: SimpleNamespace(info=info))
     with pytest.raises(InputError, match="without a licence"):
