@@ -672,6 +672,24 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parts_that_other_code_has_made_are_made_again(workers, tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "PART", 1)
+    with monkeypatch.context() as context:
+        context.setattr(module, "_code", lambda: "older")
+        with ThreadPoolExecutor(workers) as executor, pytest.raises(ZeroDivisionError):
+            context.setattr(module.store, "fill", lambda *_: 1 / 0)
+            build(tmp_path / "set", **options, executor=executor if workers > 1 else None, workers=1)
+    made, real = [], module._work
+    monkeypatch.setattr(module, "_work", lambda *of: made.append(of[-1]) or real(*of))
+    with monkeypatch.context() as context, pytest.raises(ZeroDivisionError):
+        context.setattr(module.store, "fill", lambda *_: 1 / 0)
+        build(tmp_path / "set", **options, workers=1)
+    assert len(made) == 5  # all
+    build(tmp_path / "set", **options, workers=1)
+    assert len(made) == 5  # none
+
+
 def test_parts_that_say_another_group_are_made_again(tmp_path, options, monkeypatch):
     """Which region a scene is in hangs on all others."""
     rng = np.random.default_rng(0)

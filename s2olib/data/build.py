@@ -212,11 +212,11 @@ def build(
     tiles, scenes, refused = _found(reading, paths)
     extra = [*map(str, [*extra, *(tiles.files if tiles else ())])]
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
-    inputs = _inputs(states.values())
     # one that cannot be read is written anew
     with suppress(OSError, EOFError, ValueError, KeyError, TypeError, csv.Error):
         info = json.loads((root / "dataset.json").read_text())
-        if info["parameters"] == parameters and info["inputs"] == inputs and _is_whole(root, info["counts"], legend):
+        same = info["parameters"] == parameters and info["inputs"] == _inputs(states)
+        if same and _is_whole(root, info["counts"], legend):
             return info
 
     if tiles:
@@ -271,7 +271,7 @@ def build(
     for job in _jobs(scenes, candidates, resolution_factor):
         files = [states[file] for file in (*extra, *(file for scene, _ in job for file in scene.files))]
         told = [(scene.id, scene.group, scene.season, scene.date) for scene, _ in job]  # by other scenes or lists, too
-        state = f"{parameters} {_inputs(files)} {told} {[(w.id, w.split) for _, windows in job for w in windows]}"
+        state = f"{parameters} {files} {told} {[(w.id, w.split) for _, windows in job for w in windows]}"
         # `read` knows what it opens: paths take longest to be sent
         parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = [(replace(s, files=()), windows) for s, windows in job]
     with (
@@ -307,7 +307,7 @@ def build(
             "counts": {name: len(windows[name]) for name in SPLITS},
             "unique_area_km2": {name: unique_area(windows[name]) for name in SPLITS},
             "refused": sorted(refused, key=lambda r: r["id"]),
-            "inputs": inputs,
+            "inputs": _inputs(states),
             "fingerprint": digest,
         }
         (aside / "dataset.json").write_text(text := json.dumps(info, indent=1))
@@ -497,9 +497,9 @@ def _states(files: list[str]) -> dict[str, str]:
     return states
 
 
-def _inputs(states: Iterable[str]) -> str:
+def _inputs(states: dict[str, str]) -> str:
     """Fingerprint of input files' states and of the code that reads them."""
-    return hashlib.sha256("\n".join([_code(), *states]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([_code(), *states.values()]).encode()).hexdigest()
 
 
 @cache
@@ -718,13 +718,14 @@ def _written(
     executor: Executor | None,
     workers: int | None,
 ) -> str:
-    """Have every part made that is not there yet, remove those of another build, and put all together in `root`.
+    """Have every part made that is not there yet, remove those of other builds or code, and put all together in `root`.
 
     A worker that finds no part to make any more puts those in their places that are made, while others make the last.
     Adds to `refused`; returns the fingerprint of the three splits.
     """
-    for path in folder.iterdir():
-        if path.is_dir() and path.name not in parts:
+    maker = folder / "code"  # a fingerprint that takes as long as fifty patches: workers begin before it is written
+    for path in (path for path in folder.iterdir() if path.is_dir()):
+        if path.name not in parts or not maker.is_file() or maker.read_text() != _code():
             shutil.rmtree(path)
     missing = [part for part in parts if not (folder / part).is_dir()]
     windows = sum(len(windows) for job in parts.values() for _, windows in job)
@@ -735,7 +736,11 @@ def _written(
             _workers(executor, _processes(workers, windows)) as pool,
             _calls(pool, (len(missing) + len(parts)) * len(layers)) as begin,
         ):
+            if isinstance(pool, _Here):
+                maker.write_text(_code())
             made = {part: begin(len(layers), _work, parts[part], rules, folder / part) for part in missing}
+            if not isinstance(pool, _Here):
+                maker.write_text(_code())
             with closing(_indexed(_finished(parts, made, folder), rules, root, refused)) as ready:
                 for part, places in ready:
                     # neighbours in the queue are of different arrays: who write into the same file wait for each other
