@@ -10,6 +10,7 @@ would ask another server for anything. When nothing has changed since the last b
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import re
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from s2olib.project import InputError, fingerprint, told_in_a_sentence, writing
+from s2olib.project import InputError, fingerprint, told_in_a_sentence, writable, writing
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = "notebooks/executed/quick"
@@ -29,7 +30,10 @@ OUTSIDE = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href
 
 def stage(source: Path, executed: Path | None) -> None:
     """Copy what the book is made of to the folder `source`, anew."""
-    shutil.rmtree(source, ignore_errors=True)
+    if executed is not None and not any(executed.glob("*.ipynb")):
+        raise InputError(f"--executed '{executed}' holds no notebooks: give the folder that they were executed to.")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(source)
     source.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(ROOT / name, source / name)
@@ -95,7 +99,8 @@ def outside_requests(html: Path) -> list[str]:
 def build(executed: Path | None = None) -> bool:
     """Build if anything changed since the last time; True if it was built."""
     target, source = ROOT / "_build", ROOT / "_build/source"
-    stage(source, executed)
+    with writable("the folder of the book", target):
+        stage(source, executed)
     pages(source)
     state = target / "book.fingerprint"
     now = fingerprint(source) + " jupyter-book " + importlib.metadata.version("jupyter-book")

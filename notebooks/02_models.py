@@ -16,8 +16,8 @@
 #
 # Three generators and one discriminator. All three generators map a radar image to an optical one of the same size;
 # the discriminator sees radar and optical images together and knows land cover. This notebook states each network's
-# size and cost and asserts what the text claims. Weights are random here; {doc}`the next chapters <03_train_s2oformer>`
-# train them.
+# size and cost and asserts what the text claims. Weights are random here; the next
+# chapters train them.
 
 # %% tags=["parameters"]
 dataset_root: str = "data/quick"

@@ -12,6 +12,7 @@ one thread, as the committed ones were.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 import execute
 
 from s2olib import records
-from s2olib.project import InputError, root
+from s2olib.project import InputError, root, told_in_a_sentence, writable
 
 # dB and units. The same machine gives the same digits; another kind of processor sums in another order, as another
 # number of threads does, which trainings of three epochs amplify to 0.6 dB and 0.07.
@@ -29,24 +30,31 @@ TOLERANCE = {"psnr": 1.2, "ssim": 0.12}
 
 
 def main() -> int:
-    """0 if every notebook runs, every tagged output is the same and every metric is near its record; else 1."""
-    if len(sys.argv) != 2:
-        print("usage: python notebooks/check.py PROFILE", file=sys.stderr)
-        return 2
-    profile = sys.argv[1]
+    """0 if every notebook runs, every tagged output is the same and every metric is near its record, else 1, or 2 for
+    what cannot be checked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("profile", help="a file of notebooks/profiles without its ending")
+    profile = parser.parse_args().profile
+    with told_in_a_sentence():
+        return check(profile)
+
+
+def check(profile: str) -> int:
+    """0 or 1, as `main` says; `InputError` for a profile that is unknown or has no executed notebooks."""
+    steps = execute.plan(profile, {})
     source, copy = root() / "notebooks" / "executed" / profile, root() / "_build" / "check"
     if not [*source.glob("*.ipynb")]:
-        print(f"{source} holds no executed notebooks: `make notebooks PROFILE={profile}` makes them.", file=sys.stderr)
-        return 2
+        raise InputError(f"{source} holds no executed notebooks: `make notebooks PROFILE={profile}` makes them.")
     if old := stale(profile):
         print(*old, sep="\n", file=sys.stderr)
         return 1
-    shutil.rmtree(copy, ignore_errors=True)
     target = copy / "notebooks" / "executed" / profile
-    target.mkdir(parents=True)
-    shutil.copyfile(root() / "pyproject.toml", copy / "pyproject.toml")
-    shutil.copytree(root() / "notebooks" / "profiles", copy / "notebooks" / "profiles")
-    for stage in stages(execute.plan(profile, {})):
+    with writable("the folder of checks", copy):
+        shutil.rmtree(copy, ignore_errors=True)
+        target.mkdir(parents=True)
+        shutil.copyfile(root() / "pyproject.toml", copy / "pyproject.toml")
+        shutil.copytree(root() / "notebooks" / "profiles", copy / "notebooks" / "profiles")
+    for stage in stages(steps):
         for name in stage:
             shutil.copyfile(source / f"{name}.ipynb", target / f"{name}.ipynb")
         if code := reexecute([target / f"{name}.ipynb" for name in stage], copy):
@@ -86,6 +94,8 @@ def stale(profile: str) -> list[str]:
             continue
         if not execute.is_of(path, step.source):
             problems.append(f"{path.relative_to(root())} is older than notebooks/{step.source.name}: {command}")
+        elif execute.given_to(path) != step.parameters:
+            problems.append(f"{path.relative_to(root())} has other parameters than its profile and plan: {command}")
     return problems + [
         f"notebooks/executed/{profile}/{name}.ipynb has no source any more: delete it." for name in sorted(left)
     ]

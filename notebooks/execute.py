@@ -42,7 +42,17 @@ from PIL import Image
 from traitlets.config import Config
 
 from s2olib import figures, records, training
-from s2olib.project import InputError, code_fingerprint, fingerprint, resolve, root, writable, write_json, writing
+from s2olib.project import (
+    InputError,
+    code_fingerprint,
+    fingerprint,
+    resolve,
+    root,
+    told_in_a_sentence,
+    writable,
+    write_json,
+    writing,
+)
 
 SOURCES = Path(__file__).parent
 PROFILES = SOURCES / "profiles"
@@ -56,6 +66,7 @@ IMAGES = {  # parameters that name folders of images, by source; the embedded ar
 FOLDERS = ("dataset_root", "run_root")  # that are written, and cannot be left empty
 WEIGHTS = ("config.json", "generator.safetensors")  # of a folder that a parameter names
 LARGE = 150_000  # bytes of a PNG
+LONGEST = 80  # characters of a folder, below which a socket must have at most 107
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -156,7 +167,7 @@ def plan(profile: str, overrides: dict) -> list[Step]:
         for entry in entries(stem, content):
             unknown = set(entry) - set(defaults[stem])
             if unknown:
-                raise InputError(f"{path.name}: {stem} declares no parameter {', '.join(sorted(unknown))}.")
+                raise InputError(f"{path.name}: {stem} declares no parameter {', '.join(sorted(map(str, unknown)))}.")
             for key, value in entry.items():
                 check_type(key, value, defaults[stem][key], path.name)
             given = own | entry | {key: overrides[key] for key in overrides if key in defaults[stem]}
@@ -193,7 +204,7 @@ def suffix(stem: str, values: dict) -> str:
 def check_type(key: str, value: object, default: object, where: str) -> None:
     """Refuse a value whose type is not the default's (an int passes as a float, anything where the default is None)."""
     numbers = (int, float)
-    if value is None and key in FOLDERS:
+    if value in (None, "") and key in FOLDERS:
         raise InputError(f"parameter {key!r} of {where} is empty: give a folder, or leave the line out.")
     if default is None or value is None or type(value) is type(default):
         return
@@ -240,6 +251,16 @@ def is_of(notebook: Path, source: Path) -> bool:
     cells = nbformat.read(notebook, 4).cells
     given = [cell.source for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     return given == [cell.source for cell in jupytext.read(source).cells]
+
+
+def given_to(notebook: Path) -> dict[str, object]:
+    """The parameters that an executed notebook was given."""
+    cells = nbformat.read(notebook, 4).cells
+    parameters: dict[str, object] = {}
+    for cell in (cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])):
+        exec(cell.source, parameters)
+    parameters.pop("__builtins__", None)
+    return parameters
 
 
 def outputs(step: Step) -> list[Path]:
@@ -304,7 +325,9 @@ def execute(step: Step, folder: Path) -> None:
     target = folder / f"{step.name}.ipynb"
     failed = folder / "failed" / target.name
     failed.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    with writable("the temporary folder", tempfile.gettempdir()), tempfile.TemporaryDirectory() as scratch:
+        if len(scratch) > LONGEST:
+            raise InputError(f"the temporary folder '{scratch}' has too long a name: set TMPDIR to a shorter one.")
         source, aside = Path(scratch) / "source.ipynb", Path(scratch) / target.name
         notebook = jupytext.read(step.source)
         notebook.metadata["kernelspec"] = KERNEL
@@ -328,8 +351,9 @@ def execute(step: Step, folder: Path) -> None:
                 config=kernels,
             )
         except PapermillExecutionError as error:
-            failed.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(aside, failed)
+            with writable("run_root", folder.parent):
+                failed.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(aside, failed)
             raise InputError(f"{step.name}: {error.ename}: {error.evalue} (the notebook is kept at {failed})") from None
         except DeadKernelError:
             raise InputError(
@@ -337,12 +361,12 @@ def execute(step: Step, folder: Path) -> None:
                 "accumulate"
             ) from None
         normalise(aside)
-        with writing(target) as final:
+        with writable("run_root", folder.parent), writing(target) as final:
             shutil.move(aside, final)
 
 
 def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Step]]:
-    """Execute what is not up to date; returns the folder of executed notebooks and the steps."""
+    """Execute what is not up to date; returns the folder of executed notebooks and the steps that are."""
     steps = plan(profile, overrides)
     run_roots = {step.values.get("run_root") for step in steps} - {None}
     run_roots = run_roots or {(read_profile(profile)[0] | overrides).get("run_root", "")} - {""}
@@ -359,7 +383,7 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     exact = {only, f"{only}_dry-run"} & {*names}
     if only and not any(name.startswith(only) for name in names):
         raise InputError(f"no step of profile {profile!r} begins with {only!r}: there are {', '.join(names)}.")
-    data_key, all_keys = [], []
+    data_key, all_keys, current = [], [], []
     for number, step in enumerate(steps, 1):
         stem = step.source.stem
         key = key_of(step, data_key if stem in OF_DATA_ALONE else all_keys)
@@ -367,22 +391,26 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
         left_out = only and not (step.name in exact if exact else step.name.startswith(only))
         done = all(path.is_file() for path in outputs(step))
         all_keys.append(key if done or not left_out else "not yet")  # what comes later shows the runs that there are
-        if left_out:
-            continue
         place = f"[{number}/{len(steps)}] {step.name}"
         notebook = folder / f"{step.name}.ipynb"
         known = state.get(step.name, {})
         if known.get("key") == key and notebook.is_file() and done and known.get("made") == made_by(step):
-            print(f"{place} is up to date")
+            current.append(step)
+            if not left_out:
+                print(f"{place} is up to date")
+            continue
+        if left_out:
             continue
         print(place, flush=True)
         started = time.time()
         execute(step, folder)
         state = _state(state_path)  # others may work in this folder
         state[step.name] = {"key": key, "seconds": round(time.time() - started, 1), "made": made_by(step)}
-        write_json(state_path, state)
+        with writable("run_root", folder.parent):
+            write_json(state_path, state)
+        current.append(step)
         print(f"{place} done in {time.time() - started:.0f} s")
-    return folder, steps
+    return folder, current
 
 
 def _state(path: Path) -> dict[str, dict]:
@@ -393,7 +421,7 @@ def _state(path: Path) -> dict[str, dict]:
 
 
 def publish(profile: str, folder: Path, steps: list[Step]) -> None:
-    """Copy executed notebooks to ``notebooks/executed/<profile>``, records, pictures and times to ``book/results``.
+    """Copy the notebooks of steps to ``notebooks/executed/<profile>``, records, pictures and times to ``book/results``.
 
     Pictures are copied of synthetic data alone, those that the introduction shows: real images stand in the notebooks'
     few panels, with their credit.
@@ -420,9 +448,10 @@ def publish(profile: str, folder: Path, steps: list[Step]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture, target)
     if changed:  # else a machine's mood alone would make a commit
-        published = [step.name for step in steps if (executed / f"{step.name}.ipynb").is_file()]
-        seconds = {name: {"seconds": state[name]["seconds"]} for name in published if name in state}
-        write_json(results / "steps.json", seconds)
+        seconds = _state(results / "steps.json")
+        seconds |= {step.name: {"seconds": state[step.name]["seconds"]} for step in steps if step.name in state}
+        there = {path.stem for path in executed.glob("*.ipynb")}
+        write_json(results / "steps.json", {name: row for name, row in seconds.items() if name in there})
 
 
 def write_runs(steps: list[Step], path: Path) -> None:
@@ -446,8 +475,8 @@ def parsed(key: str, value: str) -> object:
         raise InputError(f"parameter {key!r} is {value!r}: that is no YAML value.") from None
 
 
-def main() -> int:
-    """Command line; 0 when everything is executed, 2 for a failed step or input that cannot be used."""
+def main() -> None:
+    """Command line; exit code 0 when everything is executed, 2 for a failed step or input that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profile", help="a file of notebooks/profiles without its ending")
     parser.add_argument(
@@ -459,22 +488,18 @@ def main() -> int:
     arguments = parser.parse_args()
     runs = arguments.runs and arguments.runs.absolute()
     os.chdir(SOURCES)  # as notebooks are executed, so that relative paths mean the same here and there
-    try:
+    with told_in_a_sentence("from the last finished step or checkpoint"):
         overrides = {key: parsed(key, value) for key, value in arguments.p}
         if runs:
             write_runs(plan(arguments.profile, overrides), runs)
-            return 0
+            return
+        if arguments.publish and any(step.values.get("dry_run") for step in plan(arguments.profile, overrides)):
+            raise InputError("a dry run is no result: leave --publish out, or dry_run.")
         folder, steps = run(arguments.profile, overrides, arguments.only)
         if arguments.publish:
-            publish(arguments.profile, folder, steps)
-    except InputError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on from the last finished step or checkpoint", file=sys.stderr)
-        return 130
-    return 0
+            with writable("the folder of committed results", root()):
+                publish(arguments.profile, folder, steps)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,7 +28,7 @@ from PIL import Image
 from rasterio.transform import Affine
 from tqdm import tqdm
 
-from s2olib.project import InputError, resolve, writing
+from s2olib.project import InputError, resolve, told_in_a_sentence, writable, writing
 
 PROFILES = Path(__file__).parent / "profiles"
 REGIONS = {"T11SLT": "LosAngeles", "T14RNT": "SanAntonioTX"}  # by the optical scene's tile
@@ -117,7 +118,7 @@ def lay_out(name: str, source: Path) -> Path:
     sources = [path for _, files in pairs for path, _ in files.values()]
     if missing := [path for path in sources if not path.is_file()]:
         raise InputError(f"{len(missing)} of {len(sources)} files are not there, such as '{missing[0]}': fetch them")
-    with writing(table.parent) as aside:
+    with writable("the folder of pairs", table.parent), writing(table.parent) as aside:
         for kind in ("s1", "s2"):
             (aside / kind).mkdir(parents=True)
         for _, files in tqdm(pairs, desc=name, unit="pair"):
@@ -132,10 +133,10 @@ def main() -> None:
     parser.add_argument("name", choices=SETS, help="a profile")
     parser.add_argument("source", type=Path, help="the folder of what its authors publish")
     given = parser.parse_args()
-    try:
-        print(f"written: {lay_out(given.name, given.source)}")
-    except InputError as error:
-        raise SystemExit(f"real_pairs.py: {error}") from None
+    source = given.source.absolute()
+    os.chdir(PROFILES)  # whose paths begin in this repository
+    with told_in_a_sentence():
+        print(f"written: {lay_out(given.name, source)}")
 
 
 if __name__ == "__main__":

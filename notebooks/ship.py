@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from pathlib import Path
 
 import execute
@@ -20,7 +19,7 @@ import pandas as pd
 from s2olib import checkpoints, records
 from s2olib.data.triplets import Triplets
 from s2olib.generators import generator_names
-from s2olib.project import InputError, resolve, root, writing
+from s2olib.project import InputError, resolve, root, told_in_a_sentence, writable, writing
 
 MOST = 15  # MiB
 
@@ -121,7 +120,7 @@ def ship(profile: str, generator: str, licence: str, scaling: str = "") -> Path:
         raise InputError(f"{profile} has data without a licence, or none in `credit`: its weights are not given away.")
     network, _ = checkpoints.load_generator(run)
     target = root() / "weights" / f"{profile}-{generator}"
-    with writing(target) as aside:
+    with writable("the folder of shipped weights", target), writing(target) as aside:
         aside.mkdir()
         network._save_pretrained(aside)
         (aside / "README.md").write_text(model_card(record, records.read_patches(run), info, licence, scaling))
@@ -131,21 +130,17 @@ def ship(profile: str, generator: str, licence: str, scaling: str = "") -> Path:
     return target
 
 
-def main() -> int:
-    """Command line; 2 for a run that cannot be shipped."""
+def main() -> None:
+    """Command line; exit code 2 for a run that cannot be shipped."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profile", help="a file of notebooks/profiles without its ending")
     parser.add_argument("generator", choices=generator_names())
     parser.add_argument("--licence", required=True, help="of the weights, as the hub names it, or copernicus")
     parser.add_argument("--scaling", default="", help="how the radar's numbers and pixels were made, for the card")
     arguments = parser.parse_args()
-    try:
+    with told_in_a_sentence():
         print(ship(arguments.profile, arguments.generator, arguments.licence, arguments.scaling))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

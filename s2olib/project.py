@@ -44,12 +44,17 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def told_in_a_sentence() -> Iterator[None]:
-    """End a program that was started from a command line with an InputError's sentence, without a traceback."""
+def told_in_a_sentence(goes_on: str = "") -> Iterator[None]:
+    """End a program that was started from a command line in a sentence instead of a traceback: with exit code 2 for an
+    `InputError`, with 130 where it is interrupted. `goes_on` says from where the same command goes on then."""
     try:
         yield
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted" + (f": the same command goes on {goes_on}" if goes_on else ""), file=sys.stderr)
+        sys.exit(130)
 
 
 def root() -> Path:
@@ -88,7 +93,8 @@ def writing(path: str | Path) -> Iterator[Path]:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
         else:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where nothing could be written, nothing is left
+                aside.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, content: object) -> None:

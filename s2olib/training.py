@@ -153,6 +153,9 @@ class Parameters:
         if not (self.crop_size is None or type(self.crop_size) is int):
             raise InputError(f"crop_size is {self.crop_size!r}: it must be a whole number, or 0 for whole patches.")
         object.__setattr__(self, "crop_size", self.crop_size or None)
+        for name in ("dataset_root", "run_root"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty: give a folder.")
         for name in ("betas", "class_weights", "depths", "num_heads"):
             if not isinstance(getattr(self, name), list | tuple):
                 raise InputError(f"{name} is {getattr(self, name)!r}: it must be a list of numbers.")
@@ -827,7 +830,7 @@ def main() -> None:
     """Train the runs of a YAML file, a list of mappings of `Parameters`, one after the other."""
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m s2olib.training RUNS.yml (a list of runs, each a mapping of parameters)")
-    with told_in_a_sentence():
+    with told_in_a_sentence("from the last checkpoint"):
         for run in read_runs(Path(sys.argv[1])):
             print(train(run))
 

@@ -17,7 +17,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +39,7 @@ from tqdm import tqdm
 
 from s2olib.checkpoints import load_generator
 from s2olib.data.sar import Scene, describe, opened
-from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve, write_json
+from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve, told_in_a_sentence, write_json
 
 BLOCK = 128  # pixels of the unfinished raster's blocks
 NOTICE = "Generated from SAR, not an observation"
@@ -461,8 +460,8 @@ def seam_ratio(image: np.ndarray, tile_size: int, overlap: int, valid: np.ndarra
     return float(total[0] / total[1]) if total[1] else math.nan
 
 
-def main() -> int:
-    """Command line; 0 when the target is written, 2 for input that cannot be used, 130 when interrupted."""
+def main() -> None:
+    """Command line; exit code 0 when the target is written, else as `told_in_a_sentence` says."""
     parser = argparse.ArgumentParser(prog="python -m s2olib.translation", description=__doc__.splitlines()[0])
     parser.add_argument("source", help="GeoTIFF with the SAR bands")
     parser.add_argument("target", help="cloud-optimized GeoTIFF to write")
@@ -482,19 +481,12 @@ def main() -> int:
     for name in ("source", "target", "weights"):  # from where the user stands
         given[name] = os.path.abspath(os.path.expanduser(given[name]))
     given["bands"] = [band.strip() for band in given["bands"].split(",") if band.strip()]
-    try:
+    with told_in_a_sentence("where it stopped"):
         report = translate(**given)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        return 130
     for note in report["notes"]:
         print(note)
     print("{width} x {height} pixels, {valid:.1%} valid, {seconds:.0f} s, {precision}".format(**report))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jupytext
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -685,9 +686,18 @@ def test_a_notebook_older_than_its_source_is_named_with_the_command(tmp_path, mo
     folder = tmp_path / "notebooks" / "executed" / "quick"
     folder.mkdir(parents=True)
     for step in check.execute.plan("quick", {}):
-        jupytext.write(jupytext.read(step.source), folder / f"{step.name}.ipynb")
+        notebook = jupytext.read(step.source)
+        given = nbformat.v4.new_code_cell("".join(f"{name} = {value!r}\n" for name, value in step.parameters.items()))
+        given.metadata["tags"] = ["injected-parameters"]
+        notebook.cells.insert(2, given)
+        jupytext.write(notebook, folder / f"{step.name}.ipynb")
     monkeypatch.chdir(tmp_path)
     assert check.stale("quick") == []
+    path = folder / "03_train_hat.ipynb"
+    before = path.read_text()
+    path.write_text(before.replace("generator = 'hat'", "generator = 'hat'\\nepochs = 1"))
+    assert len(said := check.stale("quick")) == 1 and "03_train_hat.ipynb has other parameters than its" in said[0]
+    path.write_text(before)
     path = folder / "02_models.ipynb"
     path.write_text(path.read_text().replace("# The networks", "# The nets"))
     (folder / "04_results.ipynb").rename(folder / "04_results_old.ipynb")

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import errno
 import importlib.util
 import io
 import json
@@ -96,6 +97,7 @@ def test_a_profile_takes_the_rest_from_its_base(tmp_path, monkeypatch):
         ("quick", {"lerning_rate": 0.1}, "'lerning_rate' .* declared by no notebook"),
         ("quick", {"epochs": "many"}, "expects int"),
         ("quick", {"run_root": None}, "'run_root' .* is empty: give a folder"),
+        ("quick", {"run_root": ""}, "'run_root' .* is empty: give a folder"),
         ("quick", {"embed_dim": 1.5}, "expects int"),
         ("quick", {"learning_rate": "1e-4"}, "expects float, so write 1.0e-04"),
         ("quick", {"tag": "l1", "seed": 3, "generator": "hat"}, "two executions '03_train_hat-l1-s3'"),
@@ -259,6 +261,67 @@ def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path
     assert done[5:] == ["01_dataset"]
 
 
+def test_what_is_published_is_as_the_plan_says(tmp_path, monkeypatch):
+    """Neither a step of other parameters is published nor a dry run, and the times of others are kept."""
+    given = {name: str(tmp_path / name) for name in ("run_root", "dataset_root")}
+
+    def pretend(step, folder):
+        (folder / f"{step.name}.ipynb").write_text(str(step.values.get("epochs")))
+        for path in execute.outputs(step):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"dataset": {"synthetic": False}, "epochs": step.values.get("epochs")}))
+
+    monkeypatch.setattr(execute, "execute", pretend)
+    monkeypatch.setattr(execute.records, "read", lambda run: json.loads((run / "record.json").read_text()))
+    monkeypatch.setattr(execute.records, "publish", lambda run, target: shutil.copytree(run, target))
+    folder, results = tmp_path / "notebooks/executed/quick", tmp_path / "book/results/quick"
+    results.mkdir(parents=True)
+    execute.run("quick", given, None)
+    execute.run("quick", given | {"epochs": 1}, "03_train_unet")
+    steps = execute.run("quick", given, "04")
+    folder.mkdir(parents=True)
+    (folder / "02_models.ipynb").touch()
+    (results / "steps.json").write_text('{"02_models": {"seconds": 3}, "gone": {"seconds": 4}}')
+    with monkeypatch.context() as patched:
+        patched.setattr(execute, "root", lambda: tmp_path)
+        patched.setattr(execute, "SOURCES", tmp_path / "notebooks")
+        execute.publish("quick", *steps)
+    published = {path.stem for path in folder.iterdir()}
+    assert published == {"01_dataset", "02_models", "03_train_hat", "03_train_s2oformer", "04_results"}
+    assert {path.name for path in results.iterdir()} == {"hat-dsd-s0", "s2oformer-dsd-s0", "steps.json"}
+    assert {*json.loads((results / "steps.json").read_text())} == published
+    monkeypatch.setattr("sys.argv", ["execute.py", "quick", "--publish", "-p", "dry_run", "true"])
+    with pytest.raises(SystemExit) as end:
+        execute.main()
+    assert end.value.code == 2
+
+
+def test_a_disk_that_is_full_and_a_long_temporary_folder_are_named(tmp_path, monkeypatch):
+    step = execute.Step("01_dataset", notebook_source(tmp_path, "print(dataset_root)\n"))
+    monkeypatch.setattr(
+        execute.papermill, "execute_notebook", lambda source, target, *_, **__: shutil.copy(source, target)
+    )
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(execute.shutil, "move", full)
+        with pytest.raises(InputError, match=r"run_root '.*' cannot be written \(No space left on device\)"):
+            execute.execute(step, tmp_path / "notebooks")
+    with monkeypatch.context() as patched:
+        patched.setattr(execute.jupytext, "write", full)
+        with pytest.raises(
+            InputError, match=r"the temporary folder '.*' cannot be written \(No space left on device\)"
+        ):
+            execute.execute(step, tmp_path / "notebooks")
+    (tmp_path / ("long" * 20)).mkdir()
+    monkeypatch.setattr(execute.tempfile, "tempdir", str(tmp_path / ("long" * 20)))
+    with pytest.raises(InputError, match="has too long a name: set TMPDIR to a shorter one"):
+        execute.execute(step, tmp_path / "notebooks")
+    assert not [*tmp_path.glob("notebooks/*")]
+
+
 def test_a_run_root_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"run_root '.*' cannot be written \(Not a directory\)"):
@@ -342,13 +405,14 @@ def test_relative_paths_of_the_command_line_mean_what_they_mean_in_the_notebooks
     monkeypatch.setattr("sys.argv", ["execute.py", "quick", "-p", "run_root", "runs/mine"])
     found = []
     monkeypatch.setattr(execute, "run", lambda _, given, __: found.append(resolve(given["run_root"])) or (tmp_path, []))
-    assert execute.main() == 0 and found == [ROOT / "runs/mine"]
+    execute.main()
+    assert found == [ROOT / "runs/mine"]
 
 
 def test_trainings_are_written_for_a_machine_without_notebooks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["execute.py", "quick", "--runs", "runs.yml", "-p", "crop_size", "0"])
-    assert execute.main() == 0
+    execute.main()
     runs = training.read_runs(tmp_path / "runs.yml")
     assert [run.generator for run in runs] == ["unet", "hat", "s2oformer"]
     given = execute.declared(ROOT / "notebooks" / "03_train.py")
@@ -368,7 +432,9 @@ def test_trainings_are_written_for_a_machine_without_notebooks(tmp_path, monkeyp
 def test_trainings_that_cannot_be_written(tmp_path, monkeypatch, capsys, profile, file, says):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["execute.py", profile, "--runs", file])
-    assert execute.main() == 2 and says in capsys.readouterr().err and not (tmp_path / "runs.yml").exists()
+    with pytest.raises(SystemExit) as end:
+        execute.main()
+    assert end.value.code == 2 and says in capsys.readouterr().err and not (tmp_path / "runs.yml").exists()
 
 
 def test_one_training_can_be_asked_what_it_will_cost(tmp_path, monkeypatch):

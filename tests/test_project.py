@@ -93,3 +93,16 @@ def test_a_killed_process_holds_nothing_though_one_that_it_forked_lives_on(tmp_p
     finally:
         os.kill(child, 9)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (project.InputError("a is b: give c."), 2, "error: a is b: give c.\n"),
+        (KeyboardInterrupt(), 130, "interrupted: the same command goes on there\n"),
+    ],
+)
+def test_a_command_line_ends_in_a_sentence(error, code, said, capsys):
+    with pytest.raises(SystemExit) as end, project.told_in_a_sentence("there"):
+        raise error
+    assert end.value.code == code and capsys.readouterr().err == said

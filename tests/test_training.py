@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import time
@@ -538,6 +539,7 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"learning_rate": float("inf")}, "learning_rate is inf"),
         ({"label_size_m": -500.0}, "label_size_m is -500.0"),
         ({"ssim_weight": float("nan")}, "ssim_weight is nan"),
+        ({"run_root": ""}, "run_root is empty: give a folder"),
         ({"num_nodes": 2, "batch_size": 4}, "num_nodes is 2, .*torchrun"),
         ({"tag": "x" * 201}, "must have 1 to 200 bytes"),
         ({"tag": "x\0y"}, "no / and NUL"),
@@ -840,8 +842,9 @@ def test_a_queue_of_runs(small, tmp_path, monkeypatch, capsys):
         (json.dumps([entry, entry | {"epochs": 2}]).encode(), ", run 2 would take the place of .*unet-dsd-s0"),
     ):
         runs.write_bytes(content)
-        with pytest.raises(SystemExit, match=rf"error: .*runs\.yml{says}"):
+        with pytest.raises(SystemExit) as end:
             training.main()
+        assert end.value.code == 2 and re.match(rf"error: .*runs\.yml{says}", capsys.readouterr().err)
 
 
 def test_explaining_the_code_makes_no_run_stale(monkeypatch):

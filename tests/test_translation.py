@@ -658,8 +658,13 @@ def test_weights_that_make_no_numbers_make_no_image(tmp_path, shallow, scene):
 
 
 def run(monkeypatch, *arguments):
+    """The exit code of the command line."""
     monkeypatch.setattr(sys, "argv", ["translation", *map(str, arguments)])
-    return translation.main()
+    try:
+        translation.main()
+    except SystemExit as end:
+        return end.code
+    return 0
 
 
 def test_who_interrupts_is_told_that_the_same_command_goes_on(tmp_path, weights, scene, monkeypatch, capsys):
