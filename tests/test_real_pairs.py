@@ -125,3 +125,13 @@ def test_a_broken_list_of_towns_is_named(source, content, says):
     with pytest.raises(InputError, match=rf"dataset/metadata.json' {says}"):
         real_pairs.lay_out("socal", source)
     assert not Path("data").exists()
+
+
+def test_the_command_line_takes_its_source_from_where_the_user_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["real_pairs.py", "socal", "source"])
+    with pytest.raises(SystemExit) as end:
+        real_pairs.main()
+    said = capsys.readouterr().err
+    missing = f"error: '{tmp_path}/source/dataset/metadata.json' does not exist"
+    assert end.value.code == 2 and (missing in said or f"error: '{ROOT}/data/socal' is there already" in said)
