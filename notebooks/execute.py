@@ -11,9 +11,9 @@ notebooks. ``profiles/NAME.plan.yml`` (else that of its base, else ``quick.plan.
 ``03_train`` is executed for, the regions of ``05_compare``, the scenes of ``06_translate``, and under `notebooks` which
 notebooks there are at all (else every one but ``07_elsewhere``). Executed notebooks land in ``<run_root>/notebooks``; a
 step is skipped whose source, library, parameters, earlier steps, images and results are unchanged, a failed one is kept
-in ``failed/``. ``--publish`` copies notebooks and records, of steps that are up to date, to where they are committed, if anything but
-cost changed.
-``--runs`` writes the trainings' parameters, those left at their defaults too, for a machine with the library alone.
+in ``failed/``. ``--publish`` copies notebooks and records of what is up to date to where they are committed, if
+anything but cost changed. ``--runs`` writes the trainings' parameters, those left at their defaults too, for a machine
+with the library alone.
 """
 
 from __future__ import annotations

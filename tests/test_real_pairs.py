@@ -134,4 +134,4 @@ def test_the_command_line_takes_its_source_from_where_the_user_stands(tmp_path, 
         real_pairs.main()
     said = capsys.readouterr().err
     missing = f"error: '{tmp_path}/source/dataset/metadata.json' does not exist"
-    assert end.value.code == 2 and (missing in said or f"error: '{ROOT}/data/socal' is there already" in said)
+    assert end.value.code == 2 and (missing in said or f"error: '{ROOT}/data/socal-texas' is there already" in said)
