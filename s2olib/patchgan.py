@@ -47,7 +47,7 @@ class PatchGAN(nn.Module):
 
 
 def check_pair(sar: Tensor, opt: Tensor, channels: tuple[int, int]) -> None:
-    """Raise `InputError` unless both (B, C, H, W) are the same patches and have their channels, and one type."""
+    """Raise `InputError` unless both (B, C, H, W) are the same patches and have their channels."""
     for name, image in (("sar", sar), ("opt", opt)):
         if not isinstance(image, Tensor):
             raise InputError(f"{name} is a {type(image).__name__}: a discriminator takes tensors (B, C, H, W).")
