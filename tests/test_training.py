@@ -156,7 +156,7 @@ def test_weights_begin_a_training_that_only_checkpoints_or_drops_paths_otherwise
     given = {"in_channels": 1, "out_channels": 1, "embed_dim": 4, "depths": (1,), "num_heads": (1,), "window_size": 4}
     saved = create_generator("hat", **given, checkpointing=True, drop_path_rate=0.5)
     saved.save_pretrained(tmp_path)
-    parameters = training.Parameters(dataset_root="", run_root="", initial_weights=str(tmp_path))
+    parameters = training.Parameters(dataset_root="none", run_root="none", initial_weights=str(tmp_path))
     begun = checkpoints.start(create_generator("hat", **given), parameters).state_dict()
     assert all(torch.equal(value, begun[name]) for name, value in saved.state_dict().items())
 
@@ -175,7 +175,9 @@ def test_code_that_is_hidden_in_a_file_of_weights_is_not_run(tmp_path):
     torch.save({"key": {}, "conv_first.weight": Hidden(tmp_path / "made")}, tmp_path / "weights.pth")
     with pytest.raises(InputError, match=r"weights\.pth is no checkpoint \(it holds no tensors, or not these alone\)"):
         checkpoints.load(tmp_path / "weights.pth", {})
-    parameters = training.Parameters(dataset_root="", run_root="", initial_weights=str(tmp_path / "weights.pth"))
+    parameters = training.Parameters(
+        dataset_root="none", run_root="none", initial_weights=str(tmp_path / "weights.pth")
+    )
     hat = create_generator("hat", in_channels=1, out_channels=1, embed_dim=4, depths=(1,), num_heads=(1,))
     with pytest.raises(InputError, match=r"weights\.pth' cannot be read: it holds no tensors, or not these alone$"):
         checkpoints.start(hat, parameters)
