@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2olib.generators.padding import pad_to_multiple
-from s2olib.patchgan import check_pair, check_values
+from s2olib.patchgan import check_counts, check_pair, check_values
 from s2olib.project import InputError
 
 SCALES = 5  # full size, 1/2, 1/4, 1/8, 1/16
@@ -38,10 +38,8 @@ class DSD(nn.Module):
         encoder: str = "snunet",
     ) -> None:
         super().__init__()
-        given = {"sar_channels": sar_channels, "opt_channels": opt_channels, "num_classes": num_classes, "width": width}
-        for name, value in given.items():
-            if type(value) is not int or value < 1:
-                raise InputError(f"{name} is {value!r}: a DSD needs a whole number of at least 1.")
+        channels = {"sar_channels": sar_channels, "opt_channels": opt_channels}
+        check_counts("DSD", **channels, num_classes=num_classes, width=width)
         self.channels = (sar_channels, opt_channels)
         if encoder == "snunet":
             widths, self.multiple = [width * 2**scale for scale in range(SCALES)], 2 ** (SCALES - 1)

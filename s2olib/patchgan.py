@@ -19,9 +19,7 @@ class PatchGAN(nn.Module):
 
     def __init__(self, sar_channels: int = 2, opt_channels: int = 3) -> None:
         super().__init__()
-        for name, value in {"sar_channels": sar_channels, "opt_channels": opt_channels}.items():
-            if type(value) is not int or value < 1:
-                raise InputError(f"{name} is {value!r}: a PatchGAN needs a whole number of at least 1.")
+        check_counts("PatchGAN", sar_channels=sar_channels, opt_channels=opt_channels)
         self.channels = (sar_channels, opt_channels)
         self.layers = nn.Sequential(
             nn.Conv2d(sar_channels + opt_channels, WIDTH, 4, 2, 1),
@@ -44,6 +42,13 @@ class PatchGAN(nn.Module):
             given = tuple(opt.shape[-2:])
             raise InputError(f"PatchGAN needs at least {SMALLEST} pixels a side, not {given}: use larger crops.")
         return self.layers(torch.cat([sar, opt], 1))
+
+
+def check_counts(discriminator: str, **given: int) -> None:
+    """Raise `InputError`, naming the parameter, for what is no whole number of at least 1."""
+    for name, value in given.items():
+        if type(value) is not int or value < 1:
+            raise InputError(f"{name} is {value!r}: a {discriminator} needs a whole number of at least 1.")
 
 
 def check_pair(sar: Tensor, opt: Tensor, channels: tuple[int, int]) -> None:

@@ -142,6 +142,13 @@ def test_other_channels_are_named(judge):
         judge()(torch.randn(1, 2, 32, 32), torch.randn(1, 3, 32, 32))
 
 
+@pytest.mark.parametrize("value", [0, -5, "2", 2.0, True])
+def test_channels_that_are_no_count_are_named(value):
+    for kind in (DSD, PatchGAN):
+        with pytest.raises(InputError, match=rf"^opt_channels is {value!r}: a {kind.__name__} needs a whole number of"):
+            kind(2, value)
+
+
 def test_patchgan_is_the_published_size_and_sees_70_pixels():
     assert round(sum(p.numel() for p in PatchGAN(2, 3).parameters()) / 1e6, 2) == 2.77
     torch.manual_seed(0)
