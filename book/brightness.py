@@ -48,6 +48,7 @@ def quarters(name: str, measured: dict, results: Path) -> str:
             rows.append(row)
     if not rows:
         return ""
+    counts = [str(len(set(clusters[part]))) for part in np.array_split(order, len(QUARTERS))]
     brightest, values = {split: max(of.values()) for split, of in radar.items()}, np.array([*radar["test"].values()])
     edges = [f"{part.min():.0%} to {part.max():.0%}" for part in np.array_split(np.sort(values), len(QUARTERS))]
     caption = (
@@ -55,7 +56,8 @@ def quarters(name: str, measured: dict, results: Path) -> str:
         f"radar is (mean of a patch, as a share of the range: {', '.join(edges)}). The brightest training patch has "
         f"{brightest['train']:.0%}, the brightest validation patch {brightest['validation']:.0%}; test patches "
         f"that are brighter than any training patch: {(values > brightest['train']).sum()}. In brackets a 95 % cluster "
-        "bootstrap over a quarter's patches, descriptive. Made after the scores were known."
+        f"bootstrap over a quarter's patches (in {', '.join(counts)} clusters), descriptive. Made after the scores "
+        "were known."
     )
     return figures.metric_table(rows, caption, f"tab-quarters-{name}")
 

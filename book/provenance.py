@@ -120,6 +120,7 @@ def run_page(profile: str, run: str, record: dict) -> str:
     folder = f"/book/results/{profile}/{run}"
     return "\n\n".join(
         [
+            "---\nnosearch: true\n---",  # a hundred pages of the same words would come before those that explain them
             f"# {profile}: {run}",
             f"{{kind}}`{kind}` Written from the run's record: {{download}}`record.json <{folder}/record.json>`, and "
             f"{{download}}`patches.csv <{folder}/patches.csv>` with every test patch's metrics.",

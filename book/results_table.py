@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from s2olib import figures, records
+from s2olib import figures, metrics, records
 from s2olib.project import InputError
 
 # Fu, Kouyama, Nakamura and Yoshikawa (2024), "Experimental Results": PSNR in dB, SSIM
@@ -86,7 +86,7 @@ def cells(folder: Path, runs: dict[str, dict]) -> list[str]:
 
 def mean_colour_psnr(mse: pd.Series) -> float:
     """Mean PSNR (dB) over patches of one constant colour, from its errors ``mse_mean_colour``."""
-    return (10 * np.log10(255**2 / mse)).mean()
+    return (10 * np.log10(255**2 / mse.clip(lower=metrics.ROUNDING))).mean()
 
 
 def _skill(folder: Path, published: dict[str, dict]) -> str:

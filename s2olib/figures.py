@@ -192,6 +192,8 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) ->
     """
     if not len(index) or index[["lon", "lat"]].isna().any(axis=None):
         raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
+    if np.ptp(index["lon"]) > 180:  # on both sides of 180 degrees
+        index = index.assign(lon=index["lon"] % 360)
     panels = [_frame(index["lon"], index["lat"], 0.02)]
     lon, lat, half = panels[0]
     reach = half / math.cos(math.radians(lat)), half
@@ -522,8 +524,8 @@ def _scale_and_north(ax: Axes, km_across: float) -> None:
     outline = [withStroke(linewidth=5, foreground="white")]
     length = _round_length(km_across * 0.3)
     place = {"transform": ax.transAxes, "path_effects": outline}
-    ax.plot([0.05, 0.05 + length / km_across], [0.06] * 2, "k", lw=3, **place)
-    ax.text(0.05, 0.075, f"{length:g} km", va="bottom", **place)
+    ax.plot([0.95 - length / km_across, 0.95], [0.06] * 2, "k", lw=3, **place)
+    ax.text(0.95, 0.075, f"{length:g} km", ha="right", va="bottom", **place)
     arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.5, "path_effects": outline}
     ax.annotate("", (0.95, 0.96), (0.95, 0.85), xycoords="axes fraction", arrowprops=arrow)
     ax.text(0.95, 0.84, "N", ha="center", va="top", **place)

@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from s2olib import figures, records
-from s2olib.data import datasheet
+from s2olib.data import SPLITS, datasheet
 from s2olib.project import InputError
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("book", "notebooks")]
@@ -450,7 +450,12 @@ def test_runs_are_compared_in_quarters_from_the_darkest_radar_to_the_brightest(t
     less, seed, *quarters = row(table, "unet-dsd-bilinear")
     assert (less, seed) == ("unet-dsd", "0")
     assert [cell.split()[0] for cell in quarters] == ["−34.50", "−24.50", "−14.50", "−4.50"]
-    assert "brighter than any training patch: 1." in brightness.render(tmp_path / "brightness")
+    caption = brightness.render(tmp_path / "brightness").split("tab-quarters-a")[0]
+    assert "brighter than any training patch: 1." in caption and "(in 2, 2, 2, 2 clusters)" in caption
+
+
+def test_one_colour_that_is_exact_does_not_make_the_mean_infinite():
+    assert results_table.mean_colour_psnr(pd.Series([0.0, 100.0])) == pytest.approx((58.92 + 28.13) / 2, abs=0.01)
 
 
 def test_scores_without_patches_whose_ground_was_seen(tmp_path):
@@ -871,3 +876,26 @@ def test_a_datasheet_counts_windows_and_patches_that_were_refused():
     limits = [*(f"max_{name}" for name in names), "cloud_brightness", "haze_brightness", "border_noise_db", "buffer_m"]
     text = datasheet._judged({"refused": refused, "parameters": dict.fromkeys(limits)})
     assert text.startswith("Refused: 7 outside the map, 1 cloud (")
+
+
+def test_a_datasheet_gives_western_longitudes_as_they_are():
+    random = np.random.default_rng(0)
+    info = {"unique_area_km2": dict.fromkeys(SPLITS, 1.0)}
+    for _ in range(20):
+        windows = {split: pd.DataFrame({"lon": random.uniform(-118.4, -118.1, 20), "lat": 34.0}) for split in SPLITS}
+        text = datasheet._where(info, pd.concat(windows))
+        assert all(f"| {split} | −118." in text for split in SPLITS)
+
+
+def test_a_datasheet_counts_patches_of_no_named_group():
+    index = pd.DataFrame({"lon": np.nan, "group": ["albania", "", "france", ""]})
+    assert "Groups: albania, france, and 2 patches of no named group." in datasheet._where({}, index)
+    assert "Groups: none." in datasheet._where({}, index.assign(group=""))
+
+
+def test_a_datasheet_says_what_mercators_metres_are_on_the_ground():
+    index = pd.DataFrame({"crs": "EPSG:3857", "lat": [60.0, 60.0, 0.0]})
+    assert datasheet._on_the_ground(20, index) == " of its projection (10 to 20 m on the ground)"
+    assert datasheet._on_the_ground(20, index[:2]) == " of its projection (10 m on the ground)"
+    for other in (["EPSG:3857", "EPSG:32654", ""], ["", "", np.nan]):
+        assert datasheet._on_the_ground(20, index.assign(crs=other)) == ""

@@ -1140,6 +1140,7 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
     with rasterio.open(f"{name}_lulc.tif") as file:
         np.testing.assert_array_equal(file.read(1), stored["lulc"][1])
         assert file.colormap(1)[9] == (0x00, 0x58, 0x3F, 255)  # evergreen needle-leaf forest
+        assert file.descriptions == ("JAXA HRLULC Japan v21.11",)
     names = ElementTree.parse(f"{name}_lulc.tif.aux.xml").findall(".//Category")
     assert names[9].text == "evergreen needle-leaf forest"
     for broken in ("[]", "{}", "{"):

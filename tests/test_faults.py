@@ -280,6 +280,7 @@ PAIRS = {
         r"s2/b.tif' do not show the same ground",
     ),
     "scale declared": (scaled("pairs/s1/a.tif", 0.01, 0), {}, r"s1/a.tif' declares values to be scaled by 0.01"),
+    "scale of reflectance": (scaled("pairs/s1/a.tif", 1e-4, 0), {}, r"s1/a.tif' declares .* scaled by 0.0001"),
     "offset declared": (scaled("pairs/s2/a.tif", 1e-4, -0.1), {}, r"s2/a.tif' declares .* moved by -0.1"),
     "CRS of no place": (
         rewrite("pairs/s1/a.tif", SAR[SMALL], crs='LOCAL_CS["mine",UNIT["metre",1]]'),

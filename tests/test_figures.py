@@ -155,6 +155,11 @@ def test_map_puts_windows_and_scale_right():
     assert {text.get_text(): getattr(text, "xy", None) for text in ax.texts}.items() >= places.items()
 
 
+def test_a_map_of_windows_on_both_sides_of_the_antimeridian():
+    ax = figures.split_map(index().assign(lon=[179.99, -179.99] * 4), {}).axes[0]
+    assert np.ptp(ax.get_xlim()) < 0.1 and {x for of in ax.collections for x, _ in of.get_offsets()} == {179.99, 180.01}
+
+
 def test_places_that_lie_elsewhere_are_on_no_map():
     figure = figures.split_map(index().assign(lon=lambda of: of["lon"] - 250), {"Kaga": (136.3, 36.3)})
     assert len(figure.axes) == 1 and not any("Kaga" in text.get_text() for text in figure.axes[0].texts)

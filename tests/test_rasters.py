@@ -250,6 +250,8 @@ def test_area_mean_leaves_no_data_out():
         ("B02_10m", "B03_10m", "B04_10m"),
         ("B2, central wavelength 490 nm", "B3, central wavelength 560 nm", "B4, central wavelength 665 nm"),
         ("blue band", "green band", "red band"),
+        ("B", "G", "R"),
+        ("b", "g", "r"),
     ],
 )
 def test_colours_are_words_of_names(names):
@@ -262,6 +264,19 @@ def test_colours_in_another_order_say_themselves_which_they_are(tmp_path):
     with rasterio.open(path, "r+") as file:
         file.colorinterp = ColorInterp.blue, ColorInterp.green, ColorInterp.red
     assert optical_bands(path, header(path)) == (3, 2, 1)
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = "Band 1", "Band 2", "Band 3"
+    assert optical_bands(path, header(path)) == (3, 2, 1)
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = "red", "green", "blue"  # which says more
+    assert optical_bands(path, header(path)) == (1, 2, 3)
+
+
+def test_three_of_four_bands_say_that_they_are_colours(tmp_path):
+    path = tif(tmp_path / "a.tif", np.concatenate([OPT, OPT[:1]]))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined
+    assert optical_bands(path, header(path)) == (1, 2, 3)
 
 
 def test_numbers_of_colours_and_coloured_radar_are_refused(tmp_path):

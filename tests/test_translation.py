@@ -440,8 +440,12 @@ def test_ground_control_points_become_a_grid(tmp_path, weights, sar):
         assert (found != expected).mean() < 1e-4 and not file.read(1)[found].any()
 
 
-@pytest.mark.parametrize(("longitude", "latitude", "epsg"), [(147.3, -42.9, 32755), (5.9, 61.0, 32631)])
-def test_ground_control_points_take_their_utm_zone(tmp_path, sar, longitude, latitude, epsg):
+@pytest.mark.parametrize(
+    ("longitude", "latitude", "epsg"),
+    [(147.3, -42.9, 32755), (5.9, 61.0, 32631), (-179.9, 52.0, 32601), (-172.0, -20.0, 32702), (179.9, 52.0, 32660)],
+)
+def test_ground_control_points_take_their_utm_zone(tmp_path, weights, sar, longitude, latitude, epsg):
+    config = json.loads((weights / "config.json").read_text())
     source = write(tmp_path / "raw.tif", sar, crs=None, transform=None)
     y, x = (latitude + 0.03, latitude - 0.03), (longitude - 0.03, longitude + 0.03)
     corners = [(row * 500, column * 430, x[column], y[row]) for row in (0, 1) for column in (0, 1)]
@@ -449,7 +453,9 @@ def test_ground_control_points_take_their_utm_zone(tmp_path, sar, longitude, lat
     with rasterio.open(source, "r+") as file:
         file.gcps = (points, rasterio.CRS.from_epsg(4326))
     with sar_module.opened(source) as file:
-        assert file.crs.to_epsg() == epsg
+        assert file.crs.to_epsg() == epsg and (file.dataset_mask() > 0).mean() > 0.5
+        with pytest.raises(InputError, match=r"^'raw\.tif' is declared '8-bit'"):
+            sar_module.describe(file, config, sar_units="8-bit")
 
 
 def test_ground_control_points_on_both_sides_of_180_degrees(tmp_path, sar):

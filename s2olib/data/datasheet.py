@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from s2olib.data import SPLITS
+from s2olib.data.rasters import crs_of
 from s2olib.data.triplets import Triplets
 from s2olib.project import told_in_a_sentence
 
@@ -41,7 +42,7 @@ def datasheet(dataset_root: str | Path) -> str:
     splits = {split: Triplets(dataset_root, split) for split in SPLITS}
     info, index = splits["train"].info, pd.concat({split: data.index for split, data in splits.items()})
     parts = {
-        "What": _what(info),
+        "What": _what(info, index),
         "Where": _where(info, index),
         "When": _when(info, index),
         "Whose": _whose(info),
@@ -52,11 +53,22 @@ def datasheet(dataset_root: str | Path) -> str:
     return "\n\n".join(f"**{name}.** {text}" for name, text in parts.items()) + "\n"
 
 
-def _what(info: dict) -> str:
+def _on_the_ground(metres: float, index: pd.DataFrame) -> str:
+    """What so many metres of Mercator's projection are on the ground, since they are shorter there."""
+    projections = {crs_of(crs).to_dict().get("proj") for crs in set(index["crs"].dropna()) - {""}}
+    if not projections or projections - {"merc", "webmerc"}:
+        return ""
+    shorter = np.cos(np.radians(index["lat"]))
+    ground = sorted({f"{metres * share:.3g}" for share in (shorter.min(), shorter.max())}, key=float)
+    return f" of its projection ({' to '.join(ground)} m on the ground)"
+
+
+def _what(info: dict, index: pd.DataFrame) -> str:
     size, metres = info["patch_size"], info["pixel_size_m"]
     counts = ", ".join(f"{info['counts'][split]} {split}" for split in SPLITS)
     text = f"{sum(info['counts'].values())} patches of {size} x {size} px ({counts})"
     text += f" at {metres:g} m" if metres else ""
+    text += _on_the_ground(metres, index) if metres else ""
     for name, what in (("sar", "SAR"), ("opt", "optical")):
         part = info[name]
         bands = (
@@ -68,14 +80,15 @@ def _what(info: dict) -> str:
         text += ", for each pair as listed" if len(offsets) > 1 else ""
     if info["lulc"]:
         lulc = info["lulc"]
-        text += f"; {lulc['kind']}: {lulc['legend']}, merged to {', '.join(lulc['categories'])}"
+        text += f"; {lulc['kind']}: {lulc['product']}, merged to {', '.join(lulc['categories'])}"
     return text + "."
 
 
 def _where(info: dict, index: pd.DataFrame) -> str:
     placeless = int(index["lon"].isna().sum())
     if placeless:
-        groups = ", ".join(sorted(set(index["group"]) - {""})) or "none"
+        groups, unnamed = ", ".join(sorted(set(index["group"]) - {""})) or "none", int((index["group"] == "").sum())
+        groups += f", and {unnamed} patches of no named group" if 0 < unnamed < len(index) else ""
         which = "The source has" if placeless == len(index) else f"{placeless} of {len(index)} patches have"
         return f"{which} no geography. Groups: {groups}."
     lines = [
@@ -85,8 +98,7 @@ def _where(info: dict, index: pd.DataFrame) -> str:
     ]
     for split in SPLITS:
         lon, lat = index.loc[split, "lon"], index.loc[split, "lat"]
-        if np.ptp(lon % 360) < np.ptp(lon):  # they lie on both sides of 180 degrees
-            lon = lon % 360
+        lon = lon % 360 if np.ptp(lon) > 180 else lon  # where they lie on both sides of 180 degrees
         box = " | ".join(f"{x:.3f}".replace("-", "−") for x in (lon.min(), lat.min(), lon.max(), lat.max()))
         lines.append(f"| {split} | {box} | {info['unique_area_km2'][split]:.1f} |")
     return "Degrees, of the patches' centres.\n" + "\n".join(lines)

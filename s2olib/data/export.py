@@ -74,7 +74,7 @@ def _write(path: Path, name: str, patch: np.ndarray, place: dict, info: dict) ->
     with writing(path) as aside, rasterio.open(aside, "w", **profile) as file:
         file.write(patch)
         if name == "lulc":
-            file.descriptions = (info["lulc"]["legend"],)
+            file.descriptions = (info["lulc"]["product"],)
             colours = {code: tuple(bytes.fromhex(colour[1:])) for code, (_, colour) in classes.items()}
             file.write_colormap(1, {code: (*colours.get(code, (204, 204, 204)), 255) for code in range(256)})
         else:

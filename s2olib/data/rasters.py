@@ -51,6 +51,7 @@ WEDGE = 33  # pixels
 FILL = -2000  # stored reflectance; an offset that was taken off twice gives no less
 SAR_FILL = -90  # dB; power is never below zero
 STORED = frozenset({1.0, 1e-4})  # scales that files may declare; the latter is Sentinel-2's own
+SAR_STORED = frozenset({1.0})
 SAR_FULL = 10_000  # no radar gives so much, in dB or as power
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
@@ -59,7 +60,7 @@ SIDECARS = (".aux.xml", ".msk")  # beside a raster, which GDAL reads as well
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld")  # so, too: coordinates
 UNREAD = (".jp2", ".bmp", ".webp", ".gif", ".img", ".vrt", ".nc", ".hdf", ".h5", ".npy", ".safe", ".zip")  # images, too
 FEW = 100  # pixels that say nothing of an image
-FORM = 5  # of what is remembered of headers
+FORM = 6  # of what is remembered of headers
 REMEMBER = 60  # seconds between two times that this is written down
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
@@ -67,6 +68,7 @@ SYNTHETIC = "synthetic, made by s2olib"  # begins what an image says of itself t
 RGB = ("red", "green", "blue")
 PALETTE = "palette"  # the name of a band without one whose values are numbers of colours
 COLOURS = {"RED": "B4", "GREEN": "B3", "BLUE": "B2"}  # Sentinel-2's names of them
+LETTERS = {"R": "B4", "G": "B3", "B": "B2"}  # the same, where a name is nothing else
 OTHER = {"COASTAL", "EDGE", "REDEDGE", "I", "II"}  # words of bands that are another red, green or blue
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -189,13 +191,14 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
         raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF, PNG or JPEG ({error})") from error
 
 
-def header(path: Path) -> Header:
-    """Read a raster's header. Raises InputError for a file that is missing, unreadable, complex, scaled or rotated.
+def header(path: Path, scales: AbstractSet[float] = STORED) -> Header:
+    """Read a raster's header. Raises InputError for a file that is missing, unreadable, complex, rotated, or scaled
+    otherwise than by `scales`.
 
     A last band that says where the image is transparent, and has no other name, is a mask, and not counted.
     """
     with _opened(path) as file:
-        check_stored(path, file)
+        check_stored(path, file, scales)
         if file.tags().get("EXIF_Orientation", "1") not in ("0", "1"):
             raise InputError(f"'{path}' is to be shown turned, by its EXIF orientation: turn its pixels and save it so")
         place = file.transform if file.crs else PIXELS
@@ -203,7 +206,7 @@ def header(path: Path) -> Header:
         if file.crs and not (file.crs.is_projected or file.crs.is_geographic):
             raise InputError(f"'{path}' has a coordinate reference system of no place on Earth: warp it to one that is")
         count = file.count - has_mask_band(file)
-        found = Header(grid, count, file.dtypes[0], _names(file)[:count])
+        found = Header(grid, count, file.dtypes[0], _names(file, count))
         coordinates = None if file.crs or file.transform.is_identity else file.transform
         found = replace(found, start=_start(path, file, found), unplaced=coordinates)
     if grid.crs is not None and (
@@ -271,12 +274,13 @@ def check_stored(path: Path, file: rasterio.DatasetReader, scales: AbstractSet[f
         )
 
 
-def _names(file: rasterio.DatasetReader) -> tuple[str | None, ...]:
-    """The bands' names; where there are none, colours that lie in another order than red, green, blue, or a palette."""
-    colours = tuple(colour.name for colour in file.colorinterp)
-    if not any(file.descriptions) and (colours[0] == PALETTE or (set(RGB) <= set(colours) and colours[:3] != RGB)):
-        return colours
-    return file.descriptions
+def _names(file: rasterio.DatasetReader, count: int) -> tuple[str | None, ...]:
+    """The names of so many bands; where none says what a band is, their colours, if these are not just red, green and
+    blue in this order, or a palette."""
+    names, colours = file.descriptions[:count], tuple(colour.name for colour in file.colorinterp)[:count]
+    known = any(polarisation(name) or band_name(name) in L1C for name in names)
+    coloured = colours[0] == PALETTE or (set(RGB) <= set(colours) and colours != RGB)
+    return colours if coloured and not known else names
 
 
 def _start(path: Path, file: rasterio.DatasetReader, found: Header) -> int | None:
@@ -428,8 +432,8 @@ def _scanned(folders: list[dict[str, int]]) -> Iterator[list[Header]]:
 def band_name(name: str | None) -> str:
     """A band's name as Sentinel-2 has it, which it holds as a word: B04, red, B4_10m and B4 are one."""
     name = (name or "").strip().upper()
-    if name in COLOURS:
-        return COLOURS[name]
+    if name in COLOURS | LETTERS:
+        return (COLOURS | LETTERS)[name]
     words = (re.sub("^B0", "B", word) for word in re.split("[^A-Z0-9]+", name))
     words = [word for word in words if word]
     found = {COLOURS.get(word, word) for word in words} & set(L1C)
@@ -456,7 +460,7 @@ def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tup
         if band not in names:
             raise InputError(
                 f"'{path}' has {found.count} bands and none is known as '{name}': name them in the file, or give "
-                f"{len(wanted)}, 12 or 13 bands"
+                f"{len(wanted)}, 12 or 13 without names"
             )
     return tuple(list(names).index(band) + 1 for band in asked)
 
@@ -1024,7 +1028,7 @@ def folder_scenes(
                     f"pair '{row['id']}' has no '{name}' in {dict(s1='sar', s2='opt').get(kind, kind)}_dir"
                 )
             paths[kind] = path
-        heads = {kind: header(path) for kind, path in paths.items()}
+        heads = {kind: header(path, SAR_STORED if kind == "s1" else STORED) for kind, path in paths.items()}
         target = heads["s2" if grid == "optical" else "s1"].grid
         for kind, head in heads.items():
             same = (head.grid.height, head.grid.width) == (target.height, target.width)

@@ -25,6 +25,7 @@ from s2olib.data.rasters import (
     POLARISATIONS,
     SAR_FILL,
     SAR_FULL,
+    SAR_STORED,
     SAR_UNITS,
     check_order,
     check_stored,
@@ -62,15 +63,15 @@ class Scene:
         try:
             values = values_of(self.file, self.indexes, window)
         except RasterioError as error:
-            raise InputError(f"'{self.file.name}' cannot be read to its end: fetch it again ({error}).") from error
+            raise InputError(f"'{_path(self.file)}' cannot be read to its end: fetch it again ({error}).") from error
         if self.units == "8-bit":
             if (values < 0).any() or (values > 255).any():
                 raise InputError(
-                    f"'{self.file.name}' holds 8-bit values and others, from {np.nanmin(values):g} to "
+                    f"'{_path(self.file)}' holds 8-bit values and others, from {np.nanmin(values):g} to "
                     f"{np.nanmax(values):g}: declare in the file which one means no data (gdal_edit.py -a_nodata)."
                 )
             return values, np.isfinite(values).all(0)
-        values = sar_no_data(values, self.file.name)
+        values = sar_no_data(values, _path(self.file))
         if self.units == "linear":
             values = sar_db(values)
         nothing = np.isnan(values).any(0)
@@ -103,7 +104,7 @@ def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
             file = stack.enter_context(rasterio.open(path))
         except RasterioError as error:
             raise InputError(f"'{path}' cannot be read as a raster: give a whole GeoTIFF ({error}).") from error
-        check_stored(path, file, frozenset({1.0}))
+        check_stored(path, file, SAR_STORED)
         points, crs = file.gcps
         if file.crs is None and points:
             if crs is None or not crs.is_geographic:
@@ -117,9 +118,22 @@ def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
             zone = 32601 + int((x + 180) // 6) % 60 + 100 * (y < 0)
             nodata = {"nodata": np.nan, "dtype": "float32"} if file.nodata is None else {}  # outside is not zero
             file = stack.enter_context(
-                WarpedVRT(file, src_crs=crs, crs=f"EPSG:{zone}", resampling=Resampling.nearest, **nodata)
+                WarpedVRT(
+                    file,
+                    src_crs=crs,
+                    crs=f"EPSG:{zone}",
+                    resampling=Resampling.nearest,
+                    GCP_ANTIMERIDIAN_UNWRAP="NO",  # which GDAL does near 180 degrees, and then finds no pixel
+                    **nodata,
+                )
             )
         yield file
+
+
+def _path(file: rasterio.DatasetReader) -> Path:
+    """Where an `opened` raster comes from."""
+    warped = isinstance(file, WarpedVRT)
+    return Path(file.name.removeprefix("WarpedVRT(").removesuffix(")") if warped else file.name)
 
 
 def describe(
@@ -134,7 +148,7 @@ def describe(
     Polarisations are read off band names; units are told by, or checked against, the values of 16 windows, and so is
     the order of VV and VH.
     """
-    name, trained, notes = Path(file.name).name, config["sar"]["units"], []
+    name, trained, notes = _path(file).name, config["sar"]["units"], []
     indexes = _choose(file, name, config["sar"]["bands"], bands, notes)
     border_db = CROSSED_DB if {*config["sar"]["bands"]} <= {"VH", "HV"} else BORDER_DB
     scene = Scene(file, indexes, "dB", None, (), border_db)  # which leaves values as they are
