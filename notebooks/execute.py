@@ -103,7 +103,7 @@ def read_yaml(path: Path, what: str) -> dict:
         names = sorted(p.stem for p in PROFILES.glob("*.yml") if not p.stem.endswith(".plan"))
         raise InputError(f"{what} {path.stem!r} is unknown: there are {', '.join(names)}.")
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_bytes()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no YAML in UTF-8 ({' '.join(str(error).split())}).") from None
     if not isinstance(content, dict):
@@ -417,7 +417,7 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
 def _state(path: Path) -> dict[str, dict]:
     """What is known of finished steps; nothing where that cannot be read, as after a disk was full."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     return {}
 
 

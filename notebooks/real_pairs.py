@@ -64,7 +64,7 @@ def towns(source: Path, ids: list[str]) -> Iterator[Pair]:
     if not (metadata := source / "dataset" / "metadata.json").is_file():
         raise InputError(f"'{metadata}' does not exist: give the folder of a clone of Optical-SAR-dataset")
     try:
-        tiles = {Path(tile["fragment_filename"]).stem: tile for tile in json.loads(metadata.read_text())}
+        tiles = {Path(tile["fragment_filename"]).stem: tile for tile in json.loads(metadata.read_bytes())}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{metadata}' lists no tiles ({_reason(error)}): clone Optical-SAR-dataset again") from None
     for name in ids:
@@ -110,7 +110,7 @@ def lay_out(name: str, source: Path) -> Path:
 
     Raises InputError where it is there already or the source lacks a file.
     """
-    profile = yaml.safe_load((PROFILES / f"{name}.yml").read_text())
+    profile = yaml.safe_load((PROFILES / f"{name}.yml").read_bytes())
     table = resolve(profile["pairs_csv"])
     if table.parent.exists():
         raise InputError(f"'{table.parent}' is there already: remove it to write it anew")

@@ -123,7 +123,9 @@ def ship(profile: str, generator: str, licence: str, scaling: str = "") -> Path:
     with writable("the folder of shipped weights", target), writing(target) as aside:
         aside.mkdir()
         network._save_pretrained(aside)
-        (aside / "README.md").write_text(model_card(record, records.read_patches(run), info, licence, scaling))
+        (aside / "README.md").write_text(
+            model_card(record, records.read_patches(run), info, licence, scaling), encoding="utf-8"
+        )
         size = sum(path.stat().st_size for path in aside.iterdir()) / 2**20
         if size > MOST:
             raise InputError(f"The weights of {run} have {size:.0f} MiB: at most {MOST} are shipped.")

@@ -96,7 +96,11 @@ class Regression:
         return torch.from_numpy(opt).to(sar).view(len(sar), *sar.shape[2:], -1).movedim(-1, 1)
 
 
-BASELINES = {"mean colour": MeanColour, "histogram matching": HistogramMatching, "regression": Regression}
+BASELINES: dict[str, type[MeanColour | HistogramMatching | Regression]] = {
+    "mean colour": MeanColour,
+    "histogram matching": HistogramMatching,
+    "regression": Regression,
+}
 
 
 def local_statistics(sar: Tensor) -> Tensor:

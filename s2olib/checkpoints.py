@@ -187,7 +187,7 @@ def _contradiction(image: str, stated: dict, channels: int) -> str:
 
 def _key_of(run: Path) -> dict | None:
     with suppress(OSError, ValueError):  # none, or a broken one: whose run it was is unknown
-        return json.loads((run / "key.json").read_text())
+        return json.loads((run / "key.json").read_bytes())
     return None
 
 

@@ -8,7 +8,7 @@ a perfect generator could reach. Pseudo-categories are made from the optical ima
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def _all_bits() -> Iterator[None]:
 @_all_bits()
 @torch.no_grad()
 def evaluate(
-    generator: nn.Module,
+    generator: Callable[[Tensor], Tensor],
     dataset_root: str | Path,
     split: str,
     device: torch.device | str = "cpu",

@@ -227,7 +227,7 @@ def _frame(lon: Sequence[float], lat: Sequence[float], least: float) -> tuple[fl
 def _draw_map(ax: Axes, index: pd.DataFrame, lon: float, lat: float, half: float) -> None:
     """Windows by split, land, scale bar and north arrow within `half` degrees of latitude of a point."""
     narrowing = math.cos(math.radians(lat))
-    for ring in json.loads((Path(__file__).parent / "japan.json").read_text()):
+    for ring in json.loads((Path(__file__).parent / "japan.json").read_bytes()):
         ax.fill(*zip(*ring, strict=True), facecolor="#f2eee4", edgecolor="#888888", lw=0.7, zorder=0)
     for split, (colour, marker) in SPLIT_STYLE.items():
         of = index[index["split"] == split]

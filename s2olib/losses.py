@@ -148,6 +148,10 @@ def mean_iou(prediction: Tensor, target: Tensor, num_classes: int) -> float:
 
     `prediction` and `target` (B, H, W) hold classes 0..num_classes−1; pixels whose target is anything else are no data.
     """
+    if prediction.shape != target.shape:
+        raise InputError(
+            f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}: give one class each."
+        )
     target, prediction = target.long(), prediction.long()  # products of bytes wrap around
     known = (target >= 0) & (target < num_classes)
     if known.any() and not 0 <= prediction[known].min() <= prediction[known].max() < num_classes:

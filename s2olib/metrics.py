@@ -5,9 +5,9 @@ to 8 bits as a saved file would be (`to_8bit`: clipped to [-1, 1], scaled to 0..
 value per image. SSIM is that of Wang et al. (2004), a Gaussian window of 11 pixels and sigma 1.5, per channel and then
 averaged, equal to scikit-image's with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
 `flat_deviation` and `edge_correlation` are plain measures of the claims "reduces noise" and "enhances clarity".
-Every function takes floating `fake` and `real` (B, C, H, W) and gives (B,); shapes that differ or hold nothing raise
-`InputError`. `patch_metrics` takes images in [-1, 1] and brings them to 8 bits; all others take them as they are then,
-in 0..255, and say nothing if they are not.
+Every function takes floating `fake` and `real` (B, C, H, W), computes in float32 or better and gives (B,); shapes that
+differ or hold nothing raise `InputError`. `patch_metrics` takes images in [-1, 1] and brings them to 8 bits; all others
+take them as they are then, in 0..255, and say nothing if they are not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def to_8bit(x: Tensor) -> Tensor:
 
 def mse(fake: Tensor, real: Tensor) -> Tensor:
     """Mean squared error over channels and pixels, (B,), in the images' units squared."""
-    _check(fake, real)
+    fake, real = _pair(fake, real)
     return (fake - real).square().mean((1, 2, 3))
 
 
@@ -50,7 +50,7 @@ def psnr(fake: Tensor, real: Tensor) -> Tensor:
 def offset_free_psnr(fake: Tensor, real: Tensor) -> Tensor:
     """PSNR in dB of images in 0..255, (B,), after each one's mean colour error is removed: season and haze forgiven,
     structure not."""
-    _check(fake, real)
+    fake, real = _pair(fake, real)
     difference = fake - real
     return _decibels((difference - difference.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)))
 
@@ -60,7 +60,11 @@ def skill(fake: Tensor, real: Tensor, mean_colour: Tensor) -> Tensor:
 
     Minus infinity (or NaN for a perfect image) where the real image is that one colour throughout.
     """
-    _check(fake, real)
+    fake, real = _pair(fake, real)
+    if mean_colour.shape != real.shape[1:2]:
+        raise InputError(
+            f"mean_colour has {mean_colour.numel()} numbers, the images {real.shape[1]} bands: give one of each."
+        )
     flat = mean_colour.to(real).view(1, -1, 1, 1).expand_as(real)
     return 1 - mse(fake, real) / mse(flat, real)
 
@@ -71,7 +75,7 @@ def sam(fake: Tensor, real: Tensor) -> Tensor:
     From its sine (Lagrange's identity) and cosine, which are exact for 8-bit colours; a cosine alone loses small
     angles. A black pixel has no direction: against another black pixel the angle is 0, against any other colour 90.
     """
-    _check(fake, real)
+    fake, real = _pair(fake, real)
     dot, uu, vv = (fake * real).sum(1), fake.square().sum(1), real.square().sum(1)  # (B, H, W)
     angle = torch.atan2((uu * vv - dot.square()).clamp(min=0).sqrt(), dot).rad2deg()
     return torch.where((uu == 0) != (vv == 0), 90.0, angle).mean((1, 2))
@@ -79,17 +83,12 @@ def sam(fake: Tensor, real: Tensor) -> Tensor:
 
 def ssim(fake: Tensor, real: Tensor) -> Tensor:
     """Structural similarity of images in 0..255, (B,), differentiable; the 5 pixels at each border, where the window is
-    cut, are left out.
-
-    Computed in float32 or better, whatever the images': variances of nearly flat windows vanish in half precision.
-    """
-    _check(fake, real)
+    cut, are left out."""
+    fake, real = _pair(fake, real)
     if min(real.shape[-2:]) < SSIM_WINDOW:
         raise InputError(
             f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not images of {tuple(real.shape)}."
         )
-    dtype = torch.float64 if torch.float64 in (fake.dtype, real.dtype) else torch.float32
-    fake, real = fake.to(dtype), real.to(dtype)
     mean_fake, mean_real = _gaussian(fake), _gaussian(real)  # (B, C, H - 10, W - 10)
     variances = _gaussian(fake.square() + real.square()) - mean_fake.square() - mean_real.square()
     covariance = _gaussian(fake * real) - mean_fake * mean_real
@@ -103,7 +102,7 @@ def category_mse(fake: Tensor, real: Tensor, lulc: Tensor, num_classes: int) -> 
 
     `lulc` (B, H, W) holds categories 0..K-1; any other value (no data) counts nowhere.
     """
-    _check(fake, real)
+    fake, real = _pair(fake, real)
     if lulc.shape != (real.shape[0], *real.shape[2:]):
         raise InputError(
             f"lulc has shape {tuple(lulc.shape)}, the images {tuple(real.shape)}: give each pixel a category."
@@ -127,7 +126,7 @@ def edge_correlation(fake: Tensor, real: Tensor) -> Tensor:
 
     A fake without any edge has 0; NaN where the real image has none.
     """
-    _check(fake, real)
+    fake, real = _pair(fake, real)
     a, b = _gradients(fake), _gradients(real)  # (B, pixels)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     norm_a, norm_b = a.norm(dim=1), b.norm(dim=1)
@@ -153,12 +152,8 @@ def patch_metrics(
         ``skill`` is weighted when patches are averaged: 1 − ΣMSE / ΣMSE(mean colour)
     lulc : (B, H, W) categories, for ``psnr_<category>`` of each of `categories` (NaN where absent)
     """
-    _check(fake, real)
+    _pair(fake, real)
     colour = to_8bit(torch.as_tensor(mean_colour))
-    if colour.shape != real.shape[1:2]:
-        raise InputError(
-            f"mean_colour has {colour.numel()} numbers, the images {real.shape[1]} bands: give one of each."
-        )
     if lulc is not None and not categories:
         raise InputError("lulc is given without categories: name them, or leave it out.")
     rows = []
@@ -194,7 +189,9 @@ def _row(
     return dict(zip(row, torch.cat(list(row.values())).tolist(), strict=True))
 
 
-def _check(fake: Tensor, real: Tensor) -> None:
+def _pair(fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Two images that can be compared, in float32 or better: in half precision squares are infinite, and the variances
+    of nearly flat windows vanish."""
     if fake.shape != real.shape or fake.ndim != 4:
         raise InputError(
             f"fake has shape {tuple(fake.shape)}, real {tuple(real.shape)}: both must be one (B, C, H, W)."
@@ -203,6 +200,8 @@ def _check(fake: Tensor, real: Tensor) -> None:
         raise InputError(f"fake and real are empty, of shape {tuple(fake.shape)}: there is nothing to measure.")
     if not (fake.is_floating_point() and real.is_floating_point()):
         raise InputError(f"fake is {fake.dtype} and real {real.dtype}: integers wrap around, convert both to floats.")
+    dtype = torch.float64 if torch.float64 in (fake.dtype, real.dtype) else torch.float32
+    return fake.to(dtype), real.to(dtype)
 
 
 def _decibels(error: Tensor) -> Tensor:
@@ -231,7 +230,7 @@ def _moving_sum(x: Tensor, weights: Sequence[float], axis: int) -> Tensor:
 
 def _flat_deviations(images: Sequence[Tensor], real: Tensor, window: int = 7) -> list[Tensor]:
     """`flat_deviation` of several images, (B,) each: the homogeneous windows are looked for once."""
-    _check(images[0], real)
+    images, (real, *_) = zip(*(_pair(image, real) for image in images), strict=True)
     if min(real.shape[-2:]) < window:
         raise InputError(f"flat_deviation needs at least {window} x {window} pixels, not {tuple(real.shape)}.")
     reference = _local_deviation(real, window)  # (B, windows)

@@ -100,7 +100,7 @@ def writing(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, content: object) -> None:
     """Write a JSON file, whole or not at all."""
     with writing(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from s2olib.project import InputError, code_fingerprint, write_json, writing
+from s2olib.project import InputError, code_fingerprint, resolve, write_json, writing
 from s2olib.statistics import blocks, cluster_interval, interval_kind
 
 SCHEMA = 1
@@ -117,11 +117,11 @@ def write(run: Path, record: dict, patches: pd.DataFrame) -> None:
 
 def read(run: str | Path) -> dict:
     """The record of a run's folder, checked against the schema; missing or broken ones raise `InputError`."""
-    path = Path(run) / "record.json"
+    path = resolve(run) / "record.json"
     if not path.is_file():
         raise InputError(f"{path} does not exist: the run is missing or unfinished, execute 03_train for it first.")
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_bytes())
     except ValueError as error:  # no JSON, or no text
         raise InputError(f"{path} is not valid JSON ({error}): delete it and execute the run again.") from None
     check(record, path)
@@ -130,7 +130,7 @@ def read(run: str | Path) -> dict:
 
 def read_patches(run: str | Path) -> pd.DataFrame:
     """``patches.csv`` of a run: one row for each test patch; names that are missing are empty."""
-    path = Path(run) / "patches.csv"
+    path = resolve(run) / "patches.csv"
     if not path.is_file():
         raise InputError(f"{path} does not exist: execute the run again.")
     text = dict.fromkeys(PLACE[:4], str)  # and a place may be called NA
@@ -149,7 +149,7 @@ def log_reading(run_root: Path, reader: str) -> None:
 
 def find(run_root: str | Path) -> dict[str, dict]:
     """Every finished run under `run_root`, ``{folder name: record}``; raises `InputError` where there is none."""
-    folders = sorted(path.parent for path in Path(run_root).glob("*/record.json"))
+    folders = sorted(path.parent for path in resolve(run_root).glob("*/record.json"))
     if not folders:
         raise InputError(f"run_root {run_root} holds no finished run: execute 03_train first.")
     return {folder.name: read(folder) for folder in folders}

@@ -76,7 +76,7 @@ def cluster_interval(
     """
     seeds = [_aligned("values", one, clusters)[0] for one in np.atleast_2d(np.asarray(values, float))]
     clusters = np.asarray(clusters)
-    weights = np.ones(len(clusters)) if weights is None else np.asarray(weights, float)
+    weights = _aligned("weights", np.ones(len(clusters)) if weights is None else weights, clusters)[0]
     keep = ~np.isnan(seeds).any(0) & (weights > 0)
     counts = _cluster_sums(weights[keep], clusters[keep])  # (clusters,)
     sums = np.array([_cluster_sums(one[keep] * weights[keep], clusters[keep]) for one in seeds])  # (S, clusters)

@@ -19,7 +19,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -110,8 +110,8 @@ class Parameters:
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: str = "constant"
     embed_dim: int = 96
-    depths: tuple[int, ...] = (4, 4, 4, 4)
-    num_heads: tuple[int, ...] = (4, 4, 4, 4)
+    depths: Sequence[int] = (4, 4, 4, 4)
+    num_heads: Sequence[int] = (4, 4, 4, 4)
     window_size: int = 8
     mlp_ratio: float = 2.0
     upsampling: str = "shuffle"
@@ -828,7 +828,7 @@ def peak_memory(device: torch.device) -> float:
 
 def main() -> None:
     """Train the runs of a YAML file, a list of mappings of `Parameters`, one after the other."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         raise SystemExit("usage: python -m s2olib.training RUNS.yml (a list of runs, each a mapping of parameters)")
     with told_in_a_sentence("from the last checkpoint"):
         for run in read_runs(Path(sys.argv[1])):
@@ -838,7 +838,7 @@ def main() -> None:
 def read_runs(path: Path) -> list[Parameters]:
     """The runs of a YAML file; raises `InputError` for what is none, and for two that would take one folder."""
     try:
-        entries = yaml.safe_load(path.read_text())
+        entries = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} is no list of runs: {error}") from None
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):

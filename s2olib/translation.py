@@ -313,7 +313,7 @@ def _begin(work: Path, key: dict, scene: Scene, config: dict, engine: _Engine) -
     """The progress to go on from, and an unfinished raster that holds it: begun anew unless `key` is the same."""
     state, file = work / "progress.json", scene.file
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if (progress := json.loads(state.read_text()))["key"] == key:
+        if (progress := json.loads(state.read_bytes()))["key"] == key:
             return progress
     shutil.rmtree(work, ignore_errors=True)
     names = [*config["opt"]["bands"], *["uncertainty"] * key["uncertainty"], "valid"]

@@ -861,6 +861,15 @@ def test_a_notebook_that_fails_fails_the_check_and_is_the_last_to_run(tmp_path, 
     assert executed == (stages if failing is None else stages[: failing + 1])
 
 
+def test_records_are_found_from_whatever_folder(tmp_path, monkeypatch):
+    publish(tmp_path / "runs", "hat")
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert [*records.find("runs")] == ["hat-dsd-s0"] and records.read("runs/hat-dsd-s0")["generator"] == "hat"
+    assert len(records.read_patches("runs/hat-dsd-s0")) == 40
+
+
 def test_patches_that_changed_are_published(tmp_path):
     path = publish(tmp_path / "runs", "hat")
     target = tmp_path / "book" / "hat-dsd-s0"

@@ -223,6 +223,8 @@ def test_mean_iou_counts_by_hand():
     assert math.isnan(mean_iou(prediction, torch.full_like(target, 255), 4))
     nineteen = torch.full((1, 4, 4), 19, dtype=torch.uint8)
     assert mean_iou(nineteen, nineteen, 20) == 1
+    with pytest.raises(InputError, match=r"prediction has shape .*2.*, target .*: give one class each"):
+        mean_iou(prediction[..., :2], target, 4)
     with pytest.raises(InputError, match="prediction has classes from 0 to 1: there are 1, counted from 0"):
         mean_iou(prediction, target, 1)
 

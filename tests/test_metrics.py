@@ -59,6 +59,20 @@ def test_ssim_keeps_float32_under_autocast():
     torch.testing.assert_close(under, metrics.ssim(fake.bfloat16().float(), real))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_as_good_as_its_numbers(dtype):
+    fake, real = (metrics.to_8bit(image).to(dtype) for image in images("structure", 32, 32))  # exact in both
+    lulc, colour = torch.zeros(real.shape[0], 32, 32, dtype=torch.uint8), torch.tensor([10.0, 90.0, 200.0])
+    for metric in (
+        *(metrics.mse, metrics.psnr, metrics.offset_free_psnr, metrics.sam, metrics.edge_correlation, metrics.ssim),
+        metrics.flat_deviation,
+        lambda a, b: metrics.skill(a, b, colour),
+        lambda a, b: metrics.category_mse(a, b, lulc, 1),
+    ):
+        torch.testing.assert_close(metric(fake, real), metric(fake.float(), real.float()))
+    assert metrics.psnr(real, real).isfinite().all()
+
+
 def test_identical_images():
     _, real = images("structure", 32, 32)
     row = metrics.patch_metrics(real, real, mean_colour=[0, 0, 0])[1]

@@ -3,6 +3,8 @@
 import fcntl
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,17 @@ def test_who_comes_second_is_refused_until_the_first_has_ended(tmp_path, error):
         if error:
             raise error
     assert not list(path.parent.iterdir())
+
+
+def test_text_is_utf8_whatever_the_language_of_the_machine(tmp_path):
+    code = f"""if True:
+        from pathlib import Path
+        from s2olib.data.landcover import find_legend
+        from s2olib.project import write_json
+        write_json({str(tmp_path / "epoch.json")!r}, find_legend("hrlulc-v21.11").epoch)"""
+    ascii = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | ascii, check=True)
+    assert (tmp_path / "epoch.json").read_bytes() == '"2018–2020"\n'.encode()
 
 
 def test_a_home_folder_of_nobody_is_named():

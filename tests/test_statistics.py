@@ -210,3 +210,5 @@ def test_a_perfect_patch_gives_no_probability_and_one_without_weight_does_not_co
 
 def test_a_weighted_mean_is_weighted():
     assert cluster_interval([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], weights=[1, 3, 1, 1])[0] == pytest.approx(14 / 6)
+    with pytest.raises(InputError, match=r"weights has shape \(3,\) and clusters \(4,\)"):
+        cluster_interval([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1], weights=[1, 3, 1])

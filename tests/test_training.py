@@ -849,6 +849,13 @@ def test_a_queue_of_runs(small, tmp_path, monkeypatch, capsys):
         assert end.value.code == 2 and re.match(rf"error: .*runs\.yml{says}", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["a.yml", "b.yml"]])
+def test_a_queue_of_runs_says_how_it_is_called(monkeypatch, arguments):
+    monkeypatch.setattr("sys.argv", ["training", *arguments])
+    with pytest.raises(SystemExit, match=r"^usage: python -m s2olib.training RUNS.yml"):
+        training.main()
+
+
 def test_explaining_the_code_makes_no_run_stale(monkeypatch):
     prints = []
     for code in (

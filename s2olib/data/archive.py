@@ -91,7 +91,7 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
         state = {"size": stat.st_size, "time": stat.st_mtime_ns, "key": key}
         before = {}
         with suppress(OSError, ValueError):  # what cannot be read is made again
-            before = json.loads(done.read_text())
+            before = json.loads(done.read_bytes())
         whole = "corners" in before and all((root / name).is_file() for name in before["kept"])
         if before | state != before or not whole:
             if not os.access(path, os.R_OK):
@@ -220,7 +220,7 @@ def _corners(root: Path) -> dict[str, list[tuple[float, float]]]:
     for entry in _listed(str(root)):
         if re.search(r"\.(tar|tar\.gz|tgz)\.json$", entry.name, re.I):
             with suppress(OSError, ValueError, AttributeError):  # `extract` makes it again
-                for scene, corner in json.loads(Path(entry.path).read_text()).get("corners", {}).items():
+                for scene, corner in json.loads(Path(entry.path).read_bytes()).get("corners", {}).items():
                     found.setdefault(scene, []).append(tuple(corner))
     return found
 

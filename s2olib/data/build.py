@@ -214,7 +214,7 @@ def build(
     states = _states([*extra, *(file for scene in scenes for file in scene.files)])
     # one that cannot be read is written anew
     with suppress(OSError, EOFError, ValueError, KeyError, TypeError, csv.Error):
-        info = json.loads((root / "dataset.json").read_text())
+        info = json.loads((root / "dataset.json").read_bytes())
         same = info["parameters"] == parameters and info["inputs"] == _inputs(states)
         if same and _is_whole(root, info["counts"], legend):
             return info
@@ -866,7 +866,7 @@ def _indexed(
         writers = {}
         for name in (*SPLITS, "refused"):
             (root / name).mkdir(parents=True)
-            lines = stack.enter_context(open(root / name / "index.csv", "w", newline=""))
+            lines = stack.enter_context(open(root / name / "index.csv", "w", encoding="utf-8", newline=""))
             writers[name] = csv.writer(lines, lineterminator="\n")
             writers[name].writerow([*COLUMNS, *(f"share_{category}" for category in categories)])
         for part in parts:
@@ -886,7 +886,7 @@ def _indexed(
 def _verdicts(part: Path) -> list:
     """What became of a part's windows, as `_work` says."""
     try:
-        return json.loads((part / "windows.json").read_text())
+        return json.loads((part / "windows.json").read_bytes())
     except (ValueError, FileNotFoundError) as error:
         raise store.Damaged(f"'windows.json': {error}") from error
 

@@ -156,4 +156,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Print a data set's datasheet.")
     parser.add_argument("dataset_root", help="a folder that build has written")
     with told_in_a_sentence():
-        print(datasheet(parser.parse_args().dataset_root), end="")
+        print(datasheet(Path(parser.parse_args().dataset_root).expanduser().absolute()), end="")

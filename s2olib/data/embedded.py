@@ -28,7 +28,7 @@ from scipy import fft, ndimage
 from tqdm import tqdm
 
 from s2olib.data import rasters
-from s2olib.project import InputError, writable, writing
+from s2olib.project import InputError, resolve, writable, writing
 
 VERSION = 3
 PATCH, STEP, ROWS, COLS = 256, 128, 3, 4  # a scene is 3 x 4 patches: 512 x 640 pixels
@@ -168,7 +168,7 @@ def write_archive(archive_root: str | Path, lulc_root: str | Path, *, seed: int 
 
     Raises `InputError` where one of the folders holds another raster: nobody's images become partly synthetic.
     """
-    archive_root, lulc_root = Path(archive_root), Path(lulc_root)
+    archive_root, lulc_root = resolve(archive_root), resolve(lulc_root)
     tiles = sorted({tile for scene in scenes() for tile in scene.tiles})
     patches = {path for scene in scenes() for path in _patches(scene, archive_root).values()}
     _no_others(archive_root.glob("*/*/*"), patches, "archive_root")
@@ -205,7 +205,7 @@ def write_scene(scene: Scene, archive_root: str | Path, *, seed: int = 0) -> lis
 
 def _patches(scene: Scene, archive_root: str | Path) -> dict[tuple[str, int], Path]:
     """Where a scene's patches lie, by kind and number."""
-    folder = Path(archive_root) / FOLDERS[scene.season]
+    folder = resolve(archive_root) / FOLDERS[scene.season]
     return {
         (kind, patch): folder / f"{kind}_{scene.number}" / f"{folder.name}_{kind}_{scene.number}_p{patch}.tif"
         for patch in range(1, 1 + ROWS * COLS)
@@ -236,7 +236,7 @@ def write_tile(lat: int, lon: int, lulc_root: str | Path, *, seed: int = 0) -> P
 
 
 def _tile(lat: int, lon: int, lulc_root: str | Path) -> Path:
-    return Path(lulc_root) / f"LC_N{lat:02d}E{lon:03d}.tif"
+    return resolve(lulc_root) / f"LC_N{lat:02d}E{lon:03d}.tif"
 
 
 def make_scene(scene: Scene, *, seed: int = 0) -> dict[str, np.ndarray]:

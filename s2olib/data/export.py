@@ -51,7 +51,7 @@ def _remove_others(target: Path, told: dict, files: list[str]) -> None:
     """Remove what was written out of another data set, or one of which other things were told; note what is now."""
     note, before = target / "export.json", {"files": files}
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is taken for another's
-        before |= json.loads(note.read_text())
+        before |= json.loads(note.read_bytes())
     if before | told != before:
         for path in before["files"]:
             (target / path).unlink(missing_ok=True)
@@ -90,4 +90,4 @@ def _name_classes(path: Path, names: list[str]) -> None:
     entries = "".join(f"<Category>{escape(name)}</Category>" for name in names)
     text = f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{entries}</CategoryNames></PAMRasterBand></PAMDataset>'
     with writing(path.with_name(f"{path.name}.aux.xml")) as aside:
-        aside.write_text(text + "\n")
+        aside.write_text(text + "\n", encoding="utf-8")

@@ -86,7 +86,7 @@ def find_legend(name: str) -> Legend:
 def _read_legend(name: Path, state: tuple[int, int] | None) -> Legend:
     """A legend from a file, read anew when its `state` (time and size) is another."""
     try:
-        content = yaml.safe_load(name.read_text())
+        content = yaml.safe_load(name.read_bytes())
         merges = {
             merge: {category: tuple(codes) for category, codes in parts.items()}
             for merge, parts in content.pop("merges").items()

@@ -367,7 +367,7 @@ def headers(files: Sequence[str], cache: Path) -> dict[str, Header]:
     """
     known: dict[str, list] = {}
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is made again
-        known = dict(json.loads(cache.read_text()))
+        known = dict(json.loads(cache.read_bytes()))
     before = len(str(cache.parent)) + 1  # a file's name there
     beside = sidecars(files)
     states = {path: [FORM, *_state(path), [_state(name) for name in beside.get(path, ())]] for path in files}

@@ -59,7 +59,7 @@ class Triplets(Dataset):
             raise InputError(f"no data set at '{dataset_root}' (dataset.json is missing): build it first")
         self.folder = root / split
         try:
-            self.info: dict = json.loads((root / "dataset.json").read_text())
+            self.info: dict = json.loads((root / "dataset.json").read_bytes())
             bands = {name: self.info[name]["bands"] for name in ("sar", "opt")}
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(

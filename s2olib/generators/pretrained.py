@@ -12,7 +12,7 @@ import json
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
@@ -78,7 +78,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         return {"name": type(self).__name__.lower(), **plain}
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Generator:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """Whichever network was saved, in eval mode, from a folder or a repository of the hub; `options` are the hub's.
 
         Raises `InputError` for a folder or repository that is missing or does not hold a generator.
@@ -161,7 +161,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         model.about = config
         with suppress(OSError, ValueError):  # no card, or one that is no text
             local = folder.is_dir() and folder / "README.md"
-            model.card = Path(local or hf_hub_download(model_id, "README.md", **download)).read_text()
+            model.card = Path(local or hf_hub_download(model_id, "README.md", **download)).read_text("utf-8")
         try:
             return model.to(map_location).eval()
         except (RuntimeError, AssertionError) as error:  # torch says both of a device that is not there
