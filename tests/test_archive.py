@@ -408,6 +408,7 @@ def test_a_damaged_bit_of_a_tar_archive_is_found(tmp_path, suffix):
     with tarfile.open(path, "w:gz" if suffix == ".tar.gz" else "w") as tar:
         for patch in sorted((tmp_path / "whole").glob("*/s1_*/*.tif")):
             tar.add(patch, arcname=patch.relative_to(tmp_path / "whole"))
+    with tarfile.open(path) as tar:
         second = tar.getmembers()[1].offset
     right = bytearray(path.read_bytes())
     extract(path.parent, tmp_path / "kept", lambda grid: True, "")

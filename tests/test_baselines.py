@@ -102,6 +102,16 @@ def test_local_statistics_are_as_exact_far_from_the_first_pixel_of_a_scene():
     torch.testing.assert_close(far, near, atol=1e-5, rtol=0)
 
 
+def test_values_that_hardly_differ_have_a_deviation_that_is_a_number():
+    differing = torch.randint(0, 2, (1, 1, 60, 60), generator=torch.Generator().manual_seed(0))
+    assert local_statistics(0.9 + 6e-8 * differing).isfinite().all()
+
+
+def test_regression_leaves_no_value_outside_the_range_where_colours_are_saturated():
+    train = triplets(6, lambda sar: sar.sum(1, keepdim=True).clamp(-1, 1).repeat(1, 3, 1, 1), size=32)
+    assert Regression.fit(train)(3 * batch(train)[0]).abs().max() == 1
+
+
 def test_pixels_are_drawn_over_the_whole_split():
     items = [{"opt": torch.full((1, 8, 8), float(i))} for i in range(400)]
     drawn, _ = sample_pixels(items, lambda item: item["opt"], lambda item: item["opt"], 0)

@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from s2olib import figures, records
-from s2olib.data import SPLITS, datasheet
+from s2olib.data import SPLITS, datasheet, landcover
 from s2olib.project import InputError
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("book", "notebooks")]
@@ -150,6 +152,19 @@ def test_what_runs_differ_in_is_told_with_and_without_colour(tmp_path):
     assert "ombria-unet-pix2pix-s0" in text
     assert "The 2 runs other than pix2pix's lie within 1.50 dB" in text and "; 0.00 dB once" in text
     assert " 100% of the variance" in text  # 26 dB are left of each
+
+
+def test_the_share_of_colour_is_that_of_squared_error_and_the_fall_ends_with_the_last_epoch(tmp_path):
+    for generator, error, structure in (("unet", 600, 300), ("hat", 400, 250)):  # 150 of 200 are of colour
+        path = publish(tmp_path / "ombria", generator)
+        decibels = dict(psnr=10 * np.log10(255**2 / error), offset_free_psnr=10 * np.log10(255**2 / structure))
+        changed(path, **decibels)
+        record = json.loads(path.read_text())
+        for curve, value in zip(record["curves"], (30.0, 20.0, 25.0), strict=True):
+            curve["validation_psnr"] = value
+        path.write_text(json.dumps(record))
+    text = provenance.offset_table(tmp_path / "ombria", records.find(tmp_path / "ombria"))
+    assert " 75% of the variance" in text and "| 2 | 20.00 | 5.00 |" in text
 
 
 def test_a_field_that_a_page_needs_is_named_with_the_page(small_book):
@@ -368,14 +383,19 @@ def test_what_the_book_needs_from_a_profile_is_named_when_it_is_missing(small_bo
 
 def test_what_trainings_were_given_stands_in_two_tables(tmp_path):
     publish(tmp_path / "ombria", "unet", seed=1)
-    publish(tmp_path / "ombria", "hat", seed=2)
+    for generator in ("unet", "hat"):
+        publish(tmp_path / "ombria", generator, seed=2)
     publish(tmp_path / "mine", "unet", tag="l1")
+    path = publish(tmp_path / "joint", "unet")
+    record = json.loads(path.read_text())
+    record["parameters"]["dsd_schedule"] = "joint"
+    path.write_text(json.dumps(record))
     data, trainings = provenance.experiments_table(provenance.read_results(tmp_path)).split("\n\n```")
     assert row(data, "ombria (real)") == ["VV, dB", "red", "20", "400, –, –"]
     assert row(trainings, "ombria (real)") == [
         *("128", "16, 16, –", "2 × 4, –", "8, 0.02, 5", "30, 8", "0.001, cosine", "2"),
     ]
-    assert row(trainings, "mine (real)")[3] == "–"
+    assert row(trainings, "mine (real)")[3] == "–" and row(trainings, "joint (real)")[3] == "8, 0.02, 0"
 
 
 def test_whether_validation_foresees_a_seeds_rank_is_counted(tmp_path):
@@ -671,6 +691,62 @@ def test_a_page_of_an_older_notebook_says_so(current, monkeypatch):
     source = [(ROOT / f"{name}.ipynb").read_text()]
     executable_paper.open_notebook(SimpleNamespace(srcdir=ROOT), name, source)
     assert ("an earlier version of its source" in source[0]) != current
+    seconds = provenance.steps_of(ROOT / "book" / "results", "ombria")["04_results"]["seconds"]
+    assert f"executed in {seconds:.0f} s" in source[0]
+
+
+@pytest.mark.parametrize(("profile", "ending"), [("quick", ""), ("ombria", "-ombria")])
+def test_tables_and_figures_of_two_profiles_have_names_of_their_own(profile, ending):
+    name = f"notebooks/executed/{profile}/04_results"
+    source = [(ROOT / f"{name}.ipynb").read_text()]
+    before = [found[0] for found in executable_paper.LABEL.finditer(source[0])]
+    executable_paper.open_notebook(SimpleNamespace(srcdir=ROOT), name, source)
+    assert before and [found[0] for found in executable_paper.LABEL.finditer(source[0])] == [
+        f"{x}{ending}" for x in before
+    ]
+
+
+def test_a_number_below_0_is_printed_with_a_minus_and_leads_to_its_run(tmp_path):
+    path = publish(tmp_path / "book/results/ombria", "hat")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"best_epoch": -1}))
+    asked = SimpleNamespace(text="ombria/hat-dsd-s0::best_epoch:.1f", env=SimpleNamespace(srcdir=tmp_path))
+    assert executable_paper.Record.look_up(asked) == ("−1.0", results_table.page_of("ombria", "hat-dsd-s0"))
+
+
+@pytest.mark.parametrize("math", [True, False])
+def test_scripts_are_loaded_where_they_are_needed(math):
+    page = new_document("page")
+    page += nodes.math("", "x") if math else nodes.paragraph("", "x")
+    names = ("theme.js", "MathJax.js", "thebe.js")
+    context = {"script_files": [SimpleNamespace(filename=name, attributes={}) for name in names]}
+    executable_paper.leave_out_scripts(None, "page", "", context, page)
+    assert [script.filename for script in context["script_files"]] == ["theme.js", "MathJax.js"][: 1 + math]
+
+
+def test_beside_a_runs_page_stands_one_link_and_beside_others_the_contents():
+    app = SimpleNamespace(env=SimpleNamespace(titles={"book/runs": nodes.title("", "Runs")}))
+    for page, shortened in (("book/_generated/runs/ombria-hat", True), ("book/_generated/x", False), ("intro", False)):
+        context = {"generate_toctree_html": lambda: "<ul>all</ul>", "pathto": lambda page: f"{page}.html"}
+        executable_paper.shorten_contents(app, page, "", context, None)
+        contents = context["generate_toctree_html"]()
+        assert (contents != "<ul>all</ul>") == shortened == ('href="book/runs.html">Runs</a>' in contents)
+
+
+def test_the_first_cell_of_a_row_is_its_header():
+    page, group = new_document("page"), nodes.tgroup("", nodes.colspec(), nodes.colspec(), cols=2)
+    page += nodes.table("", group)
+    executable_paper.name_rows(None, page)
+    assert [column.get("stub") for column in group.findall(nodes.colspec)] == [1, None]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("a page is broken")])
+def test_what_no_page_loads_is_left_out_of_a_book_that_was_built(tmp_path, error):
+    (tmp_path / "_static").mkdir()
+    for name in ("theme.js", "theme.js.map"):
+        (tmp_path / "_static" / name).touch()
+    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(format="html"))
+    executable_paper.leave_out_files(app, error)
+    assert (tmp_path / "_static/theme.js").exists() and (tmp_path / "_static/theme.js.map").exists() == bool(error)
 
 
 def test_corrections_stand_on_pages_that_cannot_be_executed_again(monkeypatch):
@@ -778,6 +854,15 @@ def test_p_is_corrected_for_pairs_that_are_not_shown(tmp_path):
     assert row(table, "hat-dsd")[4] == "0.375"  # 2 of 16 flips of four clusters, for three pairs
 
 
+def test_each_class_of_a_product_stands_in_one_column():
+    table = provenance.merges_table()
+    for legend in (landcover.find_legend(name) for name in ("hrlulc-v21.11", "worldcover")):
+        cells = row(table, legend.product)
+        listed = sorted(entry for cell in cells[1:] if cell != "–" for entry in cell.split(", "))
+        assert listed == sorted(f"{name} ({code})" for code, name in legend.names.items())
+    assert cells[-1] == "snow and ice (70)"
+
+
 def test_numbers_of_a_runs_page_and_list(tmp_path):
     publish(tmp_path / "ombria", "hat")
     runs = records.find(tmp_path / "ombria")
@@ -785,7 +870,11 @@ def test_numbers_of_a_runs_page_and_list(tmp_path):
     assert row(page, "scored epoch") == ["2 of 3, the best on validation patches"]
     psnr = runs["hat-dsd-s0"]["metrics"]["psnr"]
     assert row(page, "PSNR (dB)") == [f"{psnr[name]:.2f}" for name in ("mean", "low", "high")]
-    assert row(provenance.runs_table("ombria", runs), "{doc}`hat-dsd-s0")[-4:-2] == ["20.00", "0.500"]
+    assert row(provenance.runs_table("ombria", runs), "{doc}`hat-dsd-s0")[-4:] == ["20.00", "0.500", "0.000", "1.0"]
+    assert row(page, "training took") == ["1.0 minutes (0.8 expected for its steps, from two of them)"]
+    assert row(page, "peak memory") == ["1.00 GiB"]
+    older = runs["hat-dsd-s0"] | {"code_version": provenance.PROCESS_MEMORY[0] + "00"}
+    assert row(provenance.run_page("ombria", "hat-dsd-s0", older), "peak memory")[0].startswith("at most 1.00 GiB")
 
 
 def test_what_a_split_is_worth_asks_for_whole_intervals_and_the_same_patches(tmp_path):
@@ -844,7 +933,9 @@ def test_a_notebook_that_fails_fails_the_check_and_is_the_last_to_run(tmp_path, 
     stages = check.stages(check.execute.plan("quick", {}))
     for name in chain(*stages):
         (folder / f"{name}.ipynb").write_text(name)
-    executed = []
+    executed, left = [], tmp_path / "_build/check/runs/quick/hat-dsd-s0/record.json"
+    left.parent.mkdir(parents=True)
+    left.touch()  # by an earlier check
 
     def run(command, **_):
         notebooks = [part for part in command if isinstance(part, Path) and part.suffix]
@@ -856,8 +947,8 @@ def test_a_notebook_that_fails_fails_the_check_and_is_the_last_to_run(tmp_path, 
     monkeypatch.setattr(check.sys, "argv", ["check.py", "quick"])
     monkeypatch.setattr(check.subprocess, "run", run)
     monkeypatch.setattr(check, "stale", lambda _: [])
-    monkeypatch.setattr(check, "compare", lambda *_: 0)  # the metrics agree
-    assert check.main() == (0 if failing is None else 5)
+    monkeypatch.setattr(check, "compare", lambda *_: 1)  # the metrics do not agree
+    assert check.main() == (1 if failing is None else 5) and not left.exists()
     assert executed == (stages if failing is None else stages[: failing + 1])
 
 
@@ -908,3 +999,35 @@ def test_a_datasheet_says_what_mercators_metres_are_on_the_ground():
     assert datasheet._on_the_ground(20, index[:2]) == " of its projection (10 m on the ground)"
     for other in (["EPSG:3857", "EPSG:32654", ""], ["", "", np.nan]):
         assert datasheet._on_the_ground(20, index.assign(crs=other)) == ""
+
+
+def test_a_datasheet_warns_of_what_there_is_to_warn_of():
+    info = {"source": "folder", "sar": {"units": "dB"}, "lulc": None, "parameters": {}, "counts": {"test": 50}}
+    always = datasheet._faults(info)
+    assert always == datasheet._faults(info | {"lulc": {"kind": "land cover"}}) and len(always) == 1
+    for change, says in (
+        ({"counts": {"test": 49}}, "only 49 test patches"),
+        ({"parameters": {"block_m": 500}}, "blocks of the same images"),
+        ({"sar": {"units": "8-bit"}}, "absolute backscatter is lost"),
+        ({"lulc": {"kind": "pseudo-categories"}}, "pseudo-categories follow colour"),
+    ):
+        (more,) = set(datasheet._faults(info | change)) - {*always}
+        assert says in more
+
+
+def test_a_datasheet_says_whose_a_map_is_unless_it_is_drawn_and_when_it_was_made():
+    lulc = {"kind": "land cover", "product": "a map", "credit": "its makers", "epoch": ""}
+    info = {"parameters": {"credit": "Mine."}, "lulc": lulc, "source": "folder", "dates": []}
+    assert datasheet._whose(info) == "Mine. Land cover: a map, its makers."
+    assert datasheet._whose(info | {"source": "embedded"}) == "Mine."
+    said = datasheet._when(info, pd.DataFrame({"season": [""]}))
+    assert said.startswith("Images: not stated by the files. Land-cover map: not stated;")
+
+
+def test_a_datasheet_says_of_one_offset_alone_that_all_have_it():
+    bands = {"units": "8-bit", "bands": ["x"], "limits": [[0, 255]]}
+    info = {"patch_size": 8, "pixel_size_m": None, "counts": dict.fromkeys(("train", "validation", "test"), 1)}
+    info |= {"sar": bands, "opt": bands, "lulc": None}
+    said = [datasheet._what(info | {"opt_offsets": offsets}, pd.DataFrame()) for offsets in ([0], [1000], [0, 1000])]
+    assert ["taken from the stored reflectance" in text for text in said] == [False, True, True]
+    assert ["for each pair as listed" in text for text in said] == [False, False, True]

@@ -11,7 +11,7 @@ import sys
 import tarfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
@@ -247,6 +247,7 @@ def test_refused_patches_carry_their_reason(tmp_path):
         "small": ("smaller than a patch", "64 x 32"),
     }
     assert info["counts"] == {"train": 1, "validation": 1, "test": 1}
+    assert info["fingerprint"] == fingerprint(tmp_path / "set"), "which refused patches have no part in"
     index = read(tmp_path / "set", "validation")[0]
     assert index.filter(like="share_").sum(axis=1).tolist() == [0.75], "a quarter of a is of no category"
     bright = build(tmp_path / "bright", **folders, cloud_brightness=0.45)
@@ -376,6 +377,7 @@ def test_copies_of_coarse_images_are_found_and_alike_squares_are_no_copies(tmp_p
         if copied:
             with pytest.raises(InputError, match="train patch '03' shares pixels with test patch '02'"):
                 build(tmp_path / "set", **given)
+            assert not (tmp_path / ".set.parts").exists(), "which hold what was not meant"
         else:
             assert build(tmp_path / "set", **given)["counts"] == {"train": 4, "validation": 4, "test": 4}
 
@@ -450,12 +452,28 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"shares": ["a", "b", "c"]}, "shares must be three numbers above 0"),
         ({"sar_limits": [-25, 0]}, "sar_limits must be 2 pairs"),
         ({"sar_limits": [[-25, 0]]}, "sar_limits must be 2 pairs"),
+        ({"workers": 0}, "workers must be a whole number of at least 1, not 0"),
+        ({"pixel_size_m": 0}, "pixel_size_m must be metres above 0, not 0"),
+        ({"shares": [0.9, 0.1, 0]}, "shares must be three numbers above 0"),
+        ({"haze_brightness": 2.5}, "haze_brightness is reflectance: above 0 and at most 2.*not 2.5"),
+        ({"sar_units": "linear"}, "source 'sen12ms' holds dB and reflectance x 10000"),
+        ({"legend": "pseudo-false-colour", "lulc_root": None}, "is made from 8-bit images, and opt_units is 'refl"),
+        (
+            {"source": "folder", "sar_dir": "/nowhere", "opt_dir": "/nowhere", "lulc_dir": "/nowhere"},
+            "lulc_root and lulc_dir are both given",
+        ),
     ],
 )
 def test_bad_parameters_are_named_and_leave_nothing(tmp_path, options, change, says):
     with pytest.raises(InputError, match=says):
         build(tmp_path / "set", **options | change)
     assert not list(tmp_path.iterdir())
+
+
+def test_input_that_lies_in_the_data_set_behind_a_link_is_refused(tmp_path, options):
+    (tmp_path / "archive").symlink_to(tmp_path / "set/archive")
+    with pytest.raises(InputError, match=r"archive' lies in dataset_root"):
+        build(tmp_path / "set", **options | {"archive_root": tmp_path / "archive"})
 
 
 def test_scenes_outside_the_map_are_listed_and_none_inside_is_an_error(tmp_path, world, options):
@@ -534,9 +552,35 @@ def test_an_error_of_any_part_is_said_at_once(tmp_path, options, monkeypatch):
         return read(scene, *args)
 
     monkeypatch.setattr(module, "_coarser", reads)
-    with ThreadPoolExecutor(2) as threads, pytest.raises(InputError, match="it is broken"):
-        build(tmp_path / "set", **options, executor=threads)
+    with ThreadPoolExecutor(2) as threads:
+        with pytest.raises(InputError, match="it is broken"):
+            build(tmp_path / "set", **options, executor=threads)
+        assert first in made, "what had begun has ended, and writes nothing where the next build does"
     assert len(made) <= 1 + len(others) / 2, "those that had not begun are not made"
+
+
+class Quick(ThreadPoolExecutor):
+    """Is done with each call before anybody can ask."""
+
+    def submit(self, fn, /, *args):
+        future = super().submit(fn, *args)
+        wait([future])
+        return future
+
+
+def test_a_part_that_failed_before_it_was_asked_for_is_not_called_damaged(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "PART", 1)
+    last, read = archive.scan(options["archive_root"])[-1].id, module._coarser
+
+    def reads(scene, *args):
+        if scene.id == last:
+            raise InputError("it is broken")
+        return read(scene, *args)
+
+    monkeypatch.setattr(module, "_coarser", reads)
+    with Quick(1) as executor, pytest.raises(InputError, match="it is broken"):
+        build(tmp_path / "set", **options, executor=executor)
+    assert len([*(tmp_path / ".set.parts").glob("*/windows.json")]) == 4
 
 
 def test_the_height_of_what_is_judged_at_once_changes_nothing(tmp_path, options, monkeypatch):
@@ -588,7 +632,7 @@ def test_a_second_build_is_not_taken_for_the_first(tmp_path, options):
 def test_a_damaged_part_is_said_and_made_again(tmp_path, options, monkeypatch):
     whole, real = build(tmp_path / "whole", **options), module.store.fill
     monkeypatch.setattr(module.store, "fill", lambda *args: 1 / 0)
-    for name in ("0_opt.npy", "0_sar.npy", "windows.json", "windows.json, gone"):
+    for name in ("0_opt.npy", "0_sar.npy", "0_lulc.npy, gone", "windows.json", "windows.json, gone"):
         with pytest.raises(ZeroDivisionError):
             build(tmp_path / "set", **options)
         path = next((tmp_path / ".set.parts").glob(f"*/{name.split(',')[0]}"))
@@ -1101,7 +1145,7 @@ def test_test_patches_of_different_files_share_no_ground(tmp_path):
     assert len(Triplets(tmp_path / "set", "refused")) == 0  # none was judged and turned away
 
 
-def test_own_legend_goes_with_the_data(tmp_path, options, world):
+def test_own_legend_goes_with_the_data(tmp_path, options, monkeypatch):
     """Another machine has dataset.json, but not the legend's file."""
     (tmp_path / "own.yml").write_text(
         "product: own\nnames: {" + ", ".join(f"{i}: class {i}" for i in range(1, 13)) + "}\nmerges: {two: {low: "
@@ -1121,6 +1165,14 @@ def test_own_legend_goes_with_the_data(tmp_path, options, world):
         legend.replace("[1, 2, 3, 4, 5, 6], high: [7, 8, 9,", "[1, 2], dry: [3, 4, 5, 9,")
     )
     assert build(tmp_path / "set", **given)["lulc"]["categories"] == ["low", "dry"], "the legend is a part of the input"
+    changed = (tmp_path / "own.yml").read_text()
+    with monkeypatch.context() as context, pytest.raises(ZeroDivisionError):
+        context.setattr(module.store, "fill", lambda *_: 1 / 0)
+        (tmp_path / "own.yml").write_text(legend)
+        build(tmp_path / "stopped", **given)
+    (tmp_path / "own.yml").write_text(changed)
+    build(tmp_path / "stopped", **given)
+    assert read(tmp_path / "stopped", "test")[0].equals(read(tmp_path / "set", "test")[0]), "and of finished parts"
 
 
 def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
@@ -1315,7 +1367,7 @@ def test_geotiffs_of_bands_and_colours_that_are_called_otherwise_now_are_replace
     given |= {"lulc_dir": tmp_path / "lulc", "legend": tmp_path / "own.yml", "merge": "one", "test_places": None}
     others = ["HH", "HV"], ["B12", "B8", "B4"]
     for (bands, colours), land in (((None, rasters.RGB), "80"), (others, "80"), (others, "ff")):
-        text = f"product: own\nnames: {{1: land}}\nmerges: {{one: {{land: [1]}}}}\ncolours: {{1: '#00{land}00'}}\n"
+        text = f"product: own\nnames: {{1: <land>}}\nmerges: {{one: {{land: [1]}}}}\ncolours: {{1: '#00{land}00'}}\n"
         (tmp_path / "own.yml").write_text(text)
         info = build(tmp_path / "set", **given, sar_bands=bands, opt_bands=colours)
         export_geotiffs(tmp_path / "set", tmp_path / "tif")
@@ -1325,6 +1377,8 @@ def test_geotiffs_of_bands_and_colours_that_are_called_otherwise_now_are_replace
         assert file.descriptions == ("HH", "HV") and opt.descriptions == ("B12", "B8", "B4")
     with rasterio.open(str(path).replace("_sar", "_lulc")) as file:
         assert file.colormap(1)[1] == (0, 255, 0, 255)
+        names = ElementTree.parse(f"{file.name}.aux.xml").findall(".//Category")
+        assert [name.text for name in names] == [None, "<land>"]
 
 
 def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
@@ -1335,6 +1389,14 @@ def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
     lon, lat = lonlat(*KAGA)
     west, south, east, north = map(float, text.split("| test | ")[1].split(" | ")[:4])
     assert west - 0.02 < lon < east + 0.02 and south - 0.05 < lat < north + 0.05
+
+
+def test_the_datasheet_bounds_each_split(dataset):
+    text = datasheet(dataset)
+    for split in SPLITS:
+        index = Triplets(dataset, split).index
+        box = (index["lon"].min(), index["lat"].min(), index["lon"].max(), index["lat"].max())
+        assert f"| {split} | {' | '.join(f'{degrees:.3f}' for degrees in box)} |" in text
 
 
 def test_offsets_of_single_pairs_are_stated(tmp_path, pairs):

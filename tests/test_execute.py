@@ -100,6 +100,7 @@ def test_a_profile_takes_the_rest_from_its_base(tmp_path, monkeypatch):
         ("quick", {"run_root": ""}, "'run_root' .* is empty: give a folder"),
         ("quick", {"embed_dim": 1.5}, "expects int"),
         ("quick", {"learning_rate": "1e-4"}, "expects float, so write 1.0e-04"),
+        ("quick", {"learning_rate": True}, "'learning_rate' of profile 'quick' is True: the notebook expects float"),
         ("quick", {"tag": "l1", "seed": 3, "generator": "hat"}, "two executions '03_train_hat-l1-s3'"),
     ],
 )
@@ -261,7 +262,7 @@ def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path
     assert done[5:] == ["01_dataset"]
 
 
-def test_what_is_published_is_as_the_plan_says(tmp_path, monkeypatch):
+def test_what_is_published_is_as_the_plan_says(tmp_path, monkeypatch, capsys):
     """Neither a step of other parameters is published nor a dry run, and the times of others are kept."""
     given = {name: str(tmp_path / name) for name in ("run_root", "dataset_root")}
 
@@ -280,20 +281,24 @@ def test_what_is_published_is_as_the_plan_says(tmp_path, monkeypatch):
     execute.run("quick", given | {"epochs": 1}, "03_train_unet")
     steps = execute.run("quick", given, "04")
     folder.mkdir(parents=True)
-    (folder / "02_models.ipynb").touch()
-    (results / "steps.json").write_text('{"02_models": {"seconds": 3}, "gone": {"seconds": 4}}')
+    for name in ("02_models", "03_train_unet"):
+        (folder / f"{name}.ipynb").touch()
+    (results / "steps.json").write_text('{"03_train_unet": {"seconds": 3}, "gone": {"seconds": 4}}')
     with monkeypatch.context() as patched:
         patched.setattr(execute, "root", lambda: tmp_path)
         patched.setattr(execute, "SOURCES", tmp_path / "notebooks")
         execute.publish("quick", *steps)
     published = {path.stem for path in folder.iterdir()}
-    assert published == {"01_dataset", "02_models", "03_train_hat", "03_train_s2oformer", "04_results"}
+    trained = {f"03_train_{generator}" for generator in ("hat", "s2oformer", "unet")}
+    assert published == {"01_dataset", "02_models", *trained, "04_results"}
+    assert [path.stem for path in folder.iterdir() if not path.read_bytes()] == ["03_train_unet"]
     assert {path.name for path in results.iterdir()} == {"hat-dsd-s0", "s2oformer-dsd-s0", "steps.json"}
-    assert {*json.loads((results / "steps.json").read_text())} == published
+    times = json.loads((results / "steps.json").read_text())
+    assert {*times} == published and times["03_train_unet"] == {"seconds": 3}
     monkeypatch.setattr("sys.argv", ["execute.py", "quick", "--publish", "-p", "dry_run", "true"])
     with pytest.raises(SystemExit) as end:
         execute.main()
-    assert end.value.code == 2
+    assert end.value.code == 2 and "a dry run is no result" in capsys.readouterr().err
 
 
 def test_a_disk_that_is_full_and_a_long_temporary_folder_are_named(tmp_path, monkeypatch):
@@ -375,6 +380,11 @@ def test_pictures_become_lighter_and_look_the_same():
         assert list(data) == ["text/plain"] and len(found) < len(stream.getvalue())
         seen = np.asarray(Image.open(io.BytesIO(found)).convert("RGB"), int)
         assert np.abs(seen - pixels).mean() <= error
+    stream = io.BytesIO()
+    Image.fromarray(noise[..., 0] > 127).save(stream, "PNG")  # of a bit for each pixel
+    data = {"image/png": base64.b64encode(stream.getvalue()).decode()}
+    execute.lighten(data)
+    assert base64.b64decode(data["image/png"]) == stream.getvalue(), "none becomes heavier"
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
@@ -455,6 +465,8 @@ def test_a_failure_is_kept_aside(tmp_path):
     with pytest.raises(InputError, match="01_dataset: ZeroDivisionError"):
         execute.execute(step, tmp_path)
     assert not (tmp_path / "01_dataset.ipynb").exists() and (tmp_path / "failed" / "01_dataset.ipynb").exists()
+    execute.execute(dataclasses.replace(step, source=notebook_source(tmp_path, "1 / 1\n")), tmp_path)
+    assert (tmp_path / "01_dataset.ipynb").exists() and not (tmp_path / "failed" / "01_dataset.ipynb").exists()
 
 
 def test_a_killed_kernel_is_one_sentence(tmp_path):

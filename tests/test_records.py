@@ -1,6 +1,7 @@
 """Records: the schema is kept, a missing one is an error, and publishing again changes nothing that does not matter."""
 
 import json
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -82,6 +83,40 @@ def test_who_is_killed_while_publishing_leaves_no_record_of_other_patches(run, t
         records.publish(run, tmp_path / "book" / "hat-dsd-s0")
     with pytest.raises(InputError, match="holds no finished run"):
         records.find(tmp_path / "book")
+
+
+def test_who_is_killed_while_a_run_is_recorded_leaves_no_finished_run(run, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", killed)
+    with pytest.raises(KeyboardInterrupt):
+        records.write(tmp_path / "unet-dsd-s0", records.read(run), records.read_patches(run))
+    assert not (tmp_path / "unet-dsd-s0/record.json").exists()
+
+
+def test_a_record_that_lacks_a_field_is_not_written(run, tmp_path):
+    record = records.read(run)
+    del record["metrics"]
+    with pytest.raises(InputError, match="has no valid `metrics`"):
+        records.write(tmp_path / "unet-dsd-s0", record, records.read_patches(run))
+    assert not (tmp_path / "unet-dsd-s0").exists()
+
+
+def test_patches_of_one_size_and_time_are_told_apart(run, tmp_path):
+    target = tmp_path / "book" / "hat-dsd-s0"
+    records.publish(run, target)
+    (run / "patches.csv").write_text((run / "patches.csv").read_text().replace("p0,", "q0,"))
+    for folder in (run, target):
+        os.utime(folder / "patches.csv", (0, 0))
+    assert records.publish(run, target) and records.read_patches(target)["id"][0] == "q0"
+
+
+def test_every_reading_of_the_test_split_stays_noted(tmp_path):
+    for reader in ("hat-dsd-s0", "unet-dsd-s0"):
+        records.log_reading(tmp_path, reader)
+    lines = (tmp_path / "test_readings.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines] == ["hat-dsd-s0", "unet-dsd-s0"]
 
 
 @pytest.mark.parametrize("schema", [records.SCHEMA - 1, records.SCHEMA + 1])

@@ -28,6 +28,7 @@ def test_the_median_of_a_group_and_a_group_that_is_not_there():
     skill = pd.Series([*np.linspace(1, 0, 20), *np.linspace(-5, 5, 20)])
     chosen, said = selection.median_skill(index(), [skill], "kaga")
     assert chosen == [9] and said.startswith("1 test patch of median skill in kaga. ")
+    assert selection.median_skill(index(), [skill, -3 * skill], "mikuni")[0] == [29], "of the networks' mean"
     assert selection.median_skill(index(), [skill], "tokyo") == ([], "No test patch of median skill in tokyo.")
 
 

@@ -11,6 +11,7 @@ import re
 import resource
 import shutil
 import time
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,7 +43,7 @@ def small(dataset, tmp_path):
     return training.Parameters(
         dataset_root=str(dataset),
         run_root=str(tmp_path),
-        generator="unet",  # the one with dropout: its random state must survive an interruption
+        generator="unet",
         epochs=2,
         batch_size=16,
         embed_dim=4,
@@ -101,7 +103,9 @@ def test_the_best_epochs_weights_are_kept_and_measured_and_a_rehearsal_leaves_no
 
 
 def test_killed_and_resumed_equals_never_killed(small, tmp_path):
-    small = dataclasses.replace(small, epochs=2 + KILLS // 4)
+    small = dataclasses.replace(small, epochs=2 + KILLS // 4, crop_size=64)  # with as many levels as dropout needs
+    network = create_generator("unet", **small.generator_config(2, 3, 64))
+    assert any(isinstance(module, torch.nn.Dropout) for module in network.modules())
     whole = training.train(dataclasses.replace(small, run_root=str(tmp_path / "whole")))
     small = dataclasses.replace(small, checkpoint_minutes=0)  # a checkpoint after each step: kills meet its writing too
     generator, positions = random.Random(0), []
@@ -136,6 +140,12 @@ def test_a_run_begins_from_saved_weights(small, tmp_path, monkeypatch):
     hat = dataclasses.replace(again, generator="hat", window_size=4)
     with pytest.raises(InputError, match="is a unet of other channels, widths or depths than this hat"):
         training.train(hat)
+    with pytest.raises(InputError, match="is a unet of other channels, widths or depths than this unet"):
+        training.train(dataclasses.replace(again, embed_dim=8))
+    (tmp_path / "half").mkdir()
+    shutil.copy(first / "generator.safetensors", tmp_path / "half")
+    with pytest.raises(InputError, match=r"initial_weights: .*half/config\.json does not exist"):
+        training.train(dataclasses.replace(again, initial_weights=str(tmp_path / "half")))
     other = training.create_generator("hat", **{**hat.generator_config(2, 3, hat.crop_size), "conv_scale": 1.0})
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match=r"has conv_scale 1\.0, this hat 0\.01: the same weights would make other"):
@@ -145,8 +155,10 @@ def test_a_run_begins_from_saved_weights(small, tmp_path, monkeypatch):
     torch.save({"params": {"conv_first.weight": torch.zeros(4, 2, 3, 3)}}, tmp_path / "hat.pth")
     with pytest.raises(InputError, match="are for generator hat"):
         training.train(dataclasses.replace(again, initial_weights=str(tmp_path / "hat.pth")))
-    with pytest.raises(InputError, match="the weights lack"):
-        training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / "hat.pth")))
+    save_file({"conv_first.weight": torch.zeros(4, 2, 3, 3)}, tmp_path / "hat.safetensors")
+    for name in ("hat.pth", "hat.safetensors"):
+        with pytest.raises(InputError, match="the weights lack"):
+            training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / name)))
     (tmp_path / "hat.pth").write_text("no weights")
     with pytest.raises(InputError, match=r"hat\.pth' cannot be read: it holds no tensors, or not these alone$"):
         training.train(dataclasses.replace(hat, initial_weights=str(tmp_path / "hat.pth")))
@@ -202,10 +214,13 @@ def test_pictures_of_a_training_show_three_bands(bands):
     assert training._Networks.samples(networks, items).shape == (3, 4 * 8, 3 * 8)
 
 
-def test_a_dsd_that_hardly_sees_the_optical_image_is_said(small, monkeypatch, capsys):
-    monkeypatch.setattr(training, "optical_sensitivity", lambda dsd, sar, *_: torch.full((len(sar),), 0.03))
-    training.train(small)
-    assert "epoch 1: the DSD hardly sees the optical image (0.030, below 0.1)" in capsys.readouterr().err
+@pytest.mark.parametrize("seen", [0.03, math.nan])
+def test_a_dsd_that_hardly_sees_the_optical_image_is_said_where_it_judges(small, monkeypatch, capsys, seen):
+    monkeypatch.setattr(training, "optical_sensitivity", lambda dsd, sar, *_: torch.full((len(sar),), seen))
+    training.train(dataclasses.replace(small, dsd_schedule="warm-up"))
+    said = capsys.readouterr().err
+    assert f"epoch 1: the DSD hardly sees the optical image ({seen:.3f}, below 0.1)" in said
+    assert "epoch 0: the DSD" not in said
 
 
 def test_a_finished_run_is_not_run_again_and_another_is_kept(small, monkeypatch):
@@ -257,6 +272,21 @@ def test_a_run_of_data_that_are_scaled_otherwise_is_another(small, tmp_path):
     assert records.read(run)["dataset"]["limits"]["opt"] == info["opt"]["limits"]
 
 
+def test_what_a_run_hangs_on_besides_its_parameters_makes_it_another(small, tmp_path, monkeypatch):
+    keys, root = [], shutil.copytree(small.dataset_root, tmp_path / "data")
+    small = dataclasses.replace(small, dataset_root=str(root))
+    monkeypatch.setattr(checkpoints, "finished", lambda run, key: keys.append(key) is None)
+    info = json.loads((root / "dataset.json").read_text())
+    for metres in (10.0, 20.0):  # on which the size of labels in pixels hangs
+        (root / "dataset.json").write_text(json.dumps(info | {"pixel_size_m": metres}))
+        training.train(small)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        create_generator("unet", **small.generator_config(2, 3, 32)).save_pretrained(tmp_path / "begun")
+        training.train(dataclasses.replace(small, initial_weights=str(tmp_path / "begun")))
+    assert all(first != second for first, second in combinations(keys, 2))
+
+
 def test_a_run_root_that_cannot_be_written_is_named(small, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"run_root '.*file/runs' cannot be written \(Not a directory\)"):
@@ -297,7 +327,9 @@ def test_a_checkpoint_is_written_when_it_is_due(small, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "save", lambda *given: (written.append(given), save(*given)))
     counts = []
     for minutes in (0.0, 60.0):
-        training.train(dataclasses.replace(small, run_root=str(tmp_path / f"{minutes}"), checkpoint_minutes=minutes))
+        started, chosen = time.monotonic(), dataclasses.replace(small, run_root=str(tmp_path / f"{minutes}"))
+        run = training.train(dataclasses.replace(chosen, checkpoint_minutes=minutes))
+        assert records.read(run)["cost"]["train_seconds"] < time.monotonic() - started, "none is counted twice"
         counts.append(len(written) - sum(counts))
     steps = len(training.EpochOrder(len(small.training_data()), small.batch_size, 0)) * small.epochs
     assert counts[0] >= steps > counts[1] == 1
@@ -368,6 +400,34 @@ def test_a_loss_that_is_not_finite_names_the_patches(small):
     with pytest.raises(InputError, match=r"not finite .* in epoch 0, step 0, on patches ROIs"):
         training.train(dataclasses.replace(small, learning_rate=1e18))
     assert not (small.run / "record.json").exists()
+
+
+@pytest.mark.parametrize(("minutes", "step"), [(0.0, "1"), (60.0, "[0-9]+")])
+def test_a_weight_that_is_not_finite_reaches_no_checkpoint(small, monkeypatch, minutes, step):
+    monkeypatch.setattr(training._Networks, "finite", lambda _: False)
+    with pytest.raises(InputError, match=rf"a weight is not finite in epoch 0, step {step}, on patches ROIs"):
+        training.train(dataclasses.replace(small, checkpoint_minutes=minutes))
+    assert not (small.run / "last.ckpt").exists()
+
+
+def test_a_board_shows_each_step_once_though_a_run_was_killed(small, monkeypatch):
+    small, step, done = dataclasses.replace(small, batch_size=2, dsd_weight=0.0), training._Networks.step, []
+    count = len(training.EpochOrder(len(small.training_data()), 2, 0))
+    monkeypatch.setattr(training, "_rehearse", lambda *_: None)
+
+    def stops(networks, batch):
+        done.append(batch)
+        if len(done) == count + 11:
+            raise KeyboardInterrupt
+        return step(networks, batch)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training._Networks, "step", stops)
+        training.train(small)
+    board = EventAccumulator(str(training.train(small) / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("epoch/l1")] == [0, 1]
+    tens = range(10, count + 1, 10)
+    assert [event.step for event in board.Scalars("step/l1")] == [*tens, *(count + ten for ten in tens)]
 
 
 def test_images_that_are_not_finite_are_not_left_out(small, monkeypatch):
@@ -504,6 +564,42 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
     assert estimated / chosen.batch_size == pytest.approx(real, rel=0.1)
 
 
+def test_the_estimate_of_memory_counts_the_discriminators(small):
+    without = budget.estimate(dataclasses.replace(small, dsd_weight=0.0))["memory_gib"]
+    chosen = (({}, DSD(2, 3, 4, small.dsd_width)), ({"dsd_weight": 0.0, "gan_weight": 1.0}, PatchGAN(2, 3)))
+    for change, network in chosen:
+        kept = {}
+
+        def pack(tensor, kept=kept):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            network.train()(torch.zeros(4, 2, 32, 32), torch.zeros(4, 3, 32, 32))
+        weights = {parameter.data_ptr(): parameter.nbytes for parameter in network.parameters()}
+        real = sum(storage.nbytes() for place, storage in kept.items() if place not in weights) / 4
+        more = (budget.estimate(dataclasses.replace(small, **change))["memory_gib"] - without) * 2**30
+        assert more == pytest.approx(4 * sum(weights.values()) + real * small.batch_size, rel=0.1)
+
+
+def test_a_batch_is_parted_as_often_as_the_memory_asks_for(small):
+    small = dataclasses.replace(small, dsd_weight=0.0, gan_weight=1.0)  # whose weights need more than its maps
+    for parts in (1, 2, 4, 16):
+        needed = budget.estimate(dataclasses.replace(small, accumulate=parts))["memory_gib"]
+        assert budget.estimate(small, memory_gib=needed + 1e-9)["accumulate"] == parts
+    assert budget.estimate(small, memory_gib=1e-9)["accumulate"] == small.batch_size
+
+
+def test_hours_are_those_of_the_arithmetic_and_both_half_precisions_need_half(small):
+    small = dataclasses.replace(small, dsd_weight=0.0)
+    cost = budget.estimate(small, tflops=2.0)
+    assert cost["hours"] == pytest.approx(cost["petaflop"] * 1e15 / 2e12 / 3600)
+    generator = training.create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=5)
+    assert cost["generator_gmac"] == pytest.approx(complexity(generator, (1, 2, 32, 32))[1] / 1e9)
+    half = [budget.estimate(dataclasses.replace(small, precision=name)) for name in ("bf16-mixed", "16-mixed")]
+    assert half[0] == half[1] != budget.estimate(small)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -561,6 +657,14 @@ def test_the_estimate_of_memory_is_what_autograd_keeps(small, name):
         ({"generator": "vgg"}, "vgg"),
         ({"dataset_root": "/nowhere"}, "nowhere"),
         ({"crop_size": 4096}, "crop_size"),
+        ({"epochs": True}, "epochs is True: it must be of type int"),
+        ({"checkpoint_minutes": -1.0}, "checkpoint_minutes is -1.0"),
+        ({"num_nodes": 0}, "num_nodes is 0: it must be positive"),
+        ({"accumulate": 0}, "accumulate is 0: it must be positive"),
+        ({"seed": 2**32}, "seed is 4294967296"),
+        ({"tag": "\xe9" * 101}, "must have 1 to 200 bytes"),
+        ({"betas": (0.9, 1.0)}, "betas are"),
+        ({"dsd_schedule": "warm-up", "dsd_warmup": 0}, "dsd_warmup is 0"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_work(small, change, says):
@@ -570,6 +674,23 @@ def test_what_cannot_be_trained_is_refused_before_work(small, change, says):
     if not {"device", "num_nodes"} & {*change}:  # which another machine may have
         with pytest.raises(InputError, match=says):
             budget.estimate(dataclasses.replace(small, **change))
+
+
+def test_the_least_that_can_be_trained_on_is_taken(small, tmp_path):
+    root = shutil.copytree(small.dataset_root, tmp_path / "data")
+    small = dataclasses.replace(small, dataset_root=str(root))
+    for change in (
+        {"batch_size": len(small.training_data())},
+        {"crop_size": training.SMALLEST, "gan_weight": 1.0},
+        {"crop_size": training.SSIM_WINDOW, "ssim_weight": 1.0},
+    ):
+        training.checked_data(dataclasses.replace(small, **change))
+    info = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(info | {"patch_size": training.SSIM_WINDOW}))
+    training.checked_data(dataclasses.replace(small, crop_size=None))
+    (root / "dataset.json").write_text(json.dumps(info | {"patch_size": training.SSIM_WINDOW - 1}))
+    with pytest.raises(InputError, match="patches below 11 pixels, which SSIM cannot measure"):
+        training.checked_data(dataclasses.replace(small, crop_size=None))
 
 
 def test_checkpoints_that_cannot_be_used(small):
@@ -596,6 +717,7 @@ def test_checkpoints_that_cannot_be_used(small):
     for wrong, says in (
         ({"bands": "red"}, "bands 'red': name each of the network's 3"),
         ({"bands": ["red"]}, "name each of the network's 3"),
+        ({"bands": [1, 2, 3]}, "name each of the network's 3"),
         ({"units": "dB"}, "units 'dB': they are reflectance or 8-bit"),
         ({"limits": [0, 0.3] * 3}, "a low and a high one for each of 3"),
         ({"limits": None}, "a low and a high one for each of 3"),
@@ -786,6 +908,15 @@ def test_a_disk_that_fills_up_is_said_and_the_run_goes_on_later(small, monkeypat
     assert records.read(training.train(small))["metrics"] == whole["metrics"]
 
 
+def test_a_disk_that_fails_otherwise_is_not_called_full(small, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checkpoints, "begin", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        training.train(small)
+
+
 @pytest.mark.parametrize("devices", [1, 4])
 def test_processes_of_torchrun_are_those_of_the_run(small, devices, monkeypatch):
     for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
@@ -889,7 +1020,10 @@ def test_each_epoch_is_ordered_and_cropped_anew_and_curves_hold_means(small, mon
 
     monkeypatch.setattr(training._Networks, "step", watched)
     monkeypatch.setattr(training, "_rehearse", lambda *_: None)
-    curves = records.read(training.train(small))["curves"]
+    record = records.read(training.train(small))
+    curves, samples, cost = record["curves"], record["samples_seen"], record["cost"]
+    assert samples == sum(len(items) for items, *_ in seen) < len(small.training_data()) * small.epochs
+    assert cost["samples_per_second"] == pytest.approx(samples / cost["train_seconds"])
     epochs = seen[: len(seen) // 2], seen[len(seen) // 2 :]
     for epoch, curve in zip(epochs, curves, strict=True):
         assert curve["l1"] == pytest.approx(np.mean([l1 for *_, l1 in epoch]))
@@ -936,6 +1070,46 @@ def test_networks_train_again_after_a_validation(small):
     assert networks.modules["dsd"].training
 
 
+def test_a_validation_moves_no_statistics(small):
+    networks, _ = made(small)
+    buffers = [buffer for module in networks.modules.values() for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    networks.validate(Triplets(small.dataset_root, "validation"))
+    assert before and all(torch.equal(a, b) for a, b in zip(before, buffers, strict=True))
+
+
+def test_a_network_begins_alike_whatever_stands_beside_it(small):
+    alone, beside = (made(dataclasses.replace(small, dsd_weight=weight, gan_weight=1.0))[0] for weight in (0.0, 0.02))
+    for name, module in alone.modules.items():
+        other = beside.modules[name].state_dict()
+        assert all(torch.equal(value, other[of]) for of, value in module.state_dict().items())
+
+
+def test_no_gradient_is_left_for_the_next_step(small):
+    networks, batch = made(dataclasses.replace(small, gan_weight=1.0))
+    networks.step(batch)
+    assert all(value.grad is None for module in networks.modules.values() for value in module.parameters())
+
+
+def test_a_rehearsal_is_of_steps_in_which_the_dsd_judges(small, monkeypatch):
+    judged = []
+
+    def rehearsed(networks, batch):
+        judged.append(networks.dsd_judges)
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Networks, "step", rehearsed)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(dataclasses.replace(small, epochs=10, dsd_schedule="warm-up"))
+    assert judged == [True, True] and not small.run.exists()
+
+
+def test_the_peak_of_memory_is_in_gib():
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    assert 0.05 < training.peak_memory(torch.device("cpu")) < most
+
+
 def test_what_validation_says_of_the_dsd(small):
     networks, _ = made(small)
     data = Triplets(small.dataset_root, "validation")
@@ -974,7 +1148,7 @@ def test_a_config_states_bands_units_and_limits_of_both_images_and_which_data_th
     for image in ("sar", "opt"):
         assert about[image] == data.info[image] | {"limits": data.limits[image]}
     assert about["data"] == json.loads(Path(small.dataset_root, "dataset.json").read_text())["fingerprint"]
-    assert about["code"] == project.code_fingerprint() != about["data"]
+    assert about["code"] == project.code_fingerprint() != about["data"] and about["parameters"] == small.lasting()
 
 
 def test_semantic_accuracy_is_of_what_was_generated(small):
@@ -996,3 +1170,16 @@ def test_what_makes_another_run(small):
     modules = {name.removeprefix("s2olib.").replace(".", "/") for name in loaded if name.startswith("s2olib.")}
     for module in modules - {"project"}:
         assert any(module == code or module.startswith(f"{code}/") for code in training.CODE), module
+
+
+def test_what_says_where_and_how_fast_makes_no_other_run(small):
+    where = {"dataset_root": "here", "run_root": "there", "device": "cuda", "num_workers": 2, "resident": True}
+    where |= {"compiled": True, "checkpoint_minutes": 1.0}
+    assert dataclasses.replace(small, **where).lasting() == small.lasting()
+    assert small.lasting().keys() == dataclasses.asdict(small).keys() - where.keys()
+
+
+def test_no_epoch_of_one_seed_is_in_the_order_of_anothers():
+    orders = [training.EpochOrder(50, 8, seed=seed) for seed in (0, 1)]
+    orders[0].epoch = 1
+    assert list(orders[0]) != list(orders[1])

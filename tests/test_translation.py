@@ -125,6 +125,8 @@ def test_the_result_is_a_cloud_optimized_geotiff_on_the_same_grid(tmp_path, weig
         np.testing.assert_array_equal(made.dataset_mask(), given.dataset_mask())
         assert (made.read()[:, made.dataset_mask() == 0] == 0).all()
         assert made.overviews(1) and made.read(1, out_shape=(100, 86)).std() > 0
+        half, means = made.read(1, out_shape=(500, 430)), made.read(1).reshape(500, 2, 430, 2).mean((1, 3))
+        assert np.abs(half - means)[50:250].max() <= 1, "where there is data, each pixel is the mean of four"
         tags = made.tags()
         assert "not an observation" in tags["TIFFTAG_IMAGEDESCRIPTION"] and len(tags["WEIGHTS_SHA256"]) == 64
         assert tags["SOURCE"] == "scene.tif"
@@ -136,9 +138,12 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("survived", [1, 8, 11])  # calls before the kill: in the first row of tiles, in later ones
-def test_killed_and_resumed_equals_never_killed(tmp_path, weights, scene, monkeypatch, survived):
-    translate(scene, tmp_path / "whole.tif", weights, **SMALL)
+@pytest.mark.parametrize(  # calls before the kill: in the first row of tiles, in later ones, in one that two reach into
+    ("overlap", "survived"), [(64, 1), (64, 8), (64, 11), (48, 10)]
+)
+def test_killed_and_resumed_equals_never_killed(tmp_path, weights, scene, monkeypatch, overlap, survived):
+    chosen = SMALL | {"overlap": overlap}
+    translate(scene, tmp_path / "whole.tif", weights, **chosen)
     call, calls = translation._Engine.__call__, []
 
     def dies(self, tiles):
@@ -150,9 +155,9 @@ def test_killed_and_resumed_equals_never_killed(tmp_path, weights, scene, monkey
     with monkeypatch.context() as patch:
         patch.setattr(translation._Engine, "__call__", dies)
         with pytest.raises(Killed):
-            translate(scene, tmp_path / "out.tif", weights, **SMALL)
+            translate(scene, tmp_path / "out.tif", weights, **chosen)
     assert not (tmp_path / "out.tif").exists()
-    translate(scene, tmp_path / "out.tif", weights, **SMALL)
+    translate(scene, tmp_path / "out.tif", weights, **chosen)
     assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
     assert not list(tmp_path.glob(".*"))
 
@@ -389,8 +394,26 @@ def test_the_uncertainty_band_is_the_spread_and_changes_no_colour(tmp_path, weig
     files = [rasterio.open(tmp_path / f"{name}.tif") for name in ("plain", "spread", "still")]
     plain, spread, grey = (file.read() for file in files)
     np.testing.assert_array_equal(plain, spread[:3])
+    assert files[1].scales == (1, 1, 1, 0.2), "a spread is seldom a whole grey level"
     assert files[1].descriptions[3] == "uncertainty" and spread[3].mean() * files[1].scales[3] > 1
     assert (grey[3] == 0).all() and cog_validate(tmp_path / "spread.tif", strict=True)[0]
+
+
+def test_how_many_tiles_are_made_at_once_changes_nothing(tmp_path, weights, scene):
+    images = []
+    for count in (1, 2, 3):  # of four in a row, of which the last is narrower
+        assert translate(scene, tmp_path / f"{count}.tif", weights, batch_size=count, **SMALL)["batch_size"] == count
+        with rasterio.open(tmp_path / f"{count}.tif") as file:
+            images.append(file.read().astype(int))
+    assert all(np.abs(image - images[0]).max() <= 1 for image in images)
+
+
+def test_reflectance_needs_twice_the_room(tmp_path, weights, scene, monkeypatch):
+    free = 1.5 * 2.5 * 4 * 500 * 430  # bytes: three colours and what is valid, and the result beside them
+    monkeypatch.setattr(translation.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free})())
+    with pytest.raises(InputError, match="make room"):
+        translate(scene, tmp_path / "out.tif", weights, output="reflectance", **SMALL)
+    translate(scene, tmp_path / "out.tif", weights, **SMALL)
 
 
 def test_what_lies_beside_an_overwritten_picture_does_not_stay(tmp_path, weights, scene):
@@ -579,7 +602,10 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"tile_size": 512.0}, r"tile_size is 512\.0: give a whole number"),
         ({"overlap": "64"}, "overlap is '64': give a whole number"),
+        ({"overlap": 40}, "overlap 40 must be multiples of 16"),
+        ({"overlap": 0}, "overlap 0 must be multiples of 16"),
         ({"stretch": 5}, "stretch 5 must be a lower and a higher"),
+        ({"stretch": (5.0, 5.0)}, "must be a lower and a higher"),
         ({"stretch": ("a", "b")}, "must be a lower and a higher"),
         ({"stretch": np.array([-25.0, 0.0])}, "must be a lower and a higher"),
         ({"bands": "VV"}, "bands is 'VV': give a list"),

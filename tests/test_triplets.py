@@ -122,6 +122,16 @@ def test_radar_is_shifted_anew_each_epoch_all_bands_alike_and_nothing_else(root)
     torch.testing.assert_close(again[2], data[2], rtol=0, atol=0)
 
 
+def test_how_bright_an_item_is_says_nothing_of_where_it_is_cut(root):
+    data, zero = Triplets(root, "train", crop_size=31, sar_shift=0.3), torch.zeros(1, 1, 1)
+    found = []
+    for epoch in range(100):
+        data.set_epoch(epoch)
+        found += [(*(part.start for part in data.window(i)), data.shifted(i, zero).item()) for i in range(6)]
+    row, column, shift = np.array(found).T
+    assert abs(np.corrcoef(row, shift)[0, 1]) < 0.15 and abs(np.corrcoef(column, shift)[0, 1]) < 0.15
+
+
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_that_outlive_an_epoch_give_the_same_items(root, start):
     data = Triplets(root, "train", crop_size=8)
@@ -156,10 +166,12 @@ def test_without_land_cover_everything_else_is_identical(root):
         ({"split": "dev"}, "unknown split 'dev'"),
         ({"dataset_root": "/nowhere"}, "no data set at '/nowhere'"),
         ({"crop_size": 64}, "crop_size 64 is not within 1..32"),
+        ({"crop_size": 0}, "crop_size 0 is not within 1..32"),
         ({"sar_shift": -0.1}, "sar_shift is -0.1"),
         ({"sar_shift": 1.1}, "sar_shift is 1.1"),
         ({"limits": {"sar": [[-25, 0]]}}, r"limits\['sar'\] must be one"),
         ({"limits": {"opt": [[1, 0]] * 3}}, r"limits\['opt'\] must be one"),
+        ({"limits": {"opt": [[1, 1]] * 3}}, r"limits\['opt'\] must be one"),
         ({"limits": {"sar": [[-25, 0], [-32, float("nan")]]}}, r"limits\['sar'\] must be one"),
         ({"limits": {"sar": [[-25, 0], [-32, float("inf")]]}}, r"limits\['sar'\] must be one"),
         ({"limits": {"sar": [-25, 0]}}, r"limits\['sar'\] must be one"),

@@ -60,6 +60,18 @@ def test_a_card_holds_each_score_in_its_column_and_of_one_cluster_no_interval():
     assert "(number 5 is kept)" in card_of(30), "epochs are counted from 1"
 
 
+def test_a_card_scores_each_place_where_there_are_several():
+    assert "| kaga |" not in card_of(30)
+    record = records.read(ROOT / "book" / "results" / "ombria" / "s2oformer-dsd-s0")
+    places = [
+        pd.DataFrame({"id": [f"{place}{i:02}" for i in range(30)], "group": place, "psnr": psnr})
+        for place, psnr in (("mikuni", 10.0), ("kaga", 20.0))
+    ]
+    patches = pd.concat(places, ignore_index=True).assign(ssim=0.5, skill=0.25, mse_mean_colour=650.0)
+    card = ship.model_card(record, patches, {"parameters": {"credit": "Somebody"}}, "mit")
+    assert "| kaga | 30 in 3 | 20.00 [20.00, 20.00] |" in card and "| mikuni | 30 in 3 | 10.00 [10.00, 10.00] |" in card
+
+
 @pytest.mark.parametrize(
     ("low", "said", "warned"),
     [
