@@ -225,7 +225,12 @@ def key_of(step: Step, earlier: list[str]) -> str:
     Other folders of data are not read: the steps before, which made or checked them, stand for them. Of the data set
     its own record is read as well, since it may have been made with other parameters than the plan's.
     """
-    content = [step.source.read_text(), code_fingerprint(), json.dumps(step.parameters, sort_keys=True), *earlier]
+    content = [
+        step.source.read_text("utf-8"),
+        code_fingerprint(),
+        json.dumps(step.parameters, sort_keys=True),
+        *earlier,
+    ]
     if "run_root" in step.values and step.source.stem != TRAIN:
         content += [fingerprint(record) for record in sorted(resolve(step.values["run_root"]).glob("*/record.json"))]
     if step.source.stem == DATASET:

@@ -194,6 +194,7 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) ->
         raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
     if np.ptp(index["lon"]) > 180:  # on both sides of 180 degrees
         index = index.assign(lon=index["lon"] % 360)
+        places = {name: (lon % 360, lat) for name, (lon, lat) in places.items()}
     panels = [_frame(index["lon"], index["lat"], 0.02)]
     lon, lat, half = panels[0]
     reach = half / math.cos(math.radians(lat)), half

@@ -61,7 +61,7 @@ def skill(fake: Tensor, real: Tensor, mean_colour: Tensor) -> Tensor:
     Minus infinity (or NaN for a perfect image) where the real image is that one colour throughout.
     """
     fake, real = _pair(fake, real)
-    if mean_colour.shape != real.shape[1:2]:
+    if mean_colour.numel() != real.shape[1]:
         raise InputError(
             f"mean_colour has {mean_colour.numel()} numbers, the images {real.shape[1]} bands: give one of each."
         )

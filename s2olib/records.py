@@ -106,8 +106,9 @@ def libraries() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "timm", "lightning-fabric", "numpy")}
 
 
-def write(run: Path, record: dict, patches: pd.DataFrame) -> None:
+def write(run: str | Path, record: dict, patches: pd.DataFrame) -> None:
     """Write ``patches.csv`` and then ``record.json`` into the run's folder: a run with a record is a finished run."""
+    run = resolve(run)
     record = {"schema": SCHEMA, "code_version": code_fingerprint(), "libraries": libraries()} | record
     check(record, run / "record.json")
     with writing(run / "patches.csv") as aside:
@@ -141,9 +142,9 @@ def read_patches(run: str | Path) -> pd.DataFrame:
     return patches.fillna(dict.fromkeys(text, ""))  # no group is one group, and not one for each patch
 
 
-def log_reading(run_root: Path, reader: str) -> None:
+def log_reading(run_root: str | Path, reader: str) -> None:
     """Note in ``test_readings.csv`` that the test split was read, when, and for whom."""
-    with open(run_root / "test_readings.csv", "a") as log:
+    with open(resolve(run_root) / "test_readings.csv", "a", encoding="utf-8") as log:
         log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')},{reader}\n")
 
 
@@ -175,8 +176,9 @@ def check(record: dict, path: Path) -> None:
         raise InputError(f"{path} has schema {record['schema']}, this version reads {SCHEMA}: execute the run again.")
 
 
-def publish(run: Path, target: Path) -> bool:
+def publish(run: str | Path, target: str | Path) -> bool:
     """Copy a run's record and per-patch metrics to `target` for the book; say whether anything but cost differed."""
+    run, target = resolve(run), resolve(target)
     record = read(run)
 
     def lasting(record: dict) -> dict:

@@ -182,7 +182,8 @@ def test_a_score_without_an_interval_has_dashes(tmp_path):
     patches.to_csv(path.parent / "patches.csv", index=False)
     record = json.loads(path.read_text())
     record["metrics"] = records.summarise(patches)
-    assert "| 18.46 | – | – |" in provenance.run_page("p", "hat-dsd-s0", record)
+    page = provenance.run_page("p", "hat-dsd-s0", record)
+    assert "| 18.46 | – | – |" in page and page.startswith("---\nnosearch: true\n---\n\n# p: hat-dsd-s0\n")
     assert bare(row(table := results_table.render(tmp_path / "p"), "HAT-DSD")[2]) == "18.46 [–,\u00a0–]"
     assert "is HAT-DSD 0.10 [–,\u00a0–]." in table
 
@@ -959,6 +960,9 @@ def test_records_are_found_from_whatever_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "notebooks")
     assert [*records.find("runs")] == ["hat-dsd-s0"] and records.read("runs/hat-dsd-s0")["generator"] == "hat"
     assert len(records.read_patches("runs/hat-dsd-s0")) == 40
+    assert records.publish("runs/hat-dsd-s0", "book/hat") and (tmp_path / "book/hat/patches.csv").is_file()
+    records.log_reading("runs/hat-dsd-s0", "größe")
+    assert (tmp_path / "runs/hat-dsd-s0/test_readings.csv").read_text("utf-8").endswith(",größe\n")
 
 
 def test_patches_that_changed_are_published(tmp_path):
@@ -996,6 +1000,7 @@ def test_a_datasheet_counts_patches_of_no_named_group():
 def test_a_datasheet_says_what_mercators_metres_are_on_the_ground():
     index = pd.DataFrame({"crs": "EPSG:3857", "lat": [60.0, 60.0, 0.0]})
     assert datasheet._on_the_ground(20, index) == " of its projection (10 to 20 m on the ground)"
+    assert datasheet._on_the_ground(10, index.assign(crs="EPSG:3994")) == ""  # true at 41 degrees
     assert datasheet._on_the_ground(20, index[:2]) == " of its projection (10 m on the ground)"
     for other in (["EPSG:3857", "EPSG:32654", ""], ["", "", np.nan]):
         assert datasheet._on_the_ground(20, index.assign(crs=other)) == ""

@@ -214,3 +214,11 @@ def test_a_last_bit_of_another_processor_changes_no_file(mikuni, monkeypatch):
         monkeypatch.setattr(embedded, name, Otherwise(getattr(embedded, name)))
     other = embedded.make_scene(MIKUNI)
     assert {name: (other[name] != mikuni[name]).sum() for name in mikuni} == dict.fromkeys(mikuni, 0)
+
+
+def test_a_tile_is_written_where_the_project_is(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert embedded.write_tile(36, 136, "lulc") == tmp_path / "lulc/LC_N36E136.tif"
+    assert (tmp_path / "lulc/LC_N36E136.tif").is_file()

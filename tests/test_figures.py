@@ -156,7 +156,9 @@ def test_map_puts_windows_and_scale_right():
 
 
 def test_a_map_of_windows_on_both_sides_of_the_antimeridian():
-    ax = figures.split_map(index().assign(lon=[179.99, -179.99] * 4), {}).axes[0]
+    places = {"west": (179.995, 36.0), "east": (-179.995, 36.0)}
+    ax = figures.split_map(index().assign(lon=[179.99, -179.99] * 4), places).axes[0]
+    assert {*places} < {text.get_text() for text in ax.texts}
     assert np.ptp(ax.get_xlim()) < 0.1 and {x for of in ax.collections for x, _ in of.get_offsets()} == {179.99, 180.01}
 
 

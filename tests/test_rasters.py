@@ -277,6 +277,27 @@ def test_three_of_four_bands_say_that_they_are_colours(tmp_path):
     with rasterio.open(path, "r+") as file:
         file.colorinterp = ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined
     assert optical_bands(path, header(path)) == (1, 2, 3)
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = "SWIR", "NIR", "VRE", "PAN"  # which say more
+    assert optical_bands(path, header(path), ["SWIR", "NIR", "VRE"]) == (1, 2, 3)
+
+
+def test_four_bands_of_bytes_are_not_known_by_gdals_default(tmp_path):
+    path = tif(
+        tmp_path / "a.tif", np.concatenate([OPT, OPT[::-1][:1]]).astype(np.uint8), names=("SWIR", "NIR", "VRE", "PAN")
+    )
+    assert optical_bands(path, header(path), ["SWIR", "NIR", "VRE"]) == (1, 2, 3)
+    path = tif(tmp_path / "b.tif", np.concatenate([OPT, OPT[::-1][:1]]).astype(np.uint8))
+    with pytest.raises(InputError, match="has 4 bands and none is known as 'red'"):
+        optical_bands(path, header(path))
+
+
+@pytest.mark.parametrize("count", [12, 13])
+def test_bands_of_sentinel_2_are_known_whatever_is_shown_of_them(tmp_path, count):
+    path = tif(tmp_path / "a.tif", np.repeat(OPT[:1], count, 0))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = ColorInterp.red, ColorInterp.green, ColorInterp.blue, *[ColorInterp.undefined] * (count - 3)
+    assert optical_bands(path, header(path)) == (4, 3, 2)
 
 
 def test_numbers_of_colours_and_coloured_radar_are_refused(tmp_path):

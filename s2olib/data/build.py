@@ -415,7 +415,7 @@ def _is_whole(root: Path, counts: dict[str, int], legend: str | None) -> bool:
     """Whether all files of a data set are there, with as many patches as `counts` says; what cannot be read raises."""
     labelled = [] if not legend else ["train"] if legend in PSEUDO else SPLITS
     for split in SPLITS:
-        with open(root / split / "index.csv", newline="") as lines:
+        with open(root / split / "index.csv", encoding="utf-8", newline="") as lines:
             rows = [*csv.reader(lines)]
         found = {len(rows) - 1} if len({*map(len, rows)}) == 1 else {None}  # an incomplete row is none
         for layer in ["sar", "opt"] + ["lulc"] * (split in labelled):

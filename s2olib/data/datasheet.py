@@ -55,8 +55,8 @@ def datasheet(dataset_root: str | Path) -> str:
 
 def _on_the_ground(metres: float, index: pd.DataFrame) -> str:
     """What so many metres of Mercator's projection are on the ground, since they are shorter there."""
-    projections = {crs_of(crs).to_dict().get("proj") for crs in set(index["crs"].dropna()) - {""}}
-    if not projections or projections - {"merc", "webmerc"}:
+    projections = [crs_of(crs).to_dict() for crs in set(index["crs"].dropna()) - {""}]
+    if not projections or any(of.get("proj") not in ("merc", "webmerc") or of.get("lat_ts") for of in projections):
         return ""
     shorter = np.cos(np.radians(index["lat"]))
     ground = sorted({f"{metres * share:.3g}" for share in (shorter.min(), shorter.max())}, key=float)

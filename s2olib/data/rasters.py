@@ -275,12 +275,18 @@ def check_stored(path: Path, file: rasterio.DatasetReader, scales: AbstractSet[f
 
 
 def _names(file: rasterio.DatasetReader, count: int) -> tuple[str | None, ...]:
-    """The names of so many bands; where none says what a band is, their colours, if these are not just red, green and
-    blue in this order, or a palette."""
+    """The names of so many bands; where these say nothing ("Band 1"), the bands' colours, if they are a palette's or
+    say more than that the first three are red, green and blue.
+
+    That much a file of four bytes a pixel says of itself by default, the last being alpha; and of 12 or 13 bands, whose
+    order is known, it may be meant for the eye.
+    """
     names, colours = file.descriptions[:count], tuple(colour.name for colour in file.colorinterp)[:count]
-    known = any(polarisation(name) or band_name(name) in L1C for name in names)
-    coloured = colours[0] == PALETTE or (set(RGB) <= set(colours) and colours != RGB)
-    return colours if coloured and not known else names
+    if colours[0] != PALETTE:
+        plain = colours[:3] == RGB and count in (3, len(L2A), len(L1C))
+        if plain or "alpha" in colours or not set(RGB) <= set(colours):
+            return names
+    return names if any(re.sub(r"(?i)band|[\W\d_]", "", name or "") for name in names) else colours
 
 
 def _start(path: Path, file: rasterio.DatasetReader, found: Header) -> int | None:

@@ -337,7 +337,7 @@ def _on_disk(dataset_root: Path, split: str) -> list[list[Window]]:
     """The windows of a split by scene, from its index alone."""
     size = np.load(dataset_root / split / "sar.npy", mmap_mode="r").shape[-1]
     scenes: dict[str, list[Window]] = {}
-    with open(dataset_root / split / "index.csv", newline="") as lines:
+    with open(dataset_root / split / "index.csv", encoding="utf-8", newline="") as lines:
         for item in csv.DictReader(lines):
             crs, row, column = crs_of(item["crs"]) if item["crs"] else None, int(item["row"]), int(item["col"])
             place = Affine(*map(float, item["transform"].split())) if crs else Affine(1, 0, column, 0, -1, -row)
