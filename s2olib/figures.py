@@ -269,10 +269,12 @@ def scene_map(picture: np.ndarray, bounds: Sequence[float], crs: Any) -> Figure:
     ax.locator_params(nbins=5)
     ax.ticklabel_format(useOffset=False, style="plain")
     if crs is not None:
-        across = (right - left) / unit * (KM_PER_DEGREE * narrowing if geographic else 1)
-        if crs.to_dict().get("proj") in ("merc", "webmerc"):  # whose metres are shorter on the ground
-            from rasterio.warp import transform
+        from rasterio.warp import transform  # which no other figure needs
 
+        from s2olib.data.rasters import is_mercator
+
+        across = (right - left) / unit * (KM_PER_DEGREE * narrowing if geographic else 1)
+        if is_mercator(crs):
             _, (latitude,) = transform(crs, "EPSG:4326", [left], [(top + bottom) / 2])
             across *= math.cos(math.radians(latitude))
         _scale_and_north(ax, across)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from s2olib.data import SPLITS
-from s2olib.data.rasters import crs_of
+from s2olib.data.rasters import crs_of, is_mercator
 from s2olib.data.triplets import Triplets
 from s2olib.project import told_in_a_sentence
 
@@ -55,8 +55,8 @@ def datasheet(dataset_root: str | Path) -> str:
 
 def _on_the_ground(metres: float, index: pd.DataFrame) -> str:
     """What so many metres of Mercator's projection are on the ground, since they are shorter there."""
-    projections = [crs_of(crs).to_dict() for crs in set(index["crs"].dropna()) - {""}]
-    if not projections or any(of.get("proj") not in ("merc", "webmerc") or of.get("lat_ts") for of in projections):
+    projections = set(index["crs"].dropna()) - {""}
+    if not projections or not all(is_mercator(crs_of(crs)) for crs in projections):
         return ""
     shorter = np.cos(np.radians(index["lat"]))
     ground = sorted({f"{metres * share:.3g}" for share in (shorter.min(), shorter.max())}, key=float)

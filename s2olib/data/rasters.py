@@ -51,7 +51,7 @@ WEDGE = 33  # pixels
 FILL = -2000  # stored reflectance; an offset that was taken off twice gives no less
 SAR_FILL = -90  # dB; power is never below zero
 STORED = frozenset({1.0, 1e-4})  # scales that files may declare; the latter is Sentinel-2's own
-SAR_STORED = frozenset({1.0})
+SAR_STORED = frozenset({1.0})  # of radar, which has no such habit
 SAR_FULL = 10_000  # no radar gives so much, in dB or as power
 DARKEST = np.float32(1e-6)  # linear power: −60 dB, below every instrument's noise
 METRES_PER_DEGREE = 110_500  # the least there is, so that distances of degrees err to the near side
@@ -83,6 +83,13 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
 def metres_of(crs: CRS | None) -> float:
     """Of a unit of a projected CRS, which may be a foot; 1 where there is none."""
     return crs.linear_units_factor[1] if crs and crs.is_projected else 1.0
+
+
+def is_mercator(crs: CRS) -> bool:
+    """Whether a CRS is Mercator's projection, true at the equator: its metres are shorter on the ground, by the cosine
+    of the latitude."""
+    projection = crs.to_dict()
+    return projection.get("proj") in ("merc", "webmerc") and not projection.get("lat_ts")
 
 
 @dataclass(frozen=True)
