@@ -21,7 +21,7 @@ QUARTERS = ("darkest quarter", "second", "third", "brightest quarter")
 def render(folder: Path) -> str:
     """Three tables for each data set, as MyST markdown: networks by how bright unseen places are, how much brighter
     radar costs on validation patches, and by which way in a U-Net."""
-    measured = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    measured = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     tables = [quarters(name, one, folder.parent) for name, one in measured.items()]
     tables += [table(name, one) for name, one in measured.items()]
     tables += [apart(name, one) for name, one in measured.items() if one["ways"]]

@@ -63,7 +63,7 @@ def stage(source: Path, executed: Path | None) -> None:
 
 def pages(source: Path) -> list[Path]:
     """The files of the table of contents, checked: each exists, each notebook ran to its end without an error."""
-    toc = yaml.safe_load((source / "_toc.yml").read_text())
+    toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
     names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     files = []
     for name in names:
@@ -77,7 +77,7 @@ def pages(source: Path) -> list[Path]:
 
 
 def _check_notebook(path: Path, name: str) -> None:
-    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     for number, cell in enumerate(cells, 1):
         for output in cell["outputs"]:
             if output["output_type"] == "error":
@@ -90,7 +90,7 @@ def outside_requests(html: Path) -> list[str]:
     """Every tag of every page that would load something from another server."""
     found = []
     for page in sorted(html.rglob("*.html")):
-        for tag in OUTSIDE.findall(page.read_text()):
+        for tag in OUTSIDE.findall(page.read_text(encoding="utf-8")):
             if not re.search(r'rel=["\'](?:canonical|license)', tag):
                 found.append(f"{page.relative_to(html)}: {tag}")
     return found
@@ -104,7 +104,7 @@ def build(executed: Path | None = None) -> bool:
     pages(source)
     state = target / "book.fingerprint"
     now = fingerprint(source) + " jupyter-book " + importlib.metadata.version("jupyter-book")
-    if state.is_file() and state.read_text() == now and (target / "html/index.html").is_file():
+    if state.is_file() and state.read_text(encoding="utf-8") == now and (target / "html/index.html").is_file():
         return False
     state.unlink(missing_ok=True)
     shutil.rmtree(target / "html", ignore_errors=True)
@@ -121,7 +121,7 @@ def build(executed: Path | None = None) -> bool:
         raise InputError("jupyter-book warned or failed: mend what it names above.")
     if found := outside_requests(target / "html"):
         raise InputError("A page would ask another server: " + "; ".join(found[:5]))
-    state.write_text(now)
+    state.write_text(now, encoding="utf-8")
     return True
 
 
@@ -139,7 +139,8 @@ def print_pdf() -> Path:
     single = folder / "_build/singlehtml"
     page_file = single / "whole.html"
     # Written for the folder of the first page, whose links to styles and pictures then miss by one level.
-    page_file.write_text((single / "book/intro.html").read_text().replace('="../', '="'))
+    text = (single / "book/intro.html").read_text(encoding="utf-8")
+    page_file.write_text(text.replace('="../', '="'), encoding="utf-8")
     with sync_playwright() as playwright, writing(target) as aside:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()

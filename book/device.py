@@ -19,7 +19,7 @@ def render(results: Path) -> str:
     """A table for each device as MyST markdown; `InputError` where a file was not written by the bench."""
     texts = []
     for path in sorted((results / "device").glob("*.json")):
-        measured = json.loads(path.read_text())
+        measured = json.loads(path.read_text(encoding="utf-8"))
         try:
             texts.append(_table(measured, path.stem))
         except KeyError as error:

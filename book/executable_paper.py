@@ -83,7 +83,7 @@ class Kind(SphinxRole):
 
 def titles(root: Path) -> dict[str, str]:
     """The titles that ``_toc.yml`` gives."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     return {
         chapter["file"]: chapter["title"] for part in toc["parts"] for chapter in part["chapters"] if "title" in chapter
     }
@@ -126,7 +126,7 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def errata_of(root: Path) -> dict[str, str]:
     """Corrections of executed pages by document name."""
-    return yaml.safe_load((root / "book" / "errata.yml").read_text()) or {}
+    return yaml.safe_load((root / "book" / "errata.yml").read_text(encoding="utf-8")) or {}
 
 
 def link_variants(table: str, profile: str, runs: Iterable[str]) -> str:

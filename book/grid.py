@@ -16,7 +16,7 @@ TERMS = {"feature": "feature loss", "l1": "L1"}
 
 def render(folder: Path) -> str:
     """Two tables for each data set, as MyST markdown: what the grid is, and what it is worth to the loss."""
-    measured = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    measured = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     tables = [table(name, one) for name, one in measured.items()]
     tables += [worth(name, one) for name, one in measured.items()]
     return "\n\n".join([*filter(None, tables)] or ["No grid was measured."]) + "\n"

@@ -24,7 +24,7 @@ def render(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
     """Two tables as MyST markdown: scores, and differences between networks, without those patches."""
     scores, differences, told = [], [], []
     for path in sorted((results / "ground").glob("*.json")):
-        measured = json.loads(path.read_text())
+        measured = json.loads(path.read_text(encoding="utf-8"))
         known = {pair["test"] for pair in measured["pairs"]}
         for profile, runs in profiles.items():
             variants = {f"{run['generator']}-{run['tag']}": run for run in runs.values() if run["tag"] in LOSSES}

@@ -69,7 +69,7 @@ def steps_of(results: Path, profile: str) -> dict[str, dict]:
     path = results / profile / "steps.json"
     if not path.is_file():
         raise InputError(f"{path} does not exist: `make notebooks PROFILE={profile}` writes it.")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 CURVES = ("l1", "validation_psnr")  # of a record, what its page draws: small, since there are many pages
@@ -401,7 +401,7 @@ def write(root: Path) -> None:
     shutil.rmtree(generated, ignore_errors=True)
     (generated / "runs").mkdir(parents=True)
     executed = sorted(path.name for path in (root / "notebooks" / "executed").iterdir() if path.is_dir())
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     pages = {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
     real = [name for name, runs in profiles.items() if kind_of(runs) == "real"]
     texts = {
@@ -443,4 +443,4 @@ def write(root: Path) -> None:
                 message = f"book/_generated/runs/{name}-{run}: the run's record has no field {error}: execute it again."
                 raise InputError(message) from None
     for name, text in texts.items():
-        (generated / name).write_text(text)
+        (generated / name).write_text(text, encoding="utf-8")

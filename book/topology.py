@@ -82,7 +82,7 @@ def render_stems(folder: Path) -> str:
 
 def read(folder: Path) -> tuple[list[dict], dict[str, list[dict]]]:
     """An experiment's runs, and by candidate; raises `InputError` unless all were trained alike on one data set."""
-    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     if len({(json.dumps(run["conditions"]), run["data"]) for run in runs}) != 1:
         raise InputError(f"{folder} holds runs of different conditions or data, or none: keep one experiment there.")
     return runs, {run["name"]: [other for other in runs if other["name"] == run["name"]] for run in runs}
