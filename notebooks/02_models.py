@@ -174,7 +174,7 @@ assert steps < 20 or sum(losses[-5:]) < sum(losses[:5])
 # the feature loss charges.
 
 
-# %% mystnb={"figure": {"name": "fig-deepest", "caption": "One patch for the DSD: radar with four versions of the optical image (top), the deepest features (middle), and how far they are from those of the patch as it is (bottom; brighter is farther). A small DSD after half a minute of training. Colours are relative to the mean of four patches."}, "image": {"alt": "Four versions of an optical patch, the deepest features and their distances"}}
+# %% mystnb={"figure": {"name": "fig-deepest", "caption": "One patch for the DSD, whose radar image is the same for each of four versions of the optical one (top): the deepest features (middle), and how far they are from those of the patch as it is (bottom; brighter is farther). A small DSD after half a minute of training. Colours are relative to the mean of four patches."}, "image": {"alt": "Four versions of an optical patch, the deepest features and their distances"}}
 chosen = opt.std((1, 2, 3)).argmax()  # the most varied of the four patches
 real, size = opt[chosen], opt.shape[-1]
 versions = {

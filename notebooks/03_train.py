@@ -128,8 +128,9 @@ figures.use_style(synthetic=record["dataset"]["synthetic"])
 keys = dict.fromkeys(key for row in record["curves"] for key in row if key not in ("epoch", "generator"))
 figure = figures.training_curves({run.name: record}, list(keys))
 # %% [markdown]
-# **What to notice.** Validation PSNR moves up and down from epoch to epoch, so that the best epoch is luck in part. Where
-# the DSD does not judge from the first epoch on, the curve of its feature loss begins where it does.
+# **What to notice.** Where validation PSNR moves up and down from epoch to epoch, the best epoch is luck in part; where it
+# still rises at the end, training was short. Where the DSD does not judge from the first epoch on, the curve of its
+# feature loss begins where it does.
 
 # %% [markdown]
 # ## Evaluation
@@ -168,7 +169,10 @@ for position in (order[-1], order[len(order) // 2], order[0]):
     views = (figures.sar_picture(item["sar"]), figures.opt_picture(item["opt"]), figures.opt_picture(fake))
     pictures.append(dict(zip(("SAR", figures.opt_name(test.info["opt"]["bands"]), generator), views, strict=True)))
     captions.append({generator: f"{patches['psnr'][position]:.1f} dB / {patches['ssim'][position]:.3f}"})
-figure = figures.comparison(pictures, captions, titles=["best", "median", "worst"])
+titles = ["best", "median", "worst"]
+for title, position, caption in zip(titles, (order[-1], order[len(order) // 2], order[0]), captions, strict=True):
+    print(f"{title}: {test.index['id'][position]}, {caption[generator]}")
+figure = figures.comparison(pictures, captions, titles=titles)
 # %% tags=["nbval-check-output"]
 assert set(config["generator"]) and len(patches) == len(test)
 print(f"{run.name}: {record['complexity']['parameters']:,} parameters, {record['samples_seen']:,} samples seen")

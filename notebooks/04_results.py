@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Results
 #
-# Every number here comes from a run record. Three baselines say what a number is worth: one colour for everything,
-# histogram matching, and a regression on local statistics.
+# Every number of a network comes from its run's record. Three baselines, computed here, say what a number is worth: one
+# colour for everything, histogram matching, and a regression on local statistics.
 
 # %% tags=["parameters"]
 dataset_root: str = "data/quick"

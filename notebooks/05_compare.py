@@ -56,8 +56,9 @@ runs = {label: run for label, run in runs.items() if (run / "record.json").is_fi
 records.check_data({run.name: records.read(run) for run in runs.values()}, test.info, dataset_root)
 measured = {label: records.read_patches(run) for label, run in runs.items()}
 skills, index = [patches["skill"] for patches in measured.values()], test.index
-if (failures or group) and not runs:
-    chosen, said = [], f"No network with the tag {tag} and seed {seed} is trained yet: no patch can be chosen by skill."
+missing = "" if runs else f"No network with the tag {tag} and seed {seed} is trained yet."
+if (failures or group) and missing:
+    chosen, said = [], "No patch can be chosen by skill."
 elif failures:
     chosen, said = selection.lowest_skill(index, skills, failures)
 elif group:
@@ -66,7 +67,7 @@ elif patch_id:
     chosen, said = selection.named(index, patch_id)
 else:
     chosen, said = selection.nearby(index, longitude, latitude, radius_km, category)
-Markdown(said)
+Markdown(f"{said} {missing}".strip())
 
 # %% tags=["hide-input", "nbval-check-output"]
 share = f"share_{category}"
@@ -81,7 +82,7 @@ for position in chosen if not failures else ():
         rank = int(patches["psnr"].rank(ascending=False)[position])
         print(f"by PSNR it is number {rank} of {len(index)} for {label}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Radar, optical image, land cover where there is any, and generated images of the chosen patches; under each PSNR and SSIM, and skill where failures are shown."}, "image": {"alt": "Radar, optical image and the images of the generators"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Radar, optical image, land cover where there is any, and generated images of the chosen patches; under each PSNR and SSIM, and skill where failures are shown."}, "image": {"alt": "Radar, optical image, land cover where there is any, and the images of the generators"}}
 pictures, captions = [], []
 kept = {label: run for label, run in runs.items() if (run / "generator.safetensors").is_file()}
 networks = {label: checkpoints.load_generator(run)[0] for label, run in kept.items()}
@@ -101,6 +102,8 @@ for position in chosen:
         captions[-1][label] = f"{row['psnr']:.2f} dB / {row['ssim']:.3f}"
         captions[-1][label] += f" / skill {row['skill']:.2f}".replace("-", "−") if failures else ""
     pictures.append(views)
+    if networks:
+        print(f"{index['id'][position]}:", "; ".join(f"{label} {caption}" for label, caption in captions[-1].items()))
 if pictures:
     legend = test.categories if "LULC" in views else ()
     titles = index["id"].iloc[chosen].str.replace("_", " ").tolist() if failures else ()

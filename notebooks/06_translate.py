@@ -122,7 +122,7 @@ with sar.opened(source) as given, rasterio.open(result) as made:
     shown = np.array(limits if output == "reflectance" else [[0, 255]] * 3).T / made.scales[0]  # black and white
 assert cog_validate(result, strict=True)[0]
 
-# %% mystnb={"figure": {"caption": "The whole scene, read from its overviews. Grey: no data.", "name": "fig-scene"}, "image": {"alt": "Map of the translated scene with scale bar and north arrow"}}
+# %% mystnb={"figure": {"caption": "The whole scene, from its overviews where it has 2000 pixels or more. Grey: no data.", "name": "fig-scene"}, "image": {"alt": "Map of the translated scene with scale bar and north arrow"}}
 with rasterio.open(result) as made:
     scale = max(1, max(made.shape) // 1000)
     shape = (made.height // scale, made.width // scale)

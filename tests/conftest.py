@@ -1,9 +1,27 @@
 """What several tests share: one thread each, and data sets built from three scenes of the synthetic archive."""
 
+import hashlib
+import json
+
 import pytest
 import torch
 
 torch.set_num_threads(1)  # on a busy machine two threads wait for each other far longer than they compute
+
+
+@pytest.fixture(scope="session")
+def describe():
+    """A function (root, **changes): dataset.json, if there or not, tells of the indexes as they are, and of changes."""
+
+    def describe_it(root, **changes):
+        path = root / "dataset.json"
+        indexes = {index.parent.name: hashlib.sha256(index.read_bytes()) for index in root.glob("*/index.csv")}
+        info = json.loads(path.read_text()) if path.is_file() else {}
+        info |= {"indexes": {name: digest.hexdigest() for name, digest in indexes.items()}} | changes
+        path.write_text(json.dumps(info))
+        return info
+
+    return describe_it
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,8 @@ FACTS = """() => {
       e => [e.currentSrc.slice(0, 80), e.complete && e.naturalWidth > 0, e.alt]),
   }
 }"""
+RECOLOURED = """() => [...document.querySelectorAll('.bd-article img')].map(
+  e => [getComputedStyle(e).filter, e.alt]).filter(([filter, alt]) => filter !== 'none')"""
 WIDER = """() => [...document.querySelectorAll('body *')].filter(
   e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && getComputedStyle(e).position
        !== 'fixed').slice(0, 3).map(e => e.tagName + '.' + e.className)"""
@@ -117,15 +119,19 @@ def visits(page, server, html, pages) -> dict[str, dict]:
         files = {html / unquote(urlsplit(url).path.lstrip("/")) for url in loaded if url.startswith(server)}
         current["bytes"] = sum(file.stat().st_size for file in files)
         context = None if name in CODE_IS_JUDGED_ON else {"exclude": [["pre"]]}  # thousands of words in few colours
-        for theme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
+        for theme, width, rules in (
+            ("light", 1440, {}),
+            ("dark", 1440, {"runOnly": ["color-contrast"]}),
+            ("dark", 375, {"runOnly": ["scrollable-region-focusable"]}),
+        ):
+            page.set_viewport_size({"width": width, "height": 900})
             page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
             options = {"preload": False, "resultTypes": ["violations"], **rules}
             for violation in Axe().run(page, context, options).response["violations"]:
                 if violation["impact"] in ("serious", "critical"):
                     nodes = [(node["target"], node["html"][:120]) for node in violation["nodes"][:3]]
-                    current["axe"].append((theme, violation["id"], nodes))
-        for width in (1440, 375):
-            page.set_viewport_size({"width": width, "height": 900})
+                    current["axe"].append((theme, width, violation["id"], nodes))
+            current["images"] += [(theme, *image) for image in page.evaluate(RECOLOURED)]
             if page.evaluate("() => document.documentElement.scrollWidth > document.documentElement.clientWidth"):
                 current["width"].append((width, page.evaluate(WIDER)))
         page.set_viewport_size({"width": 1440, "height": 900})

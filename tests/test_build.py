@@ -1060,8 +1060,13 @@ def test_a_data_set_that_lost_an_array_is_made_again(tmp_path, pairs):
         whole = path.read_bytes()
         os.truncate(path, left)
         assert build(tmp_path / "set", **options, test_places=None) == info and path.read_bytes() == whole
-    index.write_bytes(b"\0" * 200_000)  # as a disk may have it after its power was cut
-    assert build(tmp_path / "set", **options, test_places=None) == info and index.read_bytes() == whole
+    lines = whole.splitlines(keepends=True)
+    for content in (b"\0" * 200_000, b"".join([lines[0], *reversed(lines[1:])])):  # after a power cut; by a spreadsheet
+        index.write_bytes(content)
+        assert build(tmp_path / "set", **options, test_places=None) == info and index.read_bytes() == whole
+    np.save(array, (pixels := np.load(array))[:, :1])
+    assert build(tmp_path / "set", **options, test_places=None) == info
+    np.testing.assert_array_equal(np.load(array), pixels)
     with pytest.raises(InputError, match=r"dataset_root '.*nowhere' holds no whole data set"):
         check_separation(tmp_path / "nowhere")
 

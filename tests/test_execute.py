@@ -520,7 +520,7 @@ def test_what_a_step_unpacks_from_its_tar_archives_does_not_make_it_due_again(tm
 
 
 @pytest.mark.parametrize("generator", ["unet", "hat", "s2oformer"])
-def test_the_papers_profile_trains(generator, dataset, tmp_path):
+def test_the_papers_profile_trains(generator, dataset, describe, tmp_path):
     """profiles/paper.yml but for width, place, length and parts: bf16, checkpointing, batch 16, whole patches.
 
     Small, since a processor without bf16 of its own takes minutes for what others do in seconds.
@@ -528,10 +528,12 @@ def test_the_papers_profile_trains(generator, dataset, tmp_path):
     step = next(step for step in execute.plan("paper", {}) if step.name == f"03_train_{generator}")
     values = execute.declared(step.source) | step.parameters
     few = shutil.copytree(dataset, tmp_path / "few")
-    for split, count in (("train", 16), ("validation", 4), ("test", 12)):
+    counts = {"train": 16, "validation": 4, "test": 10}
+    for split, count in counts.items():
         for path in (few / split).glob("*.npy"):
             np.save(path, np.load(path)[:count])
         pd.read_csv(few / split / "index.csv").head(count).to_csv(few / split / "index.csv", index=False)
+    describe(few, counts=counts)
     values |= {"dataset_root": str(few), "run_root": str(tmp_path), "epochs": 1, "num_workers": 0}
     values |= {"embed_dim": 4, "num_heads": (1,) * 4, "dsd_width": 2, "accumulate": 8}
     values |= {"crop_size": 0, "device": "cpu"}

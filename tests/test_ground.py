@@ -60,8 +60,9 @@ def test_what_the_two_kinds_of_images_do_not_lay_alike_is_not_the_same_ground(tm
     assert same_ground(make(tmp_path, radar_shift=(0, 8))) == []
 
 
-def test_where_geometry_has_proved_it_nothing_is_searched(dataset, tmp_path):
+def test_where_geometry_has_proved_it_nothing_is_searched(dataset, describe, tmp_path):
     shutil.copytree(dataset, tmp_path / "set")
     for path in (tmp_path / "set").glob("*/index.csv"):
         pd.read_csv(path).assign(crs="EPSG:32653").to_csv(path, index=False)
+    describe(tmp_path / "set")
     assert same_ground(tmp_path / "set") == []

@@ -1,6 +1,5 @@
 """The Dataset: scaling, crops that depend on seed, epoch and item alone, workers, and a set without land cover."""
 
-import json
 import pickle
 import subprocess
 import sys
@@ -11,14 +10,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from s2olib.data.landcover import IGNORE, merge_table
-from s2olib.data.triplets import Triplets
+from s2olib.data.triplets import REQUIRED, Triplets
 from s2olib.project import InputError
 
 COLUMNS = "id,scene,group,season,crs,transform,lon,lat,row,col,date"
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path, describe):
     """Six patches of 32 px in each split, written by hand as the format says."""
     rng = np.random.default_rng(0)
     for split in ("train", "validation", "test"):
@@ -28,22 +27,26 @@ def root(tmp_path):
         np.save(folder / "opt.npy", rng.integers(0, 6000, (6, 3, 32, 32), dtype=np.uint16))
         np.save(folder / "lulc.npy", rng.integers(0, 16, (6, 32, 32), dtype=np.uint8))
         (folder / "index.csv").write_text("\n".join([COLUMNS, *(f"00{i},s,,,,,,,0,0," for i in range(6))]) + "\n")
-    info = {"patch_size": 32, "counts": dict.fromkeys(("train", "validation", "test"), 6)}
-    info["sar"] = {"bands": ["VV", "VH"], "units": "dB", "scale": 1.0, "limits": [[-25, 0], [-32, -5]]}
-    info["opt"] = {"bands": ["red", "green", "blue"], "units": "reflectance", "scale": 0.0001, "limits": [[0, 0.3]] * 3}
+    sar = {"bands": ["VV", "VH"], "units": "dB", "scale": 1.0, "limits": [[-25, 0], [-32, -5]]}
+    opt = {"bands": ["red", "green", "blue"], "units": "reflectance", "scale": 0.0001, "limits": [[0, 0.3]] * 3}
     categories = ["water", "built-up", "farmland and grass", "forest"]
     codes = {name: merge_table("hrlulc-v21.11", "four")[name] for name in categories}
-    info["lulc"] = {"legend": "hrlulc-v21.11", "merge": "four", "categories": categories, "codes": codes}
-    (tmp_path / "dataset.json").write_text(json.dumps(info))
+    lulc = {"legend": "hrlulc-v21.11", "merge": "four", "kind": "land cover", "categories": categories, "codes": codes}
+    places = {"opt_offsets": [0], "dates": [], "tested_places": [], "unique_area_km2": {}, "refused": []}
+    sizes = {"patch_size": 32, "resolution_factor": 1, "pixel_size_m": None}
+    counts = dict.fromkeys(("train", "validation", "test"), 6)
+    named = {"schema": 1, "source": "folder", "synthetic": False, "parameters": {}, "fingerprint": "0"}
+    describe(tmp_path, **named, **sizes, sar=sar, opt=opt, lulc=lulc, counts=counts, **places)
     return tmp_path
 
 
-def test_an_empty_cell_is_no_number_and_a_word_stays_a_word(root):
+def test_an_empty_cell_is_no_number_and_a_word_stays_a_word(root, describe):
     index = root / "train" / "index.csv"
     lines = index.read_text().splitlines()
     lines[0], lines[1:] = f"{lines[0]},share_forest", [f"{line}," for line in lines[1:]]
     lines[1] = "NA,s,,,,,,,0,0,,0.5"
     index.write_text("\n".join(lines) + "\n")
+    describe(root)
     table = Triplets(root, "train").index
     assert table["share_forest"].tolist()[0] == 0.5 and table["share_forest"].isna().sum() == 5
     assert table["id"][0] == "NA" and table["season"][0] == "" and table["lon"].isna().all()
@@ -199,16 +202,49 @@ def test_bad_input_is_named(root, options, says):
 )
 def test_a_damaged_file_is_named(root, file, content):
     (root / file).write_bytes(content)
-    with pytest.raises(InputError, match=f"{root / file} cannot be read"):
+    with pytest.raises(InputError, match=rf"{root / file} (cannot be read|is not as)"):
         Triplets(root, "train")
 
 
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_description_that_lacks_something_is_refused_before_any_work(root, describe, name):
+    describe(root, **{name: "of another kind" if name not in ("source", "fingerprint") else 1})
+    with pytest.raises(InputError, match=rf"dataset\.json is not as this version writes it .*'{name}' is missing"):
+        Triplets(root, "train")
+
+
+def test_a_description_of_another_version_is_refused(root, describe):
+    describe(root, schema=2)
+    with pytest.raises(InputError, match="schema 2"):
+        Triplets(root, "train")
+
+
+def test_an_index_whose_lines_were_sorted_is_refused(root):
+    """Patches would bear each other's names, and blocks of neighbours would be others."""
+    index = root / "test" / "index.csv"
+    first, *lines = index.read_text().splitlines()
+    index.write_text("\n".join([first, *reversed(lines)]) + "\n")
+    with pytest.raises(InputError, match=r"test/index\.csv is not as it was built"):
+        Triplets(root, "test")
+    Triplets(root, "train")
+
+
 @pytest.mark.parametrize("name", ["sar", "opt", "lulc"])
-@pytest.mark.parametrize("number", [5, 7])
-def test_arrays_hold_as_many_patches_as_the_index(root, name, number):
-    stored = np.load(root / f"train/{name}.npy")
-    np.save(root / f"train/{name}.npy", np.concatenate([stored, stored])[:number])
-    with pytest.raises(InputError, match=rf"train/{name}\.npy has {number} patches, index\.csv 6: build again"):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda stored: stored[:5],
+        lambda stored: np.concatenate([stored, stored])[:7],
+        lambda stored: stored[:, :1],  # one band for several, or a line of a map: as many numbers fit by broadcasting
+        lambda stored: stored[..., :16],
+        lambda stored: stored[..., :16, :16],
+        lambda stored: stored > 0,
+        lambda stored: stored.astype("U4"),
+    ],
+)
+def test_arrays_are_what_the_description_says(root, name, change):
+    np.save(root / f"train/{name}.npy", change(np.load(root / f"train/{name}.npy")))
+    with pytest.raises(InputError, match=rf"train/{name}\.npy holds .* dataset\.json says \(6, "):
         Triplets(root, "train")
 
 

@@ -1,4 +1,5 @@
-// Tables of numbers can be sorted by their headers, and the arrows of the sidebar have names. Pages read well without it.
+// Tables of numbers can be sorted by their headers, what is wider than the page scrolls by keyboard, and the arrows
+// of the sidebar have names. Pages read well without it.
 document.addEventListener("DOMContentLoaded", () => {
   const value = (row, i) => {
     const text = row.cells[i].textContent.trim().replace("−", "-").replaceAll(",", "");
@@ -29,3 +30,12 @@ document.addEventListener("DOMContentLoaded", () => {
     summary.setAttribute("aria-label", `Pages below ${page}`);
   }
 });
+for (const event of ["load", "resize"]) {
+  window.addEventListener(event, () => {
+    const wide = "figure.align-default, .pst-scrollable-table-container, div.math, mjx-container[display]";
+    for (const box of document.querySelectorAll(`.bd-article :is(${wide})`)) {
+      const scrolls = getComputedStyle(box).overflowX === "auto" && box.scrollWidth > box.clientWidth;
+      scrolls ? box.tabIndex = 0 : box.removeAttribute("tabindex");
+    }
+  });
+}

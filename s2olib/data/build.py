@@ -216,7 +216,7 @@ def build(
     with suppress(OSError, EOFError, ValueError, KeyError, TypeError, csv.Error):
         info = json.loads((root / "dataset.json").read_bytes())
         same = info["parameters"] == parameters and info["inputs"] == _inputs(states)
-        if same and _is_whole(root, info["counts"], legend):
+        if same and _is_whole(root, info):
             return info
 
     if tiles:
@@ -308,6 +308,7 @@ def build(
             "unique_area_km2": {name: unique_area(windows[name]) for name in SPLITS},
             "refused": sorted(refused, key=lambda r: r["id"]),
             "inputs": _inputs(states),
+            "indexes": _indexes(aside),
             "fingerprint": digest,
         }
         (aside / "dataset.json").write_text(text := json.dumps(info, indent=1))
@@ -411,18 +412,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _is_whole(root: Path, counts: dict[str, int], legend: str | None) -> bool:
-    """Whether all files of a data set are there, with as many patches as `counts` says; what cannot be read raises."""
-    labelled = [] if not legend else ["train"] if legend in PSEUDO else SPLITS
-    for split in SPLITS:
-        with open(root / split / "index.csv", encoding="utf-8", newline="") as lines:
-            rows = [*csv.reader(lines)]
-        found = {len(rows) - 1} if len({*map(len, rows)}) == 1 else {None}  # an incomplete row is none
-        for layer in ["sar", "opt"] + ["lulc"] * (split in labelled):
-            found.add(len(np.load(root / split / f"{layer}.npy", mmap_mode="r")))
-        if found != {counts[split]}:
-            return False
-    return (root / "refused" / "index.csv").is_file()
+def _is_whole(root: Path, info: dict) -> bool:
+    """Whether a data set is as it was built, but for its pixels; what cannot be read raises."""
+    if info["indexes"] != _indexes(root):
+        return False
+    arrays = ((root / split / f"{name}.npy", of) for split in SPLITS for name, of in store.shapes(info, split).items())
+    return all(store.is_array(np.load(path, mmap_mode="r"), shape) for path, shape in arrays)
+
+
+def _indexes(root: Path) -> dict[str, str]:
+    """SHA-256 of each index of a data set: other lines, or in another order, would give patches others' names."""
+    indexes = {name: (root / name / "index.csv").read_bytes() for name in (*SPLITS, "refused")}
+    return {name: hashlib.sha256(lines).hexdigest() for name, lines in indexes.items()}
 
 
 def _check_root(root: Path, inputs: list[Path]) -> None:

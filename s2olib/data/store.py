@@ -102,6 +102,20 @@ def finish(root: Path, digests: Mapping[Path, bytes | bytearray]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def shapes(info: dict, split: str) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of a split, by the content of dataset.json."""
+    count, patch = info["counts"][split], (info["patch_size"], info["patch_size"])
+    found = {name: (count, len(info[name]["bands"]), *patch) for name in ("sar", "opt")}
+    if info["lulc"] and (split == "train" or info["lulc"]["kind"] == "land cover"):
+        found["lulc"] = (count, *patch)
+    return found
+
+
+def is_array(stored: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether an array has its shape, and numbers in it as `fill` writes them."""
+    return stored.shape == shape and stored.dtype.kind in ("u" if len(shape) == 3 else "uf")
+
+
 def _loaded(layer: Path) -> np.ndarray:
     try:
         return np.load(layer, mmap_mode="r")

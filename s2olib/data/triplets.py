@@ -5,17 +5,42 @@ Arrays stay on disk, memory-mapped. Nothing here needs rasterio, so a bare machi
 
 from __future__ import annotations
 
+import hashlib
 import json
+from io import BytesIO
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from s2olib.data import SPLITS
+from s2olib.data import SPLITS, store
 from s2olib.data.landcover import merge_codes
 from s2olib.project import InputError, resolve
+
+SCHEMA = 1
+REQUIRED = {
+    "schema": int,
+    "source": str,
+    "synthetic": bool,
+    "parameters": dict,
+    "patch_size": int,
+    "resolution_factor": int,
+    "pixel_size_m": (int, float, NoneType),
+    "sar": dict,
+    "opt": dict,
+    "opt_offsets": list,
+    "lulc": (dict, NoneType),
+    "dates": list,
+    "tested_places": list,
+    "counts": dict,
+    "unique_area_km2": dict,
+    "refused": list,
+    "indexes": dict,
+    "fingerprint": str,
+}
 
 
 def clipped(scaled: torch.Tensor) -> torch.Tensor:
@@ -38,8 +63,8 @@ class Triplets(Dataset):
 
     An item is a dict: "sar" (Cs, P, P) and "opt" (3, P, P) float32 in [−1, 1], clipped, not-a-number at −1 (integer
     types store no data as 0, which is scaled as any 0 is); "lulc" (P, P) int64 categories with `IGNORE` for no data
-    (only if `has_lulc`); "item" its index. Raises InputError for a missing folder, an unknown split, a crop larger than
-    the patch, or limits that do not fit the bands.
+    (only if `has_lulc`); "item" its index. Raises InputError for a missing folder, files that are not as they were
+    built, an unknown split, a crop larger than the patch, or limits that do not fit the bands.
     """
 
     def __init__(
@@ -60,20 +85,24 @@ class Triplets(Dataset):
         self.folder = root / split
         try:
             self.info: dict = json.loads((root / "dataset.json").read_bytes())
+            wrong = [name for name, kind in REQUIRED.items() if not isinstance(self.info.get(name), kind)]
+            if wrong or self.info["schema"] != SCHEMA:
+                raise ValueError(f"'{wrong[0]}' is missing or wrong" if wrong else f"schema {self.info['schema']}")
             bands = {name: self.info[name]["bands"] for name in ("sar", "opt")}
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
-                f"{root}/dataset.json cannot be read ({error!r}): build or copy the data set again"
+                f"{root}/dataset.json is not as this version writes it ({error!r}): build or copy the data set again"
             ) from None
         text = {"id": str, "scene": str, "group": str, "season": str, "crs": str, "transform": str, "date": str}
         path = self.folder / "index.csv"
         if not path.is_file():
             raise InputError(f"{path} does not exist: build or copy the data set again")
-        try:
-            numbers = [name for name in pd.read_csv(path, nrows=0) if name not in text]
-            self.index = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=dict.fromkeys(numbers, ""))
-        except ValueError as error:  # empty, no table, or no text
-            raise InputError(f"{path} cannot be read ({error}): build or copy the data set again") from None
+        lines = path.read_bytes()
+        if hashlib.sha256(lines).hexdigest() != self.info["indexes"].get(split):  # patches would bear others' names
+            raise InputError(f"{path} is not as it was built: undo the change, or build or copy the data set again")
+        numbers = [name for name in pd.read_csv(BytesIO(lines), nrows=0) if name not in text]
+        empty = {"keep_default_na": False, "na_values": dict.fromkeys(numbers, "")}
+        self.index = pd.read_csv(BytesIO(lines), dtype=text, **empty)
         if limits is not None and not (isinstance(limits, dict) and limits.keys() <= bands.keys()):
             raise InputError(f"limits must be of 'sar', 'opt' or both, not {limits}")
         self.limits: dict[str, list] = {}
@@ -93,18 +122,22 @@ class Triplets(Dataset):
             raise InputError(f"sar_shift is {sar_shift}: it must be a share of the radar's range, from 0 to 1")
         self.crop_size, self.sar_shift, self.seed = crop_size, sar_shift, seed
         self.sar_channels, self.opt_channels = len(self.info["sar"]["bands"]), len(self.info["opt"]["bands"])
-        self.has_lulc = (self.folder / "lulc.npy").is_file()
         self._merge: dict[str, list[int]] = self.info["lulc"]["codes"] if self.info["lulc"] else {}
         self.categories = list(self._merge)
         self.num_classes = len(self.categories)
-        for name in ("sar", "opt", *["lulc"] * self.has_lulc) if len(self.index) else ():  # nothing may be refused
+        counts = self.info["counts"] | {"refused": len(self.index)}
+        shapes = store.shapes(self.info | {"counts": counts}, split)
+        self.has_lulc = "lulc" in shapes and (self.folder / "lulc.npy").is_file()  # what tests needs none
+        shapes = {name: shape for name, shape in shapes.items() if name != "lulc" or self.has_lulc}
+        for name, shape in shapes.items() if len(self.index) else ():  # nothing may be refused
             try:
-                stored = len(np.load(self.folder / f"{name}.npy", mmap_mode="r"))
+                stored = np.load(self.folder / f"{name}.npy", mmap_mode="r")
             except (OSError, EOFError, ValueError) as error:
                 raise InputError(f"{self.folder}/{name}.npy cannot be read ({error}): build or copy it again") from None
-            if stored != len(self.index):
+            if not store.is_array(stored, shape):
                 raise InputError(
-                    f"{self.folder}/{name}.npy has {stored} patches, index.csv {len(self.index)}: build again"
+                    f"{self.folder}/{name}.npy holds {stored.shape} of {stored.dtype}, dataset.json says {shape}: "
+                    "build or copy the data set again"
                 )
         self._arrays: dict[str, np.ndarray] = {}
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that outlive an epoch see it change
