@@ -151,7 +151,7 @@ evaluation = record["evaluation"]
 conditions = (
     f"{run.name} on {'SYNTHETIC data' if record['dataset']['synthetic'] else record['dataset']['name']}, "
     f"{evaluation['split']} split, {evaluation['patches']} patches of {record['dataset']['patch_size']} px in "
-    f"{len(evaluation['groups'])} region{'s' * (len(evaluation['groups']) > 1)}, {evaluation['clusters']} clusters; {evaluation['interval']}; "
+    f"{len(evaluation['groups'])} region{'s' * (len(evaluation['groups']) > 1)}, {evaluation['clusters']} cluster{'s' * (evaluation['clusters'] > 1)}; {evaluation['interval']}; "
     f"data range: {evaluation['data_range']}; best of {epochs} epochs."
 )
 formats = {"mean": ".3f", "low": ".3f", "high": ".3f"}

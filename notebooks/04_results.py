@@ -85,7 +85,8 @@ evaluation_of = first["evaluation"]
 what = "SYNTHETIC archive" if train.info["synthetic"] else first["dataset"]["name"]
 regions = "one region" if len(evaluation_of["groups"]) == 1 else f"{len(evaluation_of['groups'])} regions"
 where = (
-    f"{evaluation_of['patches']} test patches, {evaluation_of['clusters']} clusters in {regions}; "
+    f"{evaluation_of['patches']} test patches in {evaluation_of['clusters']} cluster{'s' * (evaluation_of['clusters'] > 1)} "
+    f"of {regions}; "
     f"{evaluation_of['interval']}. Data: {what}."
 )
 caption = (

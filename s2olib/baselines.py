@@ -61,7 +61,7 @@ class HistogramMatching:
         return cls(grey[rising], np.quantile(opt, levels, axis=0).T[:, rising])
 
     def __call__(self, sar: Tensor) -> Tensor:
-        grey = sar.mean(1).cpu().numpy()
+        grey = sar.detach().float().mean(1).cpu().numpy()
         opt = np.stack([np.interp(grey, self.grey, channel) for channel in self.colours], 1)
         return torch.from_numpy(opt).to(sar)
 
@@ -90,7 +90,7 @@ class Regression:
     def __call__(self, sar: Tensor) -> Tensor:
         from threadpoolctl import threadpool_limits
 
-        x = local_statistics(sar).movedim(1, -1).flatten(0, 2).cpu().numpy()
+        x = local_statistics(sar.detach().float()).movedim(1, -1).flatten(0, 2).cpu().numpy()
         with threadpool_limits(1):
             opt = np.stack([model.predict(x) for model in self.models], 1).clip(-1, 1)
         return torch.from_numpy(opt).to(sar).view(len(sar), *sar.shape[2:], -1).movedim(-1, 1)

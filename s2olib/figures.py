@@ -87,7 +87,7 @@ def save(figure: Figure, path: str | Path) -> None:
 
 def sar_picture(sar: Any) -> np.ndarray:
     """SAR (Cs, H, W) in [-1, 1] → (H, W, 3) uint8: red VV, green VH, blue VV less VH; one band alone in grey."""
-    sar = np.asarray(sar, np.float32)
+    sar = _array(sar)
     if sar.ndim != 3:
         raise InputError(f"sar has shape {sar.shape}: a picture needs (bands, H, W).")
     if len(sar) == 1:
@@ -98,10 +98,15 @@ def sar_picture(sar: Any) -> np.ndarray:
 
 def opt_picture(opt: Any) -> np.ndarray:
     """Optical image (3, H, W) in [-1, 1] → (H, W, 3) uint8, as a saved file would hold it."""
-    opt = np.asarray(opt, np.float32)
+    opt = _array(opt)
     if opt.ndim != 3 or len(opt) != 3:
         raise InputError(f"opt has shape {opt.shape}: a picture needs (3, H, W), red, green, blue.")
     return _to_rgb(opt)
+
+
+def _array(values: Any) -> np.ndarray:
+    """As float32, a tensor of any type among them, whether it has a gradient or not."""
+    return np.asarray(values.detach().float() if hasattr(values, "detach") else values, np.float32)
 
 
 def opt_name(bands: Sequence[str]) -> str:
@@ -281,8 +286,9 @@ def scene_map(picture: np.ndarray, bounds: Sequence[float], crs: Any) -> Figure:
     return figure
 
 
-def reliability(spread: np.ndarray, error: np.ndarray) -> Figure:
+def reliability(spread: Any, error: Any) -> Figure:
     """The mean error of tenths of the pixels, sorted by their spread; both in grey levels of 255."""
+    spread, error = _array(spread), _array(error)
     parts = np.array_split(np.argsort(spread, axis=None), 10)
     figure, ax = plt.subplots(figsize=(WIDTH, 2.8))
     ax.plot([spread.flat[part].mean() for part in parts], [error.flat[part].mean() for part in parts], "o-")
@@ -367,7 +373,7 @@ def metric_table(
 def table_cell(value: Any, form: str | None = None) -> str:
     """A value as a table shows it, by its number format (default ``.2f`` for floats): None and NaN are a dash, a tuple
     (mean, low, high) is "mean [low, high]"."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         return "–"
     if isinstance(value, tuple):
         return "{} [{},\u00a0{}]".format(*(table_cell(number, form) for number in value))

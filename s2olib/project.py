@@ -46,7 +46,8 @@ class InputError(ValueError):
 @contextlib.contextmanager
 def told_in_a_sentence(goes_on: str = "") -> Iterator[None]:
     """End a program that was started from a command line in a sentence instead of a traceback: with exit code 2 for an
-    `InputError`, with 130 where it is interrupted. `goes_on` says from where the same command goes on then."""
+    `InputError`, with 130 where it is interrupted, with 141 where nobody reads any more what it prints. `goes_on` says
+    from where the same command goes on then."""
     try:
         yield
     except InputError as error:
@@ -55,6 +56,9 @@ def told_in_a_sentence(goes_on: str = "") -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted" + (f": the same command goes on {goes_on}" if goes_on else ""), file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # of which Python would complain at its end
+        sys.exit(141)
 
 
 def root() -> Path:

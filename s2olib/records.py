@@ -72,12 +72,14 @@ def summarise(*seeds: pd.DataFrame) -> dict[str, dict]:
 
 def evaluation_conditions(patches: pd.DataFrame, split: str) -> dict:
     """What the metrics were measured on and how: the conditions that every printed number carries."""
+    clusters = int(blocks(patches).max()) + 1
+    bootstrap = f"95 % cluster bootstrap, {interval_kind(patches['group'])}"
     return {
         "split": split,
         "patches": len(patches),
         "groups": sorted(map(str, patches["group"].unique())),
-        "clusters": int(blocks(patches).max()) + 1,
-        "interval": f"95 % cluster bootstrap, {interval_kind(patches['group'])}",
+        "clusters": clusters,
+        "interval": bootstrap if clusters > 1 else "no interval, since one cluster has none",
         "data_range": "8-bit: clipped to the stated limits, 0..255, rounded, float64",
         "ssim": "Gaussian, sigma 1.5, window 11, per channel, population covariance",
     }

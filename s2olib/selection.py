@@ -1,6 +1,7 @@
 """Which test patches are shown: by a rule that is stated, and not by how they look.
 
-Each rule gives the patches' positions in the index and a sentence in Markdown that says the rule and what it found.
+Each rule gives the patches' positions in the index, whatever its labels, and a sentence in Markdown that says the rule
+and what it found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def lowest_skill(index: pd.DataFrame, skills: Sequence[pd.Series], number: int) 
 
     `skills` has each network's, patch by patch in the order of `index`.
     """
-    skill = pd.concat(skills, axis=1).mean(axis=1).sort_values()
+    skill = _mean(skills).sort_values()
     worst = skill.groupby(blocks(index)[skill.index]).head(1)  # of each cluster, worst first
     rule = (
         "Skill is averaged over the networks, and at most one patch is taken of each cluster of neighbours, those over "
@@ -31,22 +32,23 @@ def lowest_skill(index: pd.DataFrame, skills: Sequence[pd.Series], number: int) 
 
 def median_skill(index: pd.DataFrame, skills: Sequence[pd.Series], group: str) -> tuple[list[int], str]:
     """The patch of median skill in a group, its skill averaged over networks as in `lowest_skill`."""
-    skill = pd.concat(skills, axis=1).mean(axis=1).sort_values()
-    of = skill.index[index["group"][skill.index] == group]
+    skill = _mean(skills).sort_values()
+    of = skill.index[index["group"].to_numpy()[skill.index] == group]
     return _said(list(of[len(of) // 2 :][:1]), f"of median skill in {group}", "Skill is averaged over the networks.")
 
 
 def named(index: pd.DataFrame, patch_id: str) -> tuple[list[int], str]:
     """The patch that is named."""
     rule = "It was named outright; where it stands among all is said below it."
-    return _said(list(index.index[index["id"] == patch_id]), f"named {patch_id}", rule)
+    return _said(np.flatnonzero(index["id"] == patch_id).tolist(), f"named {patch_id}", rule)
 
 
 def nearby(
     index: pd.DataFrame, longitude: float, latitude: float, radius_km: float, category: str
 ) -> tuple[list[int], str]:
     """Of the patches around a place (degrees), the one that holds most of a category; the first without land cover."""
-    east = (index["lon"] - longitude) * math.cos(math.radians(latitude))
+    index = index.reset_index(drop=True)
+    east = ((index["lon"] - longitude + 180) % 360 - 180) * math.cos(math.radians(latitude))  # the shorter way around
     near = index[np.hypot(east, index["lat"] - latitude) * KM_PER_DEGREE <= radius_km]
     place = f"within {radius_km:g} km of {latitude} N, {longitude} E"
     if near.empty:
@@ -57,6 +59,10 @@ def nearby(
     mapped = share.notna().any()
     rule = f"Of these the one with the largest share of {category} is shown." if mapped else "The first one is shown."
     return [share.idxmax() if mapped else near.index[0]], _said(list(near.index), place, rule)[1]
+
+
+def _mean(skills: Sequence[pd.Series]) -> pd.Series:
+    return pd.concat([skill.reset_index(drop=True) for skill in skills], axis=1).mean(axis=1)
 
 
 def _said(found: list[int], place: str, rule: str) -> tuple[list[int], str]:

@@ -90,6 +90,12 @@ def translate(
     writing; and when writing fails, for instance on a full disk. `target` appears only when it is whole.
     """
     started = time.perf_counter()
+    for name, value in {"source": source, "target": target, "weights": weights}.items():
+        if not isinstance(value, str | Path):
+            raise InputError(f"{name} is {value!r}: give a file's or folder's path.")
+    for name, value in {"uncertainty": uncertainty, "overwrite": overwrite}.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name} is {value!r}: give True or False.")
     source, target = resolve(source), resolve(target)
     _check(source, target, output, tile_size, overlap, batch_size, stretch, bands, device, precision, overwrite)
     network, config = load_generator(weights)
@@ -483,9 +489,9 @@ def main() -> None:
     given["bands"] = [band.strip() for band in given["bands"].split(",") if band.strip()]
     with told_in_a_sentence("where it stopped"):
         report = translate(**given)
-    for note in report["notes"]:
-        print(note)
-    print("{width} x {height} pixels, {valid:.1%} valid, {seconds:.0f} s, {precision}".format(**report))
+        for note in report["notes"]:
+            print(note)
+        print("{width} x {height} pixels, {valid:.1%} valid, {seconds:.0f} s, {precision}".format(**report), flush=True)
 
 
 if __name__ == "__main__":

@@ -125,5 +125,7 @@ def test_every_baseline_is_seeded_stays_in_range_and_refuses_nothing_to_fit_on(n
     sar, opt = batch(train)
     first, second = (BASELINES[name].fit(train, seed=3)(sar * 1.5) for _ in range(2))
     assert torch.equal(first, second) and first.shape == opt.shape and first.abs().max() <= 1
+    half = BASELINES[name].fit(train, seed=3)(sar.bfloat16().requires_grad_())
+    assert half.dtype == torch.bfloat16 and half.shape == opt.shape
     with pytest.raises(InputError, match="triplets"):
         BASELINES[name].fit([])

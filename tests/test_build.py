@@ -438,6 +438,7 @@ def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
         ({"group_column": "event"}, "group_column is for source 'folder'"),
         ({"merge": ["four"]}, "merge must be text, not the list"),
         ({"workers": -1}, "workers must be a whole number of at least 1"),
+        ({"executor": "dask"}, "executor must be one of concurrent.futures or like it, not 'dask'"),
         ({"shares": [0.8, 0.2]}, "shares must be three numbers above 0"),
         ({"shares": [0.9, -0.1, 0.2]}, "shares must be three numbers above 0"),
         ({"split_file": "/nowhere.csv"}, "'/nowhere.csv' does not exist"),

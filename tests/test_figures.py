@@ -55,7 +55,11 @@ def count(picture: np.ndarray, colour: str) -> int:
 
 def test_optical_picture_is_the_saved_file_that_metrics_measure():
     opt = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0)) * 2.4 - 1.2
-    np.testing.assert_array_equal(figures.opt_picture(opt), to_8bit(opt).permute(1, 2, 0).numpy().astype(np.uint8))
+    expected = to_8bit(opt).permute(1, 2, 0).numpy().astype(np.uint8)
+    np.testing.assert_array_equal(figures.opt_picture(opt), expected)
+    np.testing.assert_array_equal(figures.opt_picture(opt.clone().requires_grad_()), expected)
+    half = opt.bfloat16()
+    np.testing.assert_array_equal(figures.sar_picture(half[:1]), figures.sar_picture(half[:1].float()))
 
 
 def test_a_figure_of_synthetic_data_says_so_and_none_of_real_data_does():

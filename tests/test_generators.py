@@ -178,6 +178,12 @@ def test_published_weights_load_and_their_upsampler_is_named(golden):
         assert load_reference_weights(other, headless) == []
     with pytest.raises(InputError, match=r"layers\.2\..* has no place in this HAT"):
         load_reference_weights(other, published | {"layers.2.conv.weight": torch.zeros(8, 8, 3, 3)})
+    for name in ("absolute_pos_embed", "layers_extra.weight"):  # what its network adds is not left out
+        with pytest.raises(InputError, match=f"weight {name} has no place in this HAT"):
+            load_reference_weights(other, published | {name: torch.zeros(1, 16, 8)})
+    kernel = published["conv_after_body.weight"]
+    with pytest.raises(InputError, match=r"conv_after_body\.weight has shape"):
+        load_reference_weights(other, published | {"conv_after_body.weight": kernel.reshape(*kernel.shape[:2], 1, 9)})
     wrapped = {"state_dict": {f"module.{name}": value for name, value in plain.items()}}
     assert load_reference_weights(other, wrapped) == []
     del published["norm.weight"]
@@ -351,6 +357,8 @@ def test_published_sizes():
     with torch.device("meta"):
         unet = complexity(create_generator("unet", **two), (1, 2, 256, 256))
     assert [round(unet[0] / 1e6, 2), round(unet[1] / 1e9, 2)] == [54.41, 6.03]
+    for name in ("unet", "hat", "s2oformer"):
+        assert complexity(small(name).bfloat16(), (1, 2, 64, 64)) == complexity(small(name), (1, 2, 64, 64))
     for width, parameters, macs in ((96, 2.89, 205.8), (180, 9.96, 684.0)):
         with torch.device("meta"):
             hat, ours = (create_generator(name, **two, **TALK, embed_dim=width) for name in ("hat", "s2oformer"))

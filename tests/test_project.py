@@ -119,3 +119,12 @@ def test_a_command_line_ends_in_a_sentence(error, code, said, capsys):
     with pytest.raises(SystemExit) as end, project.told_in_a_sentence("there"):
         raise error
     assert end.value.code == code and capsys.readouterr().err == said
+
+
+def test_a_command_line_whose_output_nobody_reads_ends_without_a_word():
+    """As `python -m … | true`: what is printed finds no reader, and nothing else went wrong."""
+    code = "from s2olib import project\nwith project.told_in_a_sentence():\n    [print('line') for _ in range(10**6)]"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 141 and process.stderr.read() == b""

@@ -50,6 +50,20 @@ def test_the_patch_near_a_place_that_holds_most_of_a_category():
     assert selection.nearby(index(lon=np.nan, lat=np.nan), *place)[1].startswith("**These data have no geography.** No")
 
 
+def test_a_place_across_180_degrees_is_near():
+    frame = index(lon=np.repeat([-179.99, 179.9], 20), lat=-17.0)  # 2 and 10 km from the place
+    assert selection.nearby(frame, 179.99, -17.0, 6.0, "forest")[1].startswith("20 test patches within 6 km")
+    assert selection.nearby(frame, -179.99, -17.0, 15.0, "forest")[1].startswith("40 test patches within 15 km")
+
+
+def test_positions_are_counted_in_what_is_given():
+    frame, skill = index(share_forest=np.linspace(0, 1, 40))[10:], pd.Series(np.linspace(1, 0, 40))[10:]
+    assert selection.named(frame, "mikuni-03")[0] == [13]
+    assert selection.nearby(frame, 136.30, 36.30, 6.0, "forest")[0] == [9]  # the last of Kaga's
+    assert selection.median_skill(frame, [skill], "kaga")[0] == [4]
+    assert selection.lowest_skill(frame, [skill], 1)[0] == [29]
+
+
 def test_a_degree_of_longitude_is_shorter_in_the_north():
     frame = index(lon=np.repeat([136.1, 136.0], 20), lat=np.repeat([60.0, 60.1], 20))  # 5.6 km east, 11 km north
     assert selection.nearby(frame, 136.0, 60.0, 6.0, "forest")[1].startswith("20 test patches within 6 km")

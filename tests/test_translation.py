@@ -610,6 +610,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
         ({"stretch": np.array([-25.0, 0.0])}, "must be a lower and a higher"),
         ({"bands": "VV"}, "bands is 'VV': give a list"),
         ({"bands": None}, "bands is None: give a list"),
+        ({"uncertainty": "no"}, "uncertainty is 'no': give True or False"),
         ({"device": None}, "device is None: give a text"),
         ({"stretch": (-np.inf, 0.0)}, "stretch .* must be a lower and a higher"),
     ],
@@ -617,6 +618,8 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
 def test_arguments_that_no_work_can_be_done_with(tmp_path, weights, scene, given, says):
     with pytest.raises(InputError, match=says):
         translate(scene, tmp_path / "out.tif", weights, **given)
+    with pytest.raises(InputError, match="source is None: give a file's or folder's path"):
+        translate(None, tmp_path / "out.tif", weights)
     assert not [*tmp_path.glob(".*"), *tmp_path.glob("out.tif")]
 
 

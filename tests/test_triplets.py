@@ -168,8 +168,9 @@ def test_without_land_cover_everything_else_is_identical(root):
     [
         ({"split": "dev"}, "unknown split 'dev'"),
         ({"dataset_root": "/nowhere"}, "no data set at '/nowhere'"),
-        ({"crop_size": 64}, "crop_size 64 is not within 1..32"),
-        ({"crop_size": 0}, "crop_size 0 is not within 1..32"),
+        ({"crop_size": 64}, "crop_size 64 is no whole number within 1..32"),
+        ({"crop_size": 0}, "crop_size 0 is no whole number within 1..32"),
+        ({"crop_size": 8.5}, "crop_size 8.5 is no whole number within 1..32"),
         ({"sar_shift": -0.1}, "sar_shift is -0.1"),
         ({"sar_shift": 1.1}, "sar_shift is 1.1"),
         ({"limits": {"sar": [[-25, 0]]}}, r"limits\['sar'\] must be one"),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from s2olib import records
 from s2olib.checkpoints import load_generator
@@ -102,6 +103,18 @@ def test_limits_that_scale_nothing_are_refused(tmp_path, limits):
         load_generator(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"sar": stated | {"limits": [[-25, 0]]}, "opt": optical}))
     assert load_generator(tmp_path)[1]["sar"]["limits"] == [[-25, 0]]
+
+
+def test_weights_in_whole_numbers_and_a_config_nested_without_end_are_refused(tmp_path):
+    network = create_generator("unet", in_channels=1, out_channels=1, embed_dim=4, levels=2)
+    network.save_pretrained(tmp_path)
+    whole = {name: value.to(torch.int8) for name, value in network.state_dict().items()}
+    save_file(whole, tmp_path / "generator.safetensors")
+    with pytest.raises(InputError, match=r"generator\.safetensors does not fit its config\.json: .* holds torch\.int8"):
+        Generator.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"config\.json does not describe a generator"):
+        Generator.from_pretrained(tmp_path)
 
 
 def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(dataset, tmp_path, monkeypatch):

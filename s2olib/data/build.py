@@ -191,6 +191,8 @@ def build(
     """
     if not isinstance(dataset_root, str | Path):
         raise InputError(f"dataset_root must be a folder, not the {type(dataset_root).__name__} {dataset_root!r}")
+    if not isinstance(executor, Executor | None):
+        raise InputError(f"executor must be one of concurrent.futures or like it, not {executor!r}")
     if workers is not None and not (type(workers) is int and workers >= 1):
         raise InputError(f"workers must be a whole number of at least 1, not {workers!r}")
     given = {name: None if isinstance(value, str | list) and not value else value for name, value in locals().items()}

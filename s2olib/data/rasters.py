@@ -472,8 +472,8 @@ def optical_bands(path: Path, found: Header, wanted: Sequence[str] = RGB) -> tup
             )
         if band not in names:
             raise InputError(
-                f"'{path}' has {found.count} bands and none is known as '{name}': name them in the file, or give "
-                f"{len(wanted)}, 12 or 13 without names"
+                f"'{path}' has {found.count} bands and none is known as '{name}': name them in the file, give "
+                f"{len(wanted)}, 12 or 13 without names, or ask for bands as Sentinel-2 names them (B1 to B12, B8A)"
             )
     return tuple(list(names).index(band) + 1 for band in asked)
 

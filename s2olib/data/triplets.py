@@ -116,8 +116,9 @@ class Triplets(Dataset):
             if not good:
                 raise InputError(f"limits['{name}'] must be one (low, high) per band of {bands[name]}, not {pairs}")
             self.limits[name] = fit
-        if crop_size is not None and not 0 < crop_size <= self.info["patch_size"]:
-            raise InputError(f"crop_size {crop_size} is not within 1..{self.info['patch_size']}, the patches' own size")
+        if crop_size is not None and not (isinstance(crop_size, int) and 0 < crop_size <= self.info["patch_size"]):
+            size = self.info["patch_size"]
+            raise InputError(f"crop_size {crop_size} is no whole number within 1..{size}, the patches' own size")
         if not 0 <= sar_shift <= 1:
             raise InputError(f"sar_shift is {sar_shift}: it must be a share of the radar's range, from 0 to 1")
         self.crop_size, self.sar_shift, self.seed = crop_size, sar_shift, seed

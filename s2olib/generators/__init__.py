@@ -68,6 +68,7 @@ def complexity(model: nn.Module, *shapes: Sequence[int]) -> tuple[int, int]:
     """
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     state = {key: torch.empty_like(value, device="meta") for key, value in state.items()}
+    dtype = next(model.parameters()).dtype
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        functional_call(model, state, tuple(torch.empty(*shape, device="meta") for shape in shapes))
+        functional_call(model, state, tuple(torch.empty(*shape, dtype=dtype, device="meta") for shape in shapes))
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2

@@ -125,17 +125,17 @@ def load_reference_weights(model: HAT, state_dict: Mapping[str, Any]) -> list[st
         key = name = name.removeprefix("module.")  # as torch's DataParallel saves them
         for pattern, replacement in _RENAMED:
             key = re.sub(pattern, replacement, key)
-        if key in own and own[key].numel() == value.numel() and own[key].shape[:2] == value.shape[:2]:
+        if key in own and value.shape in (own[key].shape, (*own[key].shape, 1, 1)):
             found[key], names[key] = value.reshape(own[key].shape), name  # 1x1 convolutions are linear layers here
         elif key in own and not key.startswith(("stem.", "head.")):
             shape = tuple(own[key].shape)
             raise InputError(
                 f"weight {name} has shape {tuple(value.shape)}, this HAT needs {shape}: use its own config."
             )
-        elif key.startswith(("groups.", "norm_in.", "norm_out.", "conv_out.")):
-            raise InputError(f"weight {name} has no place in this HAT: give it the groups and blocks of those weights.")
-        elif not name.startswith("relative_position_index"):
+        elif key.startswith(("stem.", "head.", "upsample.", "conv_before_upsample.")):
             ignored.append(name)
+        elif not name.startswith("relative_position_index"):
+            raise InputError(f"weight {name} has no place in this HAT: give it the groups and blocks of those weights.")
     missing = [key for key in own if key not in found and not key.startswith(("stem.", "head."))]
     if missing:
         raise InputError(

@@ -102,7 +102,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
             return super().from_pretrained(place, **options)
         except InputError:
             raise
-        except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        except (json.JSONDecodeError, AttributeError, TypeError, RecursionError, RuntimeError) as error:
             raise InputError(f"{place}/config.json does not describe a generator ({error}).") from None
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -152,7 +152,11 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         folder = Path(model_id)
         path = folder / WEIGHTS if folder.is_dir() else hf_hub_download(model_id, WEIGHTS, **download)
         try:
-            model.load_state_dict(load_file(path))
+            weights, own = load_file(path), model.state_dict()
+            for name in sorted(weights.keys() & own.keys()):  # torch would make numbers of whole numbers
+                if weights[name].is_floating_point() != own[name].is_floating_point():
+                    raise ValueError(f"{name} holds {weights[name].dtype}")
+            model.load_state_dict(weights)
         except PermissionError:
             raise InputError(f"{path} may not be read: change its permissions.") from None
         except Exception as error:  # safetensors and torch raise several kinds for a missing, corrupt or foreign file
