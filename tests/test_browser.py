@@ -118,11 +118,12 @@ def visits(page, server, html, pages) -> dict[str, dict]:
         current["images"] = [image for image in facts["images"] if not (image[1] and image[2])]
         files = {html / unquote(urlsplit(url).path.lstrip("/")) for url in loaded if url.startswith(server)}
         current["bytes"] = sum(file.stat().st_size for file in files)
-        context = None if name in CODE_IS_JUDGED_ON else {"exclude": [["pre"]]}  # thousands of words in few colours
-        for theme, width, rules in (
-            ("light", 1440, {}),
-            ("dark", 1440, {"runOnly": ["color-contrast"]}),
-            ("dark", 375, {"runOnly": ["scrollable-region-focusable"]}),
+        but_code = {"exclude": [["pre"]]}
+        judged = None if name in CODE_IS_JUDGED_ON else but_code  # thousands of words in few colours
+        for theme, width, context, rules in (
+            ("light", 1440, judged, {}),
+            ("dark", 1440, judged, {"runOnly": ["color-contrast"]}),
+            ("dark", 375, but_code, {"runOnly": ["scrollable-region-focusable"]}),  # the theme sees to code in a while
         ):
             page.set_viewport_size({"width": width, "height": 900})
             page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
