@@ -47,6 +47,7 @@ from s2olib.project import (
     InputError,
     code_fingerprint,
     fingerprint,
+    parse_yaml,
     resolve,
     root,
     told_in_a_sentence,
@@ -103,7 +104,7 @@ def read_yaml(path: Path, what: str) -> dict:
         names = sorted(p.stem for p in PROFILES.glob("*.yml") if not p.stem.endswith(".plan"))
         raise InputError(f"{what} {path.stem!r} is unknown: there are {', '.join(names)}.")
     try:
-        content = yaml.safe_load(path.read_bytes()) or {}
+        content = parse_yaml(path.read_bytes()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no YAML in UTF-8 ({' '.join(str(error).split())}).") from None
     if not isinstance(content, dict):
@@ -334,7 +335,7 @@ def execute(step: Step, folder: Path) -> None:
     with writable("the temporary folder", tempfile.gettempdir()), tempfile.TemporaryDirectory() as scratch:
         if len(scratch) > LONGEST:
             raise InputError(f"the temporary folder '{scratch}' has too long a name: set TMPDIR to a shorter one.")
-        source, aside = Path(scratch) / "source.ipynb", Path(scratch) / target.name
+        source, aside = Path(scratch) / "source.ipynb", Path(scratch) / "executed.ipynb"
         notebook = jupytext.read(step.source)
         notebook.metadata["kernelspec"] = KERNEL
         jupytext.write(notebook, source)
@@ -348,7 +349,7 @@ def execute(step: Step, folder: Path) -> None:
         try:
             papermill.execute_notebook(
                 source,
-                aside,
+                str(aside).replace("{", "{{").replace("}", "}}"),  # papermill fills in what stands in braces
                 step.parameters,
                 cwd=SOURCES,
                 kernel_name="python3",

@@ -364,9 +364,10 @@ def metric_table(
 
     columns = list(rows[0])
     numeric = [all(row[c] is None or isinstance(row[c], int | float | np.number) for row in rows) for c in columns]
-    lines = [columns, ["---:" if right else ":---" for right in numeric]]
+    lines = [[table_cell(column) for column in columns], ["---:" if right else ":---" for right in numeric]]
     lines += [[table_cell(row[column], (formats or {}).get(column)) for column in columns] for row in rows]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    caption = " ".join(caption.replace("`", "'").split())  # one line, which no backtick may stand in
     return f"```{{table}} {caption}\n:name: {name}\n\n{body}\n```"
 
 

@@ -43,15 +43,45 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message is one sentence that names it and says what to do."""
 
 
+def parse_yaml(text: str | bytes) -> object:
+    """The content of a YAML text. Raises `yaml.YAMLError` for what is none, and for a key that is given twice, of which
+    PyYAML would take the last without a word."""
+    loader = YAML(text)
+    try:
+        node = loader.get_single_node()
+        _check_keys(node)
+        return node and loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _check_keys(node: yaml.Node | None) -> None:
+    """Raise `yaml.YAMLError` for a mapping in a tree that has a key twice; an alias leads to a node that was seen."""
+    seen, found = set(), [node]
+    for node in found:
+        if isinstance(node, yaml.CollectionNode) and id(node) not in seen:
+            seen.add(id(node))
+            if isinstance(node, yaml.MappingNode):
+                keys = [(key.tag, str(key.value)) for key, _ in node.value]
+                if twice := [name for (tag, name) in keys if keys.count((tag, name)) > 1]:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' is given twice", node.start_mark)
+                found += [part for pair in node.value for part in pair]
+            else:
+                found += node.value
+
+
 @contextlib.contextmanager
 def told_in_a_sentence(goes_on: str = "") -> Iterator[None]:
     """End a program that was started from a command line in a sentence instead of a traceback: with exit code 2 for an
-    `InputError`, with 130 where it is interrupted, with 141 where nobody reads any more what it prints. `goes_on` says
-    from where the same command goes on then."""
+    `InputError` and for what may not be read or written, with 130 where it is interrupted, with 141 where nobody reads
+    any more what it prints. `goes_on` says from where the same command goes on then."""
     try:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:
+        print(f"error: '{error.filename}' may not be read or written: change its permissions.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted" + (f": the same command goes on {goes_on}" if goes_on else ""), file=sys.stderr)

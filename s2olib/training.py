@@ -62,6 +62,7 @@ from s2olib.project import (
     alone,
     code_fingerprint,
     fingerprint,
+    parse_yaml,
     resolve,
     told_in_a_sentence,
     writable,
@@ -838,9 +839,9 @@ def main() -> None:
 def read_runs(path: Path) -> list[Parameters]:
     """The runs of a YAML file; raises `InputError` for what is none, and for two that would take one folder."""
     try:
-        entries = yaml.safe_load(path.read_text("utf-8"))
+        entries = parse_yaml(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is no list of runs: {error}") from None
+        raise InputError(f"{path} is no list of runs: {' '.join(str(error).split())}") from None
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise InputError(f"{path} is no list of runs: give a list, each entry a mapping of parameters to values.")
     known, runs = Parameters.__dataclass_fields__, {}

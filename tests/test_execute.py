@@ -132,13 +132,14 @@ def notebook_source(folder, code):
 
 
 def test_two_executions_are_the_same_bytes(tmp_path):
-    step = execute.Step("01_dataset", notebook_source(tmp_path, "print(dataset_root)\n"), {"dataset_root": "given"})
+    name = "01_dataset_{tag}"  # braces, which papermill fills in
+    step = execute.Step(name, notebook_source(tmp_path, "print(dataset_root)\n"), {"dataset_root": "given"})
     results = []
     for _ in range(2):
         execute.execute(step, tmp_path)
-        results.append((tmp_path / "01_dataset.ipynb").read_bytes())
+        results.append((tmp_path / f"{name}.ipynb").read_bytes())
     assert results[0] == results[1]
-    outputs = [out for cell in nbformat.read(tmp_path / "01_dataset.ipynb", 4).cells for out in cell.get("outputs", [])]
+    outputs = [out for cell in nbformat.read(tmp_path / f"{name}.ipynb", 4).cells for out in cell.get("outputs", [])]
     assert [out["text"] for out in outputs] == ["given\n"]
 
 
@@ -554,6 +555,7 @@ def test_the_papers_profile_trains(generator, dataset, describe, tmp_path):
         ("runs: [{seed: '1'}]", "'seed' of mine.plan.yml is '1': the notebook expects int"),
         ("runs: [{generator: hat}, {generator: hat, embed_dim: 12}]", "two executions '03_train_hat'"),
         ("runs: [", "is no YAML in UTF-8"),
+        ("runs: [{generator: unet}]\nruns: [{generator: hat}]", "'runs' is given twice"),
     ],
 )
 def test_faults_of_a_plan_are_named(tmp_path, monkeypatch, content, says):

@@ -387,6 +387,11 @@ PAIRS = {
     "legend missing": ({}, {"legend": "/nowhere.yml"}, r"legend '/nowhere.yml' cannot be read"),
     "legend without merges": (legend(""), {"legend": "own.yml"}, r"own.yml' cannot be read: it needs"),
     "legend with a code twice": (legend("merges: {four: {a: [1, 2], b: [2]}}"), {"legend": "own.yml"}, r"code 2 twice"),
+    "legend with a category twice": (
+        legend("merges: {four: {a: [1], a: [2]}}"),
+        {"legend": "own.yml"},
+        r"own.yml' cannot be read: .*'a' is given twice",
+    ),
     "legend without that merge": (legend("merges: {two: {a: [1]}}"), {"legend": "own.yml"}, r"no merge 'four'"),
 }
 IMAGES = {

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 from s2olib import project
 from s2olib.project import InputError, alone, code_fingerprint, fingerprint, resolve
@@ -112,6 +113,11 @@ def test_a_killed_process_holds_nothing_though_one_that_it_forked_lives_on(tmp_p
     ("error", "code", "said"),
     [
         (project.InputError("a is b: give c."), 2, "error: a is b: give c.\n"),
+        (
+            PermissionError(13, "Permission denied", "/a"),
+            2,
+            "error: '/a' may not be read or written: change its permissions.\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted: the same command goes on there\n"),
     ],
 )
@@ -128,3 +134,12 @@ def test_a_command_line_whose_output_nobody_reads_ends_without_a_word():
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(60) == 141 and process.stderr.read() == b""
+
+
+def test_a_key_of_yaml_is_given_once_and_may_be_overridden_after_a_merge():
+    text = "one: &one {a: 1, b: [2]}\ntwo: {<<: *one, a: 3}\nthree: {<<: *one}\nfour: *one"
+    assert project.parse_yaml(text) == yaml.safe_load(text)
+    assert project.parse_yaml("") is None
+    for twice in ("a: 1\nb: 2\na: 3", "- {x: {a: 1, a: 2}}", "1: a\n1: b", "[{? [{a: 1, a: 2}] : 1}]"):
+        with pytest.raises(yaml.YAMLError, match="is given twice"):
+            project.parse_yaml(twice)

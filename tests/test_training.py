@@ -976,6 +976,7 @@ def test_a_queue_of_runs(small, tmp_path, monkeypatch, capsys):
         (b"[{epoch: 3}]", ", run 1: there is no parameter epoch"),
         (b"[{dataset_root: here}]", ", run 1: run_root must be given"),
         (b"{epochs: 3}", " is no list of runs: give a list"),
+        (b"[{epochs: 3, epochs: 2}]", " is no list of runs: 'epochs' is given twice"),
         ("[{tag: \xe9poch}]".encode("latin-1"), " is no list of runs: .*decode"),
         (json.dumps([entry, entry | {"epochs": 2}]).encode(), ", run 2 would take the place of .*unet-dsd-s0"),
     ):

@@ -494,8 +494,9 @@ def _states(files: list[str]) -> dict[str, str]:
         for name in (file, *beside.get(file, ())):
             try:
                 stat = os.stat(name)
-            except OSError:
-                raise InputError(f"'{name}' does not exist") from None
+            except OSError as error:
+                hidden = isinstance(error, PermissionError)
+                raise InputError(f"'{name}' {'may not be looked at' if hidden else 'does not exist'}") from None
             states[file] += f"{'/'.join(name.split(os.sep)[-2:])} {stat.st_size} {stat.st_mtime_ns} "
     return states
 

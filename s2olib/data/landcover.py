@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
-from s2olib.project import InputError, resolve
+from s2olib.project import InputError, parse_yaml, resolve
 
 if TYPE_CHECKING:
     from s2olib.data.rasters import Grid
@@ -86,15 +86,16 @@ def find_legend(name: str) -> Legend:
 def _read_legend(name: Path, state: tuple[int, int] | None) -> Legend:
     """A legend from a file, read anew when its `state` (time and size) is another."""
     try:
-        content = yaml.safe_load(name.read_bytes())
+        content = parse_yaml(name.read_bytes())
         merges = {
             merge: {category: tuple(codes) for category, codes in parts.items()}
             for merge, parts in content.pop("merges").items()
         }
         found = Legend(**content | {"merges": merges, "water": tuple(content.get("water", ()))})
     except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"legend '{name}' cannot be read: it needs product, names, colours and merges as mappings ({error})"
+            f"legend '{name}' cannot be read: it needs product, names, colours and merges as mappings ({reason})"
         ) from error
     _check(name, found)
     for merge, parts in found.merges.items():
