@@ -82,10 +82,10 @@ def test_partner_changes_only_the_sensor():
     assert partner(partner(path, "lc"), "s1") == path
 
 
-def _rewrite(root: Path, kind: str, change, **options) -> str:
+def _rewrite(root: Path, kind: str, change, east=1280, **options) -> str:
     name = f"ROIs1158_spring_{kind}_7_p31.tif"
     pixels = dict(zip(("s1", "s2"), world(SIZE, SIZE), strict=True))[kind]
-    tif(root / f"ROIs1158_spring/{kind}_7" / name, change(pixels), (ORIGIN[0] + 1280, ORIGIN[1]), **options)
+    tif(root / f"ROIs1158_spring/{kind}_7" / name, change(pixels), (ORIGIN[0] + east, ORIGIN[1]), **options)
     return name
 
 
@@ -125,10 +125,11 @@ def test_refuses_contradictory_grids_and_pixels(tmp_path):
         _rewrite(tmp_path, kind, lambda x: x + x.dtype.type(1))
     with pytest.raises(InputError, match=r"p31.tif' differs from its neighbours"):
         scan(tmp_path)[0].read()
-    for kind in ("s1", "s2"):
-        _rewrite(tmp_path, kind, lambda x: x, crs="EPSG:32654")
-    with pytest.raises(InputError, match=r"p31.tif' is off the lattice"):
-        scan(tmp_path)
+    for other in ({"crs": "EPSG:32654"}, {"east": 1283}):
+        for kind in ("s1", "s2"):
+            _rewrite(tmp_path, kind, lambda x: x, **other)
+        with pytest.raises(InputError, match=r"p31.tif' is off the lattice"):
+            scan(tmp_path)
     _rewrite(tmp_path, "s1", lambda x: x)
     with pytest.raises(InputError, match="lie on different grids"):
         scan(tmp_path)
@@ -149,6 +150,18 @@ def test_not_a_number_stays_and_a_neighbour_fills_it(tmp_path):
     read = scan(tmp_path)[0].read()[0]
     assert np.isnan(read[:, 5, 5]).all()
     np.testing.assert_array_equal(read[:, 5, 200], sar[:, 5, 200])
+
+
+@pytest.mark.parametrize(("kind", "nothing"), [("s1", np.nan), ("s2", 0)])
+def test_a_patch_below_others_fills_what_they_lack_in_one_kind_of_image(tmp_path, kind, nothing):
+    """The middle patch adds nothing else."""
+    whole = write_scene(tmp_path, 7, columns=3)
+    broken = whole[kind == "s2"][:, :, :SIZE].copy()
+    broken[:, 5, 200] = nothing
+    tif(tmp_path / f"ROIs1158_spring/{kind}_7/ROIs1158_spring_{kind}_7_p30.tif", broken)
+    sar, opt, _ = scan(tmp_path)[0].read()
+    np.testing.assert_array_equal(sar, whole[0])
+    np.testing.assert_array_equal(opt, whole[1][[3, 2, 1]])
 
 
 def test_polarisations_by_name_and_by_choice(tmp_path):

@@ -1204,6 +1204,17 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
     for broken in ("[]", "{}", "{"):
         (tmp_path / "tif/export.json").write_text(broken)
         assert export_geotiffs(tmp_path / "set", tmp_path / "tif") == written
+    written[0].write_bytes(b"kept")
+    written[1].unlink()
+    export_geotiffs(tmp_path / "set", tmp_path / "tif")
+    assert written[0].read_bytes() == b"kept" and written[1].is_file()
+
+
+def test_patches_without_geography_become_no_geotiffs(tmp_path, images):
+    build(tmp_path / "set", **images, group_column="event")
+    with pytest.raises(InputError, match="has patches without geography: they cannot become GeoTIFFs"):
+        export_geotiffs(tmp_path / "set", tmp_path / "tif")
+    assert not (tmp_path / "tif").exists()
 
 
 def test_sen12ms_own_labels_are_on_the_same_windows_as_a_maps(tmp_path, world, options):
@@ -1480,6 +1491,19 @@ def test_area_is_true_in_degrees_and_distance_shrinks_towards_the_pole():
     area = splits.unique_area([splits.Window("a", "a", 0, 0, grid, "test")])
     assert area == pytest.approx(1.114 * 0.5577, rel=0.01)  # 0.01 degree each way, at 60 degrees north
     assert splits._metres_to(grid, (9.9, 59.995)) == pytest.approx(5538, rel=0.01)
+    boxes = np.array([[10, 60, 10.01, 60.01], [10.02, 60, 10.03, 60.01]])
+    apart = 0.01 * 111_300 * np.cos(np.radians(60))
+    assert splits._gaps(boxes[:1], boxes[1:], None).item() == pytest.approx(apart, rel=0.02)
+
+
+def test_distance_is_measured_over_the_antimeridian_where_that_is_nearer():
+    degree = 111_300 * np.cos(np.radians(10))
+    boxes = np.array([[179.99, 10, 180, 10.01], [-179.99, 10, -179.98, 10.01]])
+    for one, other in (boxes, boxes[::-1]):
+        assert splits._gaps(one[None], other[None], None).item() == pytest.approx(0.01 * degree, rel=0.02)
+    for west, place in ((179.98, -179.99), (-179.99, 179.99)):
+        grid = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, west, 0, -1e-4, 10.01), 100, 100)
+        assert splits._metres_to(grid, (place, 10.005)) == pytest.approx(0.02 * degree, rel=0.02)
 
 
 def test_another_seed_draws_other_regions():

@@ -16,7 +16,7 @@ SIZE = 64
 def make(root, radar_shift=(0, 0)):
     """Blocks of land that a camera and a radar see in their own ways; two are in test and, moved, in another split.
 
-    The radar of those in test may be shifted against the camera.
+    Of a third that is in both the radar sees noise. The radar of those in test may be shifted against the camera.
     """
     rng = np.random.default_rng(0)
     lands = [np.kron(rng.normal(size=(20, 20)), np.ones((5, 5))) for _ in range(14)]
@@ -24,11 +24,13 @@ def make(root, radar_shift=(0, 0)):
     shown = {f"train{i}": (lands[i], 0, 0) for i in range(10)}
     shown |= {"validation0": (lands[10], 0, 0), "test0": (lands[11], 0, 0), "test1": (lands[3], 9, 4)}
     shown |= {"test2": (lands[13], 0, 0), "test3": (lands[10], 2, 3)}
+    shown["test4"] = lands[5], 0, 0
     for name, (land, top, left) in shown.items():
         crop = land[top : top + SIZE, left : left + SIZE]
         moved = np.roll(crop, radar_shift if name.startswith("test") else 0, (0, 1))
         noise = rng.normal(0, 0.2, (2, SIZE, SIZE)) * (name != "test2")
-        for folder, seen in (("s1", 0.5 * (noise[0] - moved)), ("s2", crop + noise[1])):
+        radar = 5 * noise[0] if name == "test4" else 0.5 * (noise[0] - moved)
+        for folder, seen in (("s1", radar), ("s2", crop + noise[1])):
             (root / folder).mkdir(exist_ok=True)
             grey = (128 + 30 * seen).clip(1, 190).astype(np.uint8)
             picture = grey if folder == "s1" else np.stack([grey] * 3, -1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from s2olib.data.labels import LabelledTriplets
+from s2olib.data.labels import LabelledTriplets, pseudo_labels
 from s2olib.data.landcover import IGNORE
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError
@@ -17,10 +17,13 @@ from s2olib.training import EpochOrder
 
 def test_labels_of_500_m_hold_one_class_a_cell_and_crops_cut_nothing(dataset):
     coarse = LabelledTriplets(dataset, "train", label_size_m=160.0)
-    lulc = coarse[0]["lulc"]
+    lulc, codes = coarse[0]["lulc"], np.load(dataset / "train/lulc.npy")[0]
+    category = {code: number for number, of in enumerate(coarse.info["lulc"]["codes"].values()) for code in of}
     for row in range(0, 64, 16):
         for column in range(0, 64, 16):
-            assert len(lulc[row : row + 16, column : column + 16].unique()) == 1
+            (found,) = lulc[row : row + 16, column : column + 16].unique().tolist()
+            counts = np.bincount(codes[row : row + 16, column : column + 16].ravel())
+            assert found in {category.get(code, IGNORE) for code in np.flatnonzero(counts == counts.max())}
     crop = LabelledTriplets(dataset, "train", label_size_m=160.0, crop_size=32, seed=5)
     rows, columns = crop.window(0)
     assert torch.equal(crop[0]["lulc"], lulc[rows, columns])
@@ -30,9 +33,12 @@ def test_labels_of_500_m_hold_one_class_a_cell_and_crops_cut_nothing(dataset):
 def test_a_cells_size_is_in_metres_whatever_a_pixel_has(dataset, tmp_path):
     shutil.copytree(dataset, tmp_path / "set")
     info = json.loads((dataset / "dataset.json").read_text())
-    for pixel, cell in ((10.0, 16), (20.0, 8), (400.0, 1)):
+    for pixel, cell in ((10.0, 16), (20.0, 8), (9.0, 18), (400.0, 1)):
         (tmp_path / "set/dataset.json").write_text(json.dumps(info | {"pixel_size_m": pixel}))
         assert LabelledTriplets(tmp_path / "set", "train", label_size_m=160.0).cell == cell
+    (tmp_path / "set/dataset.json").write_text(json.dumps(info | {"pixel_size_m": None}))
+    with pytest.raises(InputError, match=r"label_size_m is 160, but .* does not say its pixels' size"):
+        LabelledTriplets(tmp_path / "set", "train", label_size_m=160.0)
 
 
 def test_permuted_labels_are_all_there_and_none_at_home(dataset):
@@ -41,6 +47,9 @@ def test_permuted_labels_are_all_there_and_none_at_home(dataset):
     assert sorted(order) == list(range(len(plain))) and (order != np.arange(len(plain))).all()
     assert torch.equal(permuted[3]["lulc"], plain[int(order[3])]["lulc"])
     assert torch.equal(permuted[3]["sar"], plain[3]["sar"])
+    coarse = LabelledTriplets(dataset, "train", label_size_m=160.0)
+    both = LabelledTriplets(dataset, "train", label_size_m=160.0, label_permutation=True)
+    assert torch.equal(both[3]["lulc"], coarse[int(order[3])]["lulc"])
     batches = np.array(list(EpochOrder(len(plain), 16, seed=0)))  # of the first epoch
     another = LabelledTriplets(dataset, "train", label_permutation=True, seed=1).label_of
     assert (another != order).any()
@@ -80,5 +89,13 @@ def test_labels_that_cannot_be_had_are_named(build_synthetic):
     with pytest.raises(InputError, match="no merge 'three': choose one of four, twelve"):
         LabelledTriplets(root, "train", label_merge="three")
     (root / "train" / "lulc.npy").unlink()
-    with pytest.raises(InputError, match=r"no lulc\.npy"):
-        LabelledTriplets(root, "train", label_permutation=True)
+    for change in ({"label_merge": "twelve"}, {"label_size_m": 160.0}, {"label_permutation": True}):
+        with pytest.raises(InputError, match=r"no lulc\.npy"):
+            LabelledTriplets(root, "train", **change)
+
+
+def test_only_pseudo_categories_follow_from_the_image(dataset):
+    data = Triplets(dataset, "test")
+    assert data.has_lulc and pseudo_labels(data, data[0]["opt"][None]) is None
+    data.info["lulc"] = None
+    assert pseudo_labels(data, data[0]["opt"][None]) is None

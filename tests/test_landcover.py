@@ -122,6 +122,12 @@ def test_a_map_in_metres_and_one_in_degrees_are_two_of_one_place(tmp_path):
         Tiles(tmp_path, "hrlulc-v21.11")
 
 
+def test_tiles_that_lie_apart_both_ways_are_of_two_places(tmp_path):
+    for name, steps in (("a", 0), ("b", 200)):
+        _tile(tmp_path / f"{name}.tif", 136 + steps * STEP, 36 + steps * STEP, np.ones((100, 100), np.uint8))
+    assert len(Tiles(tmp_path, "hrlulc-v21.11").files) == 2
+
+
 def test_a_tile_issued_anew_with_other_pixels_is_the_same_place(tmp_path):
     _tile(tmp_path / "old.tif", 136, 36, np.ones((100, 100), np.uint8))
     grid = {"crs": "EPSG:4326", "pixel": STEP * 100 / 93}
@@ -182,6 +188,14 @@ def test_names_the_tile_that_is_missing(tmp_path):
     _tile(tmp_path / "LC_N10E010.tif", 10, 11, np.ones((4, 4), np.uint8))
     (tmp_path / "._LC_N10E010.tif").write_bytes(b"what macOS leaves beside a copied file")
     with pytest.raises(InputError, match=r"LC_N36E135.tif"):
+        Tiles(tmp_path, "hrlulc-v21.11").read(grid)
+
+
+@pytest.mark.parametrize("north", [-2, 2])
+def test_a_tile_north_or_south_of_a_scene_does_not_cover_it(tmp_path, north):
+    _tile(tmp_path / "tile.tif", 136, 36, np.ones((100, 100), np.uint8))
+    grid = Grid(rasterio.CRS.from_epsg(4326), Affine(STEP, 0, 136, 0, -STEP, 36 + north), 40, 60)
+    with pytest.raises(InputError, match=r"no land-cover tile under .* covers"):
         Tiles(tmp_path, "hrlulc-v21.11").read(grid)
 
 

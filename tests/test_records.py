@@ -38,6 +38,17 @@ def test_round_trip(run):
     assert len(records.read_patches(run)) == 40
 
 
+def test_a_place_called_na_keeps_its_name(run):
+    patches = records.read_patches(run).assign(group=["NA", "null"] * 20)
+    records.write(run, records.read(run), patches)
+    assert records.read_patches(run)["group"].tolist() == ["NA", "null"] * 20
+
+
+def test_metrics_of_patches_are_kept_to_a_millionth(run):
+    records.write(run, records.read(run), records.read_patches(run).assign(ssim=0.123456))
+    assert records.read_patches(run)["ssim"].tolist() == pytest.approx([0.123456] * 40, abs=1e-9)
+
+
 def test_conditions_name_the_interval(run):
     conditions = records.evaluation_conditions(records.read_patches(run), "test")
     assert conditions["clusters"] == 4 and conditions["groups"] == ["a", "b"]

@@ -95,6 +95,7 @@ def test_interval_leaves_absent_categories_out():
     values, clusters = [1.0, np.nan, 3.0, 5.0], [0, 0, 1, 2]
     kept = cluster_interval([1.0, 3.0, 5.0], [0, 1, 2])
     assert cluster_interval(values, clusters) == kept and kept[0] == 3
+    assert cluster_interval([[1, np.nan, 3], [2, 5, 4]], [0, 1, 2])[0] == 2.5  # absent for one seed
     assert np.isnan(cluster_interval([np.nan], [0])).all()
     mean, low, high = cluster_interval([1.0, 2.0], [4, 4])
     assert mean == 1.5 and np.isnan([low, high]).all()
@@ -148,6 +149,7 @@ def test_separable():
     assert separable([20.0], [15.0, 15.1]) == "one seed"
     assert separable([20.0, 20.1], [15.0, 15.1, 15.2]) == "two seeds"
     assert separable([np.nan, 20.1, 20.0], [15.0, 15.1, 15.2]) == "not separable"
+    assert separable([20.0] * 3, [20.0] * 3) == separable([20.0] * 2, [20.0] * 2) == "not separable"
 
 
 def test_differences_of_pairs_are_over_the_seeds_that_both_have():
@@ -172,12 +174,33 @@ def test_differences_of_pairs_are_over_the_seeds_that_both_have():
     for name, water in (("hat", 25.0), ("unet", 20.0), ("late", 20.0)):
         for frame in patches[name].values():
             frame["psnr_water"] = (water + 0 * frame["psnr"]).where(frame.index != 3)  # one patch has no water
+    patches["unet"][0].loc[3, "psnr_water"] = 1000.0  # and where one variant has none, the other does not count
     row = paired_differences(patches, pairs, "psnr_water")[0]
     assert row["difference"] == (5, 5, 5) and row["over_seeds"] == "two seeds"
     for seed in (0, 1):  # one seed of a variant, then every one
         patches["unet"][seed] = patches["unet"][seed].iloc[::-1]
         with pytest.raises(InputError, match="hat and unet were not evaluated on the same patches"):
             paired_differences(patches, pairs, "psnr")
+
+
+def test_a_difference_is_tested_over_all_seeds_together():
+    generator = np.random.default_rng(5)
+    frame = index({"kaga": 40, "mikuni": 40})
+    clusters = blocks(frame)
+    patches = {
+        name: {seed: frame.assign(psnr=psnr + generator.normal(0, 0.5, 80)) for seed in range(2)}
+        for name, psnr in (("hat", 20.1), ("unet", 20.0))
+    }
+
+    def enumerated(*seeds: int) -> float:
+        differences = sum(patches["hat"][seed]["psnr"] - patches["unet"][seed]["psnr"] for seed in seeds)
+        sums = [differences[clusters == cluster].sum() for cluster in range(8)]
+        totals = [abs(np.dot(signs, sums)) for signs in product([1, -1], repeat=8)]
+        return np.mean([total >= totals[0] - 1e-9 for total in totals])
+
+    (row,) = paired_differences(patches, [("hat", "unet")], "psnr")
+    assert row["p"] == pytest.approx(enumerated(0, 1))
+    assert min(abs(row["p"] - enumerated(seed)) for seed in range(2)) > 0.05
 
 
 def test_misaligned_patches_are_named():

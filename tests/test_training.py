@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from s2olib import budget, checkpoints, project, records, training
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
-from s2olib.evaluation import evaluate
+from s2olib.evaluation import Judge, evaluate
 from s2olib.generators import Generator, complexity, create_generator
 from s2olib.losses import FeatureLoss, mean_iou
 from s2olib.metrics import psnr, to_8bit
@@ -378,6 +378,10 @@ def test_a_run_says_what_it_measured(small):
         value = psnr(to_8bit(generator(item["sar"][None])), to_8bit(item["opt"][None])).item()
     assert patches["psnr"][3] == pytest.approx(value, abs=1e-4)
     assert config["sar"]["limits"] == test.limits["sar"]
+    colour = to_8bit(torch.stack([item["opt"] for item in Triplets(small.dataset_root, "train")]).mean((0, 2, 3)))
+    for i in range(len(test)):  # what one colour is worth that was learned from the training split
+        of_one_colour = (to_8bit(test[i]["opt"]) - colour.view(3, 1, 1)).square().mean().item()
+        assert patches["mse_mean_colour"][i] == pytest.approx(of_one_colour, abs=1e-4)
     error = patches["rmse"] ** 2  # skill is pooled over patches
     assert record["metrics"]["skill"]["mean"] == pytest.approx(1 - error.sum() / patches["mse_mean_colour"].sum(), 1e-4)
 
@@ -1164,6 +1168,21 @@ def test_semantic_accuracy_is_of_what_was_generated(small):
     table = evaluate(flat, small.dataset_root, "test")
     assert table["semantic_accuracy"].mean() < table["semantic_accuracy_real"].mean() - 0.2
     assert evaluate(flat, small.dataset_root, "test").equals(table)
+
+
+def test_pixels_without_land_cover_are_neither_learned_from_nor_judged(small, tmp_path):
+    root = shutil.copytree(small.dataset_root, tmp_path / "data")
+    for split, nothing in (("train", np.s_[:, :20]), ("test", np.s_[0]), ("test", np.s_[1, :, :40])):
+        codes = np.load(root / split / "lulc.npy")
+        codes[nothing] = 0
+        np.save(root / split / "lulc.npy", codes)
+    table, judge = evaluate(lambda sar: sar[:, [0, 1, 0]], root, "test"), Judge.fit(Triplets(root, "train"))
+    item = Triplets(root, "test")[1]
+    known = item["lulc"] < 4
+    assert not known[:, :40].any() and known[:, 40:].float().mean() > 0.9
+    for column, image in (("semantic_accuracy", item["sar"][[0, 1, 0]]), ("semantic_accuracy_real", item["opt"])):
+        right = (judge(image[None])[0] == item["lulc"])[known].float().mean().item()
+        assert np.isnan(table[column][0]) and table[column][1] == pytest.approx(right)
 
 
 def test_what_makes_another_run(small):

@@ -278,6 +278,15 @@ def test_border_noise_and_empty_pixels_are_masked_but_dark_water_is_not(tmp_path
         np.testing.assert_array_equal(file.dataset_mask(), expected)
 
 
+def test_what_is_dark_in_one_band_alone_is_no_border_noise(tmp_path, weights, sar):
+    sar[:, :, :30] = np.nan
+    sar[:, :, 30:60] = np.array([-20, -33])[:, None, None]
+    config = json.loads((weights / "config.json").read_text())
+    with sar_module.opened(write(tmp_path / "scene.tif", sar)) as file:
+        valid = sar_module.describe(file, config).rows(0, 500)[1]
+    np.testing.assert_array_equal(valid, np.repeat(np.arange(430)[None] >= 30, 500, axis=0))
+
+
 @pytest.mark.parametrize(("kind", "seen"), [("VH", True), ("VV", False)])
 def test_calm_water_of_a_crossed_band_is_no_border_noise(tmp_path, kind, seen):
     """At -33 dB beside the edge of an image: in VH alone that is water, in VV nothing on Earth; as -45 is in both."""

@@ -74,8 +74,18 @@ def test_not_a_number_never_leaves(root):
     sar = np.load(root / "test/sar.npy")
     sar[0, :, :9] = np.nan
     np.save(root / "test/sar.npy", sar)
+    opt = np.load(root / "test/opt.npy").astype(np.float32)
+    opt[0, :, :7] = np.nan
+    np.save(root / "test/opt.npy", opt)
     item = Triplets(root, "test")[0]
     assert (item["sar"][:, :9] == -1).all() and torch.isfinite(item["sar"]).all()
+    assert (item["opt"][:, :7] == -1).all() and torch.isfinite(item["opt"]).all()
+
+
+def test_negative_numbers_count_from_the_end(root):
+    data = Triplets(root, "train", crop_size=8)
+    torch.testing.assert_close(data[-1], data[5], rtol=0, atol=0)
+    assert [item["item"] for item in data] == [*range(6)]
 
 
 def test_crops_depend_on_seed_epoch_and_item_alone(root):
