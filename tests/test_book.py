@@ -112,6 +112,7 @@ def test_seeds_are_averaged_in_one_interval_and_controls_are_no_seeds(tmp_path):
         publish(results, "hat", seed=seed, psnr=psnr)
     publish(results, "hat", tag="l1", psnr=30.0)
     publish(results, "hat", tag="dsd-permuted", psnr=40.0)  # a control with a DSD is a control too
+    publish(results, "mine", psnr=50.0)  # and a generator that the talk does not have
     table = results_table.render(results)
     cell, _, seeds = row(table, "HAT-DSD")[2:]
     frames = [records.read_patches(results / f"hat-dsd-s{seed}") for seed in (0, 1)]
@@ -120,6 +121,7 @@ def test_seeds_are_averaged_in_one_interval_and_controls_are_no_seeds(tmp_path):
     pages = [f"`{seed} </book/_generated/runs/ombria-hat-dsd-s{seed}>" for seed in (0, 1)]
     assert cell == bare(cell) and all(page in seeds for page in pages)  # no run's page has the mean over both
     assert row(table, "S2OFormer-DSD")[2] == "*not yet run*"
+    assert "from 2 run records" in table and "40 test patches of 2 places" in table
     assert "the mean over the seeds" in table and "20 m" in table and "30 epochs" in table and "descriptive" in table
     assert row(provenance.difference_table(results), "HAT-DSD")[1] == "20.50"
 
@@ -165,6 +167,13 @@ def test_the_share_of_colour_is_that_of_squared_error_and_the_fall_ends_with_the
         path.write_text(json.dumps(record))
     text = provenance.offset_table(tmp_path / "ombria", records.find(tmp_path / "ombria"))
     assert " 75% of the variance" in text and "| 2 | 20.00 | 5.00 |" in text
+
+
+def test_squared_error_is_averaged_over_patches_and_not_decibels(tmp_path):
+    for generator, psnr, free in (("unet", [10, 30], [20, 40]), ("hat", [20, 20], [30, 30])):
+        changed(publish(tmp_path / "ombria", generator), psnr=psnr * 20, offset_free_psnr=free * 20)
+    text = provenance.offset_table(tmp_path / "ombria", records.find(tmp_path / "ombria"))
+    assert " 90% of the variance" in text  # shares of 255²: 0.0505 and 0.01, of structure a tenth of each
 
 
 def test_a_field_that_a_page_needs_is_named_with_the_page(small_book):
@@ -240,9 +249,10 @@ def test_a_notebook_that_failed_or_never_ran_stops_the_build(tmp_path):
     error = {"output_type": "error", "ename": "ZeroDivisionError", "evalue": "division by zero"}
     with pytest.raises(InputError, match=r"03_train_hat.*ZeroDivisionError"):
         build.pages(source_of(tmp_path, {"outputs": [error]}))
-    with pytest.raises(InputError, match=r"03_train_hat.*never run"):
+    with pytest.raises(InputError, match=r"03_train_hat.ipynb, code cell 1, was never run"):
         build.pages(source_of(tmp_path, {"execution_count": None}))
     assert [page.name for page in build.pages(source_of(tmp_path, {}))] == ["intro.md", "03_train_hat.ipynb"]
+    assert build.pages(source_of(tmp_path, {"source": ["\n"], "execution_count": None})), "nothing is there to run"
     (tmp_path / "03_train_hat.ipynb").unlink()
     with pytest.raises(InputError, match="03_train_hat, which does not exist"):
         build.pages(tmp_path)
@@ -255,10 +265,47 @@ def test_staging_takes_fresh_notebooks_and_records_and_leaves_failed_ones(tmp_pa
     (executed / "failed" / "02_models.ipynb").write_text("failed")
     (executed / "steps.json").write_text("{}")
     publish(tmp_path / "run", "unet", synthetic=True)
+    (tmp_path / "run" / "pictures" / "town").mkdir(parents=True)
+    (tmp_path / "run" / "pictures" / "town" / "SAR.png").touch()
     build.stage(source, executed)
     assert [path.name for path in (source / build.NOTEBOOKS).rglob("*")] == ["01_dataset.ipynb"]
     results = source / "book" / "results" / "quick"
     assert (results / "steps.json").read_text() == "{}" and (results / "unet-dsd-s0" / "record.json").is_file()
+    patches = [(folder / "unet-dsd-s0" / "patches.csv").read_bytes() for folder in (tmp_path / "run", results)]
+    assert patches[0] == patches[1] and (results / "pictures/town/SAR.png").is_file()
+    with pytest.raises(InputError, match=f"--executed '{tmp_path}/source/book' holds no notebooks"):
+        build.stage(source, source / "book")
+    assert (source / "book").is_dir(), "what was staged before is still there"
+
+
+def test_a_book_is_built_again_when_something_changed_or_the_last_build_failed(tmp_path, monkeypatch):
+    for folder in ("book/_generated", "s2olib", "notebooks/executed/quick", "notebooks/profiles"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "_toc.yml").write_text("{root: book/intro, parts: []}")
+    for name in ("_config.yml", "book/intro.md", "book/_generated/old.md"):
+        (tmp_path / name).touch()
+    made, commands = {"page": "<p>", "code": 0}, []
+
+    def run(command, **_):
+        commands.append(command)
+        page = tmp_path / "_build/html/index.html"
+        page.parent.mkdir()  # which an earlier build has not left
+        page.write_text(made["page"])
+        return SimpleNamespace(returncode=made["code"])
+
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build.subprocess, "run", run)
+    assert build.build() and not build.build() and len(commands) == 1 and "-W" in commands[0]
+    assert not (tmp_path / "_build/source/book/_generated").exists()
+    (tmp_path / "book/_generated/old.md").write_text("of the last build")
+    assert not build.build()
+    for failed, says in (({"code": 1}, "warned or failed"), ({"page": '<img src="//x/y.png">'}, "ask another server")):
+        (tmp_path / "book/intro.md").write_text(says)
+        with monkeypatch.context() as patched, pytest.raises(InputError, match=says):
+            for key, value in failed.items():
+                patched.setitem(made, key, value)
+            build.build()
+        assert build.build() and not build.build()
 
 
 @pytest.mark.parametrize(
@@ -269,6 +316,7 @@ def test_staging_takes_fresh_notebooks_and_records_and_leaves_failed_ones(tmp_pa
         ("<img alt='x' src='http://example/x.png'>", True),
         ('<a href="https://doi.org/10.1109/CVPR.2017.632">paper</a>', False),
         ('<script src="../_static/x.js"></script>', False),
+        ('<link rel="canonical" href="https://example.org/page.html">', False),
     ],
 )
 def test_outside_requests_are_found_and_links_are_not(tmp_path, tag, outside):
@@ -295,6 +343,23 @@ def test_stems_are_compared_with_the_plain_one_on_the_seeds_of_both(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps(run | {"data": "def"}))
     with pytest.raises(InputError, match="different conditions or data"):
         topology.render_stems(tmp_path)
+
+
+def test_candidates_stand_by_their_mean_over_seeds(tmp_path):
+    how = {"steps": 3, "batch": 8, "crop": 64, "learning_rate": 0.001}
+    wiring = {"steps": [0, 1], "join": "linear", "stem": "plain", "head": "plain", "head_dim": 64}
+    scores = {"first": (20.5, 20.5), "unet": (18.0, 18.0), "fan-in": (20.0, 21.5)}
+    for name, psnrs in scores.items():
+        for seed, psnr in enumerate(psnrs):
+            run = {"name": name, "seed": seed, "psnr": psnr, "ssim": psnr / 50, "conditions": how, "data": "abc"}
+            run |= {"wiring": wiring, "macs_per_pixel": 5000, "parameters": 7000, "validation_patches": 15}
+            (tmp_path / f"{name}-s{seed}.json").write_text(json.dumps(run))
+    candidates, steps = topology.render(tmp_path).split("tab-topology-steps")
+    assert [line.split(" | ")[0] for line in candidates.splitlines() if " | 5 | 7 | " in line] == [
+        *("| fan-in", "| first", "| U-Net"),
+    ]
+    assert row(candidates, "fan-in")[-2:] == ["20.00, 21.50", "0.400, 0.430"]
+    assert row(steps, "first → fan-in")[-2:] == ["+0.25", "+0.005"]
 
 
 def test_the_label_of_a_formula_stands_where_it_ends():
@@ -402,13 +467,15 @@ def test_what_trainings_were_given_stands_in_two_tables(tmp_path):
 def test_whether_validation_foresees_a_seeds_rank_is_counted(tmp_path):
     for seed, psnr in enumerate((20.0, 22.0, 21.0)):
         publish(tmp_path / "ombria", "unet", seed=seed, psnr=psnr)
-        path = publish(tmp_path / "ombria", "hat", seed=seed, psnr=psnr)
-        record = json.loads(path.read_text())
-        record["curves"][record["best_epoch"]]["validation_psnr"] = 20.0 - seed
-        path.write_text(json.dumps(record))
-    publish(tmp_path / "ombria", "s2oformer")  # one seed has no order
+        for tag, validation in (("dsd", 20.0 - seed), ("l1", 20.0 + seed)):  # with the latter, the worst is the worst
+            path = publish(tmp_path / "ombria", "hat", tag=tag, seed=seed, psnr=psnr)
+            record = json.loads(path.read_text())
+            record["curves"][record["best_epoch"]]["validation_psnr"] = validation
+            path.write_text(json.dumps(record))
+    for seed in range(2):
+        publish(tmp_path / "ombria", "s2oformer", seed=seed, psnr=20.0 + seed)  # two are too few
     text = provenance.foresight(provenance.read_results(tmp_path))
-    assert "in 1 of 2 variants (*ombria*); chance" in text
+    assert "in 1 of 3 variants (*ombria*); chance" in text
 
 
 def test_differences_are_of_leads_too(tmp_path):
@@ -459,9 +526,10 @@ def test_runs_are_compared_in_quarters_from_the_darkest_radar_to_the_brightest(t
     published = publish(tmp_path / "ombria", "unet", tag="dsd-bilinear").parent / "patches.csv"
     patches = pd.read_csv(published)
     patches.assign(psnr=patches["psnr"] - patches.index).to_csv(published, index=False)  # the later, the worse
-    publish(tmp_path / "other", "unet", tag="dsd-bilinear", fingerprint="other data")
+    for tag in ("dsd", "dsd-bilinear"):
+        publish(tmp_path / "other", "unet", tag=tag, fingerprint="other data")
     (tmp_path / "brightness").mkdir()
-    radar = {"train": {"x": 0.975}, "validation": {"y": 0.5}}
+    radar = {"train": {"x": 0.975, "z": 0.1}, "validation": {"y": 0.5, "z": 0.1}}
     radar["test"] = {name: 1 - i / 40 for i, name in enumerate(patches["id"])}  # the later, the darker
     measured = {"data": "abc", "clusters": [0, 1], "radar": radar, "shown": "0.1", "ways": {}}
     measured["runs"] = {"unet-dsd-s0": {"0": [20.0, 20.0]}}
@@ -472,7 +540,8 @@ def test_runs_are_compared_in_quarters_from_the_darkest_radar_to_the_brightest(t
     assert (less, seed) == ("unet-dsd", "0")
     assert [cell.split()[0] for cell in quarters] == ["−34.50", "−24.50", "−14.50", "−4.50"]
     caption = brightness.render(tmp_path / "brightness").split("tab-quarters-a")[0]
-    assert "brighter than any training patch: 1." in caption and "(in 2, 2, 2, 2 clusters)" in caption
+    assert "brighter than any training patch: 1." in caption and "brightest validation patch 50%" in caption
+    assert "(in 2, 2, 2, 2 clusters)" in caption
 
 
 def test_one_colour_that_is_exact_does_not_make_the_mean_infinite():
@@ -483,6 +552,7 @@ def test_scores_without_patches_whose_ground_was_seen(tmp_path):
     for generator, psnr in (("hat", 22.0), ("unet", 20.0)):
         publish(tmp_path / "ombria", generator, psnr=psnr)
         publish(tmp_path / "other", generator, psnr=psnr, fingerprint="other data")
+    publish(tmp_path / "ombria", "unet", tag="pix2pix", psnr=15.0)
     assert ground.render(tmp_path, provenance.read_results(tmp_path)) == f"{results_table.NOT_RUN}\n"
     (tmp_path / "ground").mkdir()
     pairs = [{"test": "p39", "other": "q", "split": "train"}, {"test": "p39", "other": "r", "split": "validation"}]
@@ -493,22 +563,29 @@ def test_scores_without_patches_whose_ground_was_seen(tmp_path):
     assert (whole.split()[0], without.split()[0]) == ("20.00", f"{20 - 2 / 39:.2f}")
     less, _, difference, *_ = row(differences, "ombria hat-dsd")
     assert less == "unet-dsd" and difference.startswith("2.00 [2.00")
+    assert "pix2pix" not in scores + differences
 
 
 def test_a_run_that_was_trained_twice_is_compared_with_itself(tmp_path):
-    def curve(path, loss):
+    def begin(path, psnr, loss):
         record = json.loads(path.read_text())
-        record["curves"] = [epoch | {"segmentation": loss} for epoch in record["curves"]]
+        record["curves"] = [epoch | {"segmentation": 0.5} for epoch in record["curves"]]
+        record["curves"][0] |= {"validation_psnr": psnr, "segmentation": loss}
         path.write_text(json.dumps(record))
 
     assert again.render(tmp_path) == f"{results_table.NOT_RUN}\n"
-    curve(publish(tmp_path / "ombria", "hat", psnr=20.0), 0.5)
+    begin(publish(tmp_path / "ombria", "hat", psnr=20.0), 12.0, 0.5)
     second = publish(tmp_path / "again" / "ombria", "hat", psnr=21.5)
-    curve(second, 0.75)
+    begin(second, 12.75, 0.75)
     epoch, both, psnr, free, ssim, begun, dsd = row(again.render(tmp_path), "{doc}`hat-dsd-s0")[-7:]
     assert (epoch, both) == ("2, 2", "20.00, 21.50")
     assert psnr == "1.50 [1.50,\u00a01.50]" and free.startswith("0.00 ") and ssim.startswith("0.000 ")
-    assert (begun, dsd) == ("1.5000", "0.2")
+    assert (begun, dsd) == ("0.7500", "0.2")
+    patches = pd.read_csv(second.parent / "patches.csv")
+    patches[::-1].to_csv(second.parent / "patches.csv", index=False)
+    with pytest.raises(InputError, match="hat-dsd-s0 is not the same run as"):
+        again.render(tmp_path)
+    patches.to_csv(second.parent / "patches.csv", index=False)
     record = json.loads(second.read_text())
     record["parameters"]["learning_rate"] = 0.1
     second.write_text(json.dumps(record))
@@ -591,10 +668,12 @@ def test_what_a_split_gives_is_measured_on_the_same_patches(tmp_path):
 
 def test_places_are_scored_apart(tmp_path):
     assert place_table.render(tmp_path / "socal") == "*not yet run*\n"
-    publish(tmp_path / "socal", "hat")  # patches of two places by turns, PSNR 18 to 22
+    path = publish(tmp_path / "socal", "hat")  # patches of two places by turns, PSNR 18 to 22
+    changed(path, mse_mean_colour=[65.025, 650.25] * 20)
     table = place_table.render(tmp_path / "socal")
-    for place, psnr in (("albania (20 in 2)", "19.95 ["), ("france (20 in 2)", "20.05 [")):
-        assert row(table, place)[3].startswith(psnr)
+    for place, colour, psnr in (("albania", "30.00", "19.95 ["), ("france", "20.00", "20.05 [")):
+        _, one_colour, _, of_network, _ = row(table, f"{place} (20 in 2)")
+        assert one_colour == colour and of_network.startswith(psnr)
 
 
 def test_two_sets_of_places_stand_in_one_table(tmp_path):
@@ -666,12 +745,13 @@ def test_generators_are_compared_with_interpolation(tmp_path):
 
 def test_a_random_dsd_is_compared_with_none_on_the_seeds_of_both(tmp_path):
     assert place_table.render_random(tmp_path, {"ombria": {}}) == "*not yet run*\n"
-    for tag, scores in {"dsd-random": (20.0, 21.0, 30.0), "l1": (19.5, 21.5), "dsd": (10.0,)}.items():
+    for tag, scores in {"dsd-random": (20.0, 21.0, 30.0), "l1": (19.0, 21.5), "dsd": (10.0,)}.items():
         for seed, psnr in enumerate(scores):
-            publish(tmp_path / "ombria", "s2oformer", tag=tag, seed=seed, psnr=psnr)
+            changed(publish(tmp_path / "ombria", "s2oformer", tag=tag, seed=seed, psnr=psnr), ssim=psnr / 50)
     publish(tmp_path / "ombria", "hat", tag="l1", psnr=10.0)
     found = row(place_table.render_random(tmp_path, provenance.read_results(tmp_path)), "ombria")
-    assert found[0] == "0, 1" and found[1].startswith("0.00 [") and found[2] == "0.50, −0.50"
+    assert found[0] == "0, 1" and found[1].startswith("0.25 [") and found[2] == "1.00, −0.50"
+    assert found[4].startswith("0.005 [") and found[5] == "0.020, −0.010"
 
 
 def test_every_page_of_real_images_carries_its_credit_once_at_least_and_no_synthetic_one():
@@ -694,6 +774,33 @@ def test_a_page_of_an_older_notebook_says_so(current, monkeypatch):
     assert ("an earlier version of its source" in source[0]) != current
     seconds = provenance.steps_of(ROOT / "book" / "results", "ombria")["04_results"]["seconds"]
     assert f"executed in {seconds:.0f} s" in source[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("quick/03_train_hat", ("synthetic", "record </book/_generated/runs/quick-hat-dsd-s0>", "03_train")),
+        ("elsewhere/07_elsewhere", ("real", "records </book/runs>", "07_elsewhere")),
+    ],
+)
+def test_an_executed_notebook_begins_with_its_kind_record_and_source(name, begins):
+    source = [(ROOT / f"notebooks/executed/{name}.ipynb").read_text()]
+    executable_paper.open_notebook(SimpleNamespace(srcdir=ROOT), f"notebooks/executed/{name}", source)
+    kind, _, _, record, script, *_ = json.loads(source[0])["cells"][0]["source"].splitlines()[2].split(" · ")
+    made_from, run, file = begins
+    assert (kind, record) == (f"{{kind}}`{made_from}`", f"{{doc}}`{run}`")
+    assert script == f"{{download}}`source </notebooks/{file}.py>`"
+
+
+@pytest.mark.parametrize("options", [{}, {"repository_url": "https://example.org"}])
+def test_pages_are_launched_where_there_is_a_repository(tmp_path, monkeypatch, options):
+    for module in (provenance, diagrams):
+        monkeypatch.setattr(module, "write", lambda _: None)
+    found = dict(options)
+    executable_paper.write_generated(
+        SimpleNamespace(srcdir=tmp_path, config=SimpleNamespace(html_theme_options=found)), None
+    )
+    assert ("launch_buttons" in found) == bool(options)
 
 
 @pytest.mark.parametrize(("profile", "ending"), [("quick", ""), ("ombria", "-ombria")])
@@ -831,7 +938,7 @@ def test_skill_is_each_networks_own_and_one_colour_is_averaged_in_decibels(tmp_p
     publish(tmp_path / "ombria", "unet")
     own = records.summarise(records.read_patches(tmp_path / "ombria" / "hat-dsd-s0"))["skill"]
     text = results_table.render(tmp_path / "ombria")
-    assert "reaches 25.00 dB" in text and "U-Net-DSD 0.10 [0.10,\u00a00.10]" in text
+    assert "the mean over patches" in text and "reaches 25.00 dB" in text and "U-Net-DSD 0.10 [0.10,\u00a00.10]" in text
     assert "HAT-DSD {mean:.2f} [{low:.2f},\u00a0{high:.2f}]".format(**own).replace("-0", "−0") in text
 
 
@@ -905,12 +1012,20 @@ def test_a_repeated_execution_is_compared_run_by_run_in_both_directions(tmp_path
     assert [check.compare(tmp_path / "published", tmp_path / name) for name in ("low", "high", "near")] == [1, 1, 0]
     publish(tmp_path / "near", "unet")
     assert check.compare(tmp_path / "published", tmp_path / "near") == 1
+    assert check.compare(tmp_path / "published", tmp_path / "nowhere") == 1
     for ssim, code in ((0.3, 1), (0.45, 0), (0.55, 0), (0.7, 1)):
         path = publish(tmp_path / str(ssim), "hat")
         record = json.loads(path.read_text())
         record["metrics"]["ssim"]["mean"] = ssim
         path.write_text(json.dumps(record))
         assert check.compare(tmp_path / "published", path.parents[1]) == code, f"0.5 is published, {ssim} found"
+
+
+def test_a_profile_that_was_never_executed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"notebooks/executed/quick holds no executed notebooks: `make notebooks"):
+        check.check("quick")
 
 
 @pytest.mark.parametrize("profile", ["quick", "ombria", "elsewhere"])
@@ -938,7 +1053,9 @@ def test_a_notebook_that_fails_fails_the_check_and_is_the_last_to_run(tmp_path, 
     left.parent.mkdir(parents=True)
     left.touch()  # by an earlier check
 
-    def run(command, **_):
+    def run(command, cwd, env):
+        assert cwd == tmp_path / "_build/check" and env["OMP_NUM_THREADS"] == env["MKL_NUM_THREADS"] == "1"
+        assert (cwd / "pyproject.toml").is_file() and (cwd / "notebooks/profiles").is_dir()
         notebooks = [part for part in command if isinstance(part, Path) and part.suffix]
         assert all(path.read_text() == path.stem and path.parent != folder for path in notebooks)
         executed.append([path.stem for path in notebooks])

@@ -93,12 +93,13 @@ def test_a_profile_takes_the_rest_from_its_base(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("profile", "overrides", "says"),
     [
-        ("quikc", {}, "'quikc' is unknown: there are .*quick"),
+        ("quikc", {}, "'quikc' is unknown: there are (?!.*plan).*quick"),
         ("quick", {"lerning_rate": 0.1}, "'lerning_rate' .* declared by no notebook"),
         ("quick", {"epochs": "many"}, "expects int"),
         ("quick", {"run_root": None}, "'run_root' .* is empty: give a folder"),
         ("quick", {"run_root": ""}, "'run_root' .* is empty: give a folder"),
         ("quick", {"embed_dim": 1.5}, "expects int"),
+        ("quick", {"seed": True}, "'seed' of profile 'quick' is True: the notebook expects int"),
         ("quick", {"learning_rate": "1e-4"}, "expects float, so write 1.0e-04"),
         ("quick", {"learning_rate": True}, "'learning_rate' of profile 'quick' is True: the notebook expects float"),
         ("quick", {"tag": "l1", "seed": 3, "generator": "hat"}, "two executions '03_train_hat-l1-s3'"),
@@ -107,6 +108,20 @@ def test_a_profile_takes_the_rest_from_its_base(tmp_path, monkeypatch):
 def test_what_is_unknown_is_refused(profile, overrides, says):
     with pytest.raises(InputError, match=says):
         execute.plan(profile, overrides)
+
+
+def test_a_value_of_the_command_line_that_is_no_yaml_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["execute.py", "quick", "-p", "epochs", "["])
+    with pytest.raises(SystemExit) as end:
+        execute.main()
+    assert end.value.code == 2 and "parameter 'epochs' is '[': that is no YAML value" in capsys.readouterr().err
+
+
+def test_a_source_of_two_cells_of_parameters_is_named(tmp_path):
+    source = notebook_source(tmp_path, '# %% tags=["parameters"]\nrun_root: str = "y"\n')
+    with pytest.raises(InputError, match=r"01_dataset\.py has 2 cells tagged `parameters`: it must have one"):
+        execute.declared(source)
 
 
 def test_the_command_line_says_it_in_one_line():
@@ -143,11 +158,12 @@ def test_two_executions_are_the_same_bytes(tmp_path):
     assert [out["text"] for out in outputs] == ["given\n"]
 
 
-def test_executions_at_once_do_not_meet(tmp_path):
-    code = "from pathlib import Path\nprint([path.name for path in Path().iterdir() if path.is_socket()])\n"
+def test_executions_at_once_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "from pathlib import Path\nprint(Path.cwd().name, [x.name for x in Path().iterdir() if x.is_socket()])\n"
     execute.execute(execute.Step("01_dataset", notebook_source(tmp_path, code)), tmp_path)
     (output,) = nbformat.read(tmp_path / "01_dataset.ipynb", 4).cells[-1].outputs
-    assert output["text"] == "[]\n"  # in the folder that all kernels work in, two would take the same sockets
+    assert output["text"] == "notebooks []\n"  # in the folder that all kernels work in, two would take the same sockets
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -261,6 +277,10 @@ def test_a_step_is_executed_again_when_what_it_read_or_made_has_changed(tmp_path
     for _ in range(2):
         execute.run("quick", given, "01")
     assert done[5:] == ["01_dataset"]
+    (tmp_path / "run_root/notebooks/01_dataset.ipynb").unlink()
+    for _ in range(2):
+        execute.run("quick", given, "01")
+    assert done[6:] == ["01_dataset"]
 
 
 def test_what_is_published_is_as_the_plan_says(tmp_path, monkeypatch, capsys):
@@ -289,13 +309,19 @@ def test_what_is_published_is_as_the_plan_says(tmp_path, monkeypatch, capsys):
         patched.setattr(execute, "root", lambda: tmp_path)
         patched.setattr(execute, "SOURCES", tmp_path / "notebooks")
         execute.publish("quick", *steps)
+        patched.setattr(execute.records, "publish", lambda *_: False)
+        state = tmp_path / "run_root/notebooks/steps.json"
+        slower = {name: row | {"seconds": 99} for name, row in json.loads(state.read_text()).items()}
+        state.write_text(json.dumps(slower))
+        execute.publish("quick", *steps)  # nothing but times has changed
     published = {path.stem for path in folder.iterdir()}
     trained = {f"03_train_{generator}" for generator in ("hat", "s2oformer", "unet")}
     assert published == {"01_dataset", "02_models", *trained, "04_results"}
     assert [path.stem for path in folder.iterdir() if not path.read_bytes()] == ["03_train_unet"]
     assert {path.name for path in results.iterdir()} == {"hat-dsd-s0", "s2oformer-dsd-s0", "steps.json"}
     times = json.loads((results / "steps.json").read_text())
-    assert {*times} == published and times["03_train_unet"] == {"seconds": 3}
+    assert {*times} == published and {"seconds": 99} not in times.values() and times["03_train_unet"] == {"seconds": 3}
+    monkeypatch.chdir(tmp_path)  # the command line goes to the notebooks' folder
     monkeypatch.setattr("sys.argv", ["execute.py", "quick", "--publish", "-p", "dry_run", "true"])
     with pytest.raises(SystemExit) as end:
         execute.main()
@@ -311,8 +337,12 @@ def test_a_disk_that_is_full_and_a_long_temporary_folder_are_named(tmp_path, mon
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def half(_, target):
+        Path(target).write_text("half")
+        full()
+
     with monkeypatch.context() as patched:
-        patched.setattr(execute.shutil, "move", full)
+        patched.setattr(execute.shutil, "move", half)
         with pytest.raises(InputError, match=r"run_root '.*' cannot be written \(No space left on device\)"):
             execute.execute(step, tmp_path / "notebooks")
     with monkeypatch.context() as patched:
@@ -463,7 +493,8 @@ def test_a_dry_run_leaves_the_chapter_of_a_training_where_it_is():
 
 def test_a_failure_is_kept_aside(tmp_path):
     step = execute.Step("01_dataset", notebook_source(tmp_path, "1 / 0\n"))
-    with pytest.raises(InputError, match="01_dataset: ZeroDivisionError"):
+    kept = f"kept at {tmp_path}/failed/01_dataset.ipynb"
+    with pytest.raises(InputError, match=f"01_dataset: ZeroDivisionError.*{kept}"):
         execute.execute(step, tmp_path)
     assert not (tmp_path / "01_dataset.ipynb").exists() and (tmp_path / "failed" / "01_dataset.ipynb").exists()
     execute.execute(dataclasses.replace(step, source=notebook_source(tmp_path, "1 / 1\n")), tmp_path)
@@ -491,6 +522,9 @@ def test_the_key_follows_source_parameters_and_earlier_steps(tmp_path):
     key_of_named = execute.key_of(named, [])
     (tmp_path / "config.json").write_text('{"embed_dim": 8}')
     assert key_of_named != execute.key_of(named, []), "weights in a folder that a list names have changed"
+    key_of_named = execute.key_of(named, [])
+    (tmp_path / "generator.safetensors").write_bytes(b"1")
+    assert key_of_named != execute.key_of(named, [])
     notebook_source(tmp_path, "pass\n")
     assert key != execute.key_of(step, [])
 
@@ -551,6 +585,7 @@ def test_the_papers_profile_trains(generator, dataset, describe, tmp_path):
         ("run: [{generator: unet}]", "mine.plan.yml has 'run': it may list runs, regions, scenes and notebooks"),
         ("runs:", "runs must be a list, each entry a mapping"),
         ("runs: [unet]", "runs must be a list, each entry a mapping"),
+        ("notebooks: [{name: 01_dataset}]", "notebooks must be a list, each entry a name"),
         ("notebooks: [01_datset]", "names the notebook '01_datset': there are 01_dataset"),
         ("runs: [{seed: '1'}]", "'seed' of mine.plan.yml is '1': the notebook expects int"),
         ("runs: [{generator: hat}, {generator: hat, embed_dim: 12}]", "two executions '03_train_hat'"),
@@ -565,6 +600,24 @@ def test_faults_of_a_plan_are_named(tmp_path, monkeypatch, content, says):
     (tmp_path / "mine.plan.yml").write_text(content)
     with pytest.raises(InputError, match=says):
         execute.plan("mine", {})
+
+
+def test_runs_of_one_profile_lie_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "PROFILES", tmp_path)
+    monkeypatch.setattr(execute, "execute", lambda step, folder: pytest.fail("it executes before it looks"))
+    (tmp_path / "quick.yml").write_text("")
+    runs = "runs: [{generator: hat, run_root: runs/b}, {generator: unet, run_root: runs/a}]"
+    (tmp_path / "quick.plan.yml").write_text(f"{runs}\nnotebooks: [03_train]")
+    with pytest.raises(InputError, match="'quick' gives several run_roots: runs/a, runs/b"):
+        execute.run("quick", {}, None)
+
+
+def test_images_of_ones_own_are_compared_at_places_that_their_plan_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "PROFILES", tmp_path)
+    (tmp_path / "quick.yml").write_text("")
+    (tmp_path / "mine.yml").write_text("{source: folder, dataset_root: data/mine, run_root: runs/mine}")
+    (tmp_path / "mine.plan.yml").write_text("regions: [{region: here, longitude: 9.0, latitude: 45.0}]")
+    assert "05_compare_here" in [step.name for step in execute.plan("mine", {})]
 
 
 def test_a_profile_is_not_its_own_base(tmp_path, monkeypatch):

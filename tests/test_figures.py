@@ -192,6 +192,12 @@ def test_shares_stand_side_by_side_with_their_numbers_in_the_middle():
     assert middles == pytest.approx({"20": 10, "30": 35, "50": 75})
 
 
+def test_a_bar_is_the_mean_of_its_splits_patches():
+    frame = pd.DataFrame({"split": ["train"] * 3, "share_water": [0, 0, 0.9]})
+    (bar,) = figures.class_shares(frame).axes[0].patches
+    assert bar.get_width() == pytest.approx(30)
+
+
 def test_curves_show_what_the_records_hold():
     records = {
         "U-Net": {"curves": [{"epoch": 0, "l1": 0.5}, {"epoch": 1, "l1": 0.4}]},
@@ -317,6 +323,15 @@ def test_a_scene_is_drawn_to_scale_in_the_units_of_its_grid():
     turned = figures.scene_map(picture, (0, 8_394_000, 8000, 8_390_000), CRS.from_epsg(3857)).axes[0].images[0]
     assert turned.get_extent()[2:] == [8390, 8394] and (turned.get_array()[-1] == 100).all()
     assert (turned.get_array()[:-1] == 200).all()
+
+
+def test_the_scale_of_a_mercator_map_is_that_of_its_middle():
+    south, north = (6378137 * np.arctanh(np.sin(np.radians(degrees))) for degrees in (40, 70))
+    bounds = (0, south, 4_000_000, north)
+    ax = figures.scene_map(np.full((60, 40, 4), 200, np.uint8), bounds, CRS.from_epsg(3857)).axes[0]
+    stated = float(next(text.get_text() for text in ax.texts if "km" in text.get_text()).removesuffix(" km"))
+    narrowing = 1 / np.cosh((south + north) / 2 / 6378137)  # the cosine of the middle's latitude, 58 degrees
+    assert stated / np.ptp(ax.lines[0].get_xdata()) == pytest.approx(4000 * narrowing, rel=1e-3)
 
 
 def test_error_is_averaged_over_pixels_of_like_spread():

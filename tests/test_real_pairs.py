@@ -1,7 +1,9 @@
 """The book's real pairs, laid out from folders like those that their authors publish."""
 
+import errno
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +34,10 @@ def source(tmp_path, monkeypatch):
     return source
 
 
-def image(path: Path, value: int, size: int = 2) -> None:
+def image(path: Path, value: int | tuple[int, ...], size: int = 2) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((size, size, 3), value, np.uint8)
-    pixels[0] = value // 2  # there is an upper side
+    pixels[0] //= 2  # there is an upper side
     Image.fromarray(pixels).save(path)
 
 
@@ -64,15 +66,34 @@ def test_floods(source):
         real_pairs.lay_out("ombria", source)
 
 
-def test_scenes_of_the_benchmark(source):
+def write_benchmark(source: Path) -> None:
     for name in ids("sen12"):
         season, scene, patch = name.rsplit("_", 2)
         for kind, value in (("s1", 50), ("s2", 90)):
             image(source / season / f"{kind}_{scene}" / f"{season}_{kind}_{scene}_{patch}.png", value)
+
+
+def test_scenes_of_the_benchmark(source):
+    write_benchmark(source)
     folder = real_pairs.lay_out("sen12", source)
     row = pd.read_csv(folder / "pairs.csv").iloc[0]
     assert value_of(folder / "s1" / row["s1"]) == 50 and value_of(folder / "s2" / row["s2"]) == 90
     assert row["scene"] == row["id"].rpartition("_")[0]
+
+
+def test_pairs_are_written_whole_or_not_at_all(source, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_benchmark(source)
+    with monkeypatch.context() as patched, pytest.raises(InputError, match="No space left on device"):
+        patched.setattr(real_pairs.shutil, "copyfile", full)
+        real_pairs.lay_out("sen12", source)
+    assert not [*Path("data").iterdir()]
+    lost = sorted(source.rglob("*.png"))[-1]
+    lost.unlink()
+    with pytest.raises(InputError, match=rf"^1 of {2 * len(ids('sen12'))} files are not there, such as .*{lost.name}'"):
+        real_pairs.lay_out("sen12", source)
 
 
 def test_towns_lie_where_their_corners_say(source):
@@ -91,14 +112,19 @@ def test_towns_lie_where_their_corners_say(source):
             }
         )
         image(source / f"dataset/sar/{name}.png", 70, 1024)
-        image(source / f"dataset/opt/{name}.png", 140, 1024)
+        image(source / f"dataset/opt/{name}.png", (140, 150, 160), 1024)
     (source / "dataset/metadata.json").write_text(json.dumps(tiles))
     folder = real_pairs.lay_out("socal", source)
     with rasterio.open(folder / "s1" / f"{ids('socal')[1]}.tif") as file:
         assert file.bounds == (-13_000_000 + 10_240, 4_000_000 - 10_240, -13_000_000 + 2 * 10_240, 4_000_000)
         assert file.crs.to_epsg() == 3395 and file.descriptions == ("VH",)
         assert (file.read(1)[:2, 5] == [35, 70]).all()
+    with rasterio.open(folder / "s2" / f"{ids('socal')[1]}.tif") as file:
+        assert dict(zip(file.descriptions, file.read()[:, 1, 5], strict=True)) == dict(red=140, green=150, blue=160)
     profile = yaml.safe_load((ROOT / "notebooks/profiles/socal.yml").read_text())
+    first, *_, last = pd.read_csv(folder / Path(profile["pairs_csv"]).name).itertuples()
+    assert (first.region, last.region) == ("LosAngeles", "SanAntonioTX")  # in the zones 11 and 14 of UTM
+    assert (first.s1_date, first.s2_date) == ("07.11.2020", "04.11.2020")
     names = {"source", "sar_dir", "opt_dir", "pairs_csv", "group_column", "split_file", "sar_units", "opt_units"}
     info = build("built", **{k: profile[k] for k in names}, patch_size=1024, stride=1024, max_cloud=1, buffer_m=100)
     assert info["dates"] == ["2020-11-04", "2020-11-07"] and info["pixel_size_m"] == 10
@@ -117,6 +143,10 @@ def test_what_is_not_there_is_named_and_nothing_written(source, profile):
         ("{", r"lists no tiles \(JSONDecodeError"),
         ("[{}]", "lists no tiles .KeyError 'fragment_filename'"),
         ("[]", "does not tell where and when tile .* was taken .KeyError"),
+        (
+            json.dumps([{"fragment_filename": f"{ids('socal')[0]}.png", "opt_tile_name": "S2A_T53SPA_X.SAFE"}]),
+            r"does not tell where and when tile .* was taken \(StopIteration\)",
+        ),
     ],
 )
 def test_a_broken_list_of_towns_is_named(source, content, says):

@@ -29,12 +29,20 @@ def test_the_median_of_a_group_and_a_group_that_is_not_there():
     chosen, said = selection.median_skill(index(), [skill], "kaga")
     assert chosen == [9] and said.startswith("1 test patch of median skill in kaga. ")
     assert selection.median_skill(index(), [skill, -3 * skill], "mikuni")[0] == [29], "of the networks' mean"
+    three = pd.DataFrame({"group": ["kaga"] * 3})
+    assert selection.median_skill(three, [pd.Series([0.0, 1.0, 2.0])], "kaga")[0] == [1]
     assert selection.median_skill(index(), [skill], "tokyo") == ([], "No test patch of median skill in tokyo.")
 
 
 def test_a_patch_by_name():
     assert selection.named(index(), "mikuni-03")[0] == [23]
     assert selection.named(index(lon=np.nan, lat=np.nan), "tokyo") == ([], "No test patch named tokyo.")
+
+
+def test_a_patch_near_a_place_is_told_by_its_position_among_all():
+    frame = pd.DataFrame({"id": ["a", "b", "c"], "lon": [0.0, 5.0, 5.0], "lat": 0.0, "share_forest": [0.1, 0.2, 0.9]})
+    chosen, said = selection.nearby(frame, 5.0, 0.0, 6.0, "forest")
+    assert chosen == [2] and said.startswith("2 test patches within 6 km")
 
 
 def test_the_patch_near_a_place_that_holds_most_of_a_category():

@@ -73,6 +73,39 @@ def test_a_card_scores_each_place_where_there_are_several():
     assert "| kaga | 30 in 3 | 20.00 [20.00, 20.00] |" in card and "| mikuni | 30 in 3 | 10.00 [10.00, 10.00] |" in card
 
 
+def test_a_card_says_from_what_and_how_the_weights_were_learned():
+    run = ROOT / "book" / "results" / "ombria" / "s2oformer-dsd-s0"
+    record, patches = records.read(run), records.read_patches(run)
+    card = ship.model_card(record, patches, {"parameters": {"credit": "Somebody"}}, "mit", "amplitude over its mean")
+    limits = [[0.0, 255.0]]
+    for row in (
+        f"| input | VV, 8-bit, limits {limits}, (B, 1, H, W) in [-1, 1] |",
+        f"| output | SWIR, NIR, green, 8-bit, limits {3 * limits}, (B, 3, H, W) in [-1, 1] |",
+        "| pixels | 20 m |",
+        "| scaling | amplitude over its mean |",
+        "| training | 400 patches, 12,000 crops in 30 epochs (number 21 is kept), seed 0; "
+        "a discriminator that learned pseudo-categories (dark, red-brown, mixed, green) |",
+        "| data | Somebody |",
+    ):
+        assert f"\n{row}\n" in card
+    record["dataset"] |= {"synthetic": True, "lulc": None, "pixel_size_m": None}
+    card = ship.model_card(record, patches, {"parameters": {"credit": ""}}, "mit")
+    for row in ("| pixels | of unknown size |", "| scaling | not stated |", "| data | folder (synthetic) |"):
+        assert f"\n{row}\n" in card
+    assert "seed 0; a discriminator that learned no categories |" in card
+    record["parameters"]["dsd_weight"] = 0.0
+    card = ship.model_card(record, patches, {"parameters": {"credit": ""}}, "mit")
+    assert "seed 0; no discriminator of meaning |" in card
+
+
+def test_the_command_line_ships_what_it_names(monkeypatch, capsys):
+    given = ["socal", "hat", "--licence", "mit", "--scaling", "amplitude"]
+    monkeypatch.setattr("sys.argv", ["ship.py", *given])
+    monkeypatch.setattr(ship, "ship", lambda *given: given)
+    ship.main()
+    assert capsys.readouterr().out == "('socal', 'hat', 'mit', 'amplitude')\n"
+
+
 @pytest.mark.parametrize(
     ("low", "said", "warned"),
     [
@@ -137,6 +170,9 @@ def test_a_run_is_shipped_with_its_card_and_never_without_a_licence_of_its_data(
         Generator.from_pretrained(target).save_pretrained("/proc/nowhere")
     with pytest.raises(InputError, match="names no terms: give copernicus"):
         ship.ship("synthetic", "s2oformer", "other")
+    with monkeypatch.context() as patched, pytest.raises(InputError, match=r"s2oformer-l1-s0/record\.json does not"):
+        patched.setattr(execute, "read_profile", lambda name: (profile | {"tag": "l1"}, None))
+        ship.ship("synthetic", "s2oformer", "mit")
     free = (ship.ship("synthetic", "s2oformer", "copernicus") / "README.md").read_text()
     assert free.startswith("---\nlicense: other\nlicense_name: copernicus-sentinel-data\nlicense_link: https://")
     with monkeypatch.context() as patched, pytest.raises(InputError, match="at most 0 are shipped"):
