@@ -346,10 +346,11 @@ def execute(step: Step, folder: Path) -> None:
                 "NotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]},  # being closed is nothing to report
             }
         )
+        # papermill fills in what stands in braces, such as in a temporary folder's name
+        places = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, aside)]
         try:
             papermill.execute_notebook(
-                source,
-                str(aside).replace("{", "{{").replace("}", "}}"),  # papermill fills in what stands in braces
+                *places,
                 step.parameters,
                 cwd=SOURCES,
                 kernel_name="python3",

@@ -77,10 +77,14 @@ def told_in_a_sentence(goes_on: str = "") -> Iterator[None]:
     any more what it prints. `goes_on` says from where the same command goes on then."""
     try:
         yield
+        if sys.stdout:  # none where it was closed
+            sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except PermissionError as error:
+        if not error.filename:
+            raise
         print(f"error: '{error.filename}' may not be read or written: change its permissions.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -491,7 +491,7 @@ def main() -> None:
         report = translate(**given)
         for note in report["notes"]:
             print(note)
-        print("{width} x {height} pixels, {valid:.1%} valid, {seconds:.0f} s, {precision}".format(**report), flush=True)
+        print("{width} x {height} pixels, {valid:.1%} valid, {seconds:.0f} s, {precision}".format(**report))
 
 
 if __name__ == "__main__":

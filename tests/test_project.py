@@ -127,13 +127,23 @@ def test_a_command_line_ends_in_a_sentence(error, code, said, capsys):
     assert end.value.code == code and capsys.readouterr().err == said
 
 
+def test_a_right_that_is_missing_without_a_file_is_told_as_it_came():
+    with pytest.raises(PermissionError, match="semaphore"), project.told_in_a_sentence():
+        raise PermissionError(13, "semaphore")
+
+
 def test_a_command_line_whose_output_nobody_reads_ends_without_a_word():
     """As `python -m … | true`: what is printed finds no reader, and nothing else went wrong."""
-    code = "from s2olib import project\nwith project.told_in_a_sentence():\n    [print('line') for _ in range(10**6)]"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.wait(60) == 141 and process.stderr.read() == b""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for lines in (1, 10**6):  # what fills no buffer is written at the end
+        code = "input()\nfrom s2olib import project\nwith project.told_in_a_sentence():\n    "
+        code += f"[print('line') for _ in range({lines})]"
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes) as process:
+            process.stdout.close()
+            process.stdin.write(b"\n")
+            process.stdin.close()
+            assert process.wait(60) == 141 and process.stderr.read() == b""
 
 
 def test_a_key_of_yaml_is_given_once_and_may_be_overridden_after_a_merge():

@@ -1,5 +1,6 @@
 """The Dataset: scaling, crops that depend on seed, epoch and item alone, workers, and a set without land cover."""
 
+import json
 import pickle
 import subprocess
 import sys
@@ -222,6 +223,17 @@ def test_a_description_that_lacks_something_is_refused_before_any_work(root, des
     describe(root, **{name: "of another kind" if name not in ("source", "fingerprint") else 1})
     with pytest.raises(InputError, match=rf"dataset\.json is not as this version writes it .*'{name}' is missing"):
         Triplets(root, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("sar", "scale"), ("opt", "limits"), ("opt", "bands"), ("lulc", "codes"), ("counts", "test")]
+)
+def test_a_part_of_the_description_that_lacks_something_is_refused(root, describe, name, key):
+    info = json.loads((root / "dataset.json").read_text())
+    del info[name][key]
+    describe(root, **info)
+    with pytest.raises(InputError, match=f"'{name}.{key}' is missing"):
+        Triplets(root, "test")
 
 
 def test_a_description_of_another_version_is_refused(root, describe):

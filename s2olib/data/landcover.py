@@ -23,7 +23,7 @@ from s2olib.project import InputError, parse_yaml, resolve
 if TYPE_CHECKING:
     from s2olib.data.rasters import Grid
 
-IGNORE = 255  # the category of a pixel without land cover: losses and scores leave it out
+IGNORE = 255  # the category of a pixel without land cover: what compares categories leaves it out
 PSEUDO = {  # bands looked at for darkness, how dark is dark, how far from 0 the colour index must be
     "pseudo-false-colour": (2, 50, 0.1),
     "pseudo-natural-colour": (3, 40, 0.05),

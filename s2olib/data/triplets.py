@@ -41,6 +41,8 @@ REQUIRED = {
     "indexes": dict,
     "fingerprint": str,
 }
+BANDS = ("bands", "units", "scale", "limits")
+INSIDE = {"sar": BANDS, "opt": BANDS, "lulc": ("codes", "kind"), "counts": SPLITS}  # keys of these
 
 
 def clipped(scaled: torch.Tensor) -> torch.Tensor:
@@ -86,6 +88,8 @@ class Triplets(Dataset):
         try:
             self.info: dict = json.loads((root / "dataset.json").read_bytes())
             wrong = [name for name, kind in REQUIRED.items() if not isinstance(self.info.get(name), kind)]
+            parts = {name: self.info[name] or keys for name, keys in INSIDE.items() if name not in wrong}
+            wrong += [f"{name}.{key}" for name, part in parts.items() for key in INSIDE[name] if key not in part]
             if wrong or self.info["schema"] != SCHEMA:
                 raise ValueError(f"'{wrong[0]}' is missing or wrong" if wrong else f"schema {self.info['schema']}")
             bands = {name: self.info[name]["bands"] for name in ("sar", "opt")}
@@ -116,7 +120,9 @@ class Triplets(Dataset):
             if not good:
                 raise InputError(f"limits['{name}'] must be one (low, high) per band of {bands[name]}, not {pairs}")
             self.limits[name] = fit
-        if crop_size is not None and not (isinstance(crop_size, int) and 0 < crop_size <= self.info["patch_size"]):
+        if crop_size is not None and not (
+            isinstance(crop_size, int | np.integer) and 0 < crop_size <= self.info["patch_size"]
+        ):
             size = self.info["patch_size"]
             raise InputError(f"crop_size {crop_size} is no whole number within 1..{size}, the patches' own size")
         if not 0 <= sar_shift <= 1:
@@ -126,8 +132,7 @@ class Triplets(Dataset):
         self._merge: dict[str, list[int]] = self.info["lulc"]["codes"] if self.info["lulc"] else {}
         self.categories = list(self._merge)
         self.num_classes = len(self.categories)
-        counts = self.info["counts"] | {"refused": len(self.index)}
-        shapes = store.shapes(self.info | {"counts": counts}, split)
+        shapes = store.shapes(self.info | {"counts": self.info["counts"] | {"refused": len(self.index)}}, split)
         self.has_lulc = "lulc" in shapes and (self.folder / "lulc.npy").is_file()  # what tests needs none
         shapes = {name: shape for name, shape in shapes.items() if name != "lulc" or self.has_lulc}
         for name, shape in shapes.items() if len(self.index) else ():  # nothing may be refused
