@@ -103,7 +103,7 @@ for position in chosen:
         captions[-1][label] += f" / skill {row['skill']:.2f}".replace("-", "−") if failures else ""
     pictures.append(views)
     if networks:
-        print(f"{index['id'][position]}:", "; ".join(f"{label} {caption}" for label, caption in captions[-1].items()))
+        print(index["id"][position], *(f"{label}: {caption}" for label, caption in captions[-1].items()), sep="\n    ")
 if pictures:
     legend = test.categories if "LULC" in views else ()
     titles = index["id"].iloc[chosen].str.replace("_", " ").tolist() if failures else ()
