@@ -19,9 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
-from s2olib.project import InputError, fingerprint, told_in_a_sentence, writable, writing
+from s2olib.project import InputError, fingerprint, parse_yaml, told_in_a_sentence, writable, writing
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = "notebooks/executed/quick"
@@ -63,7 +61,7 @@ def stage(source: Path, executed: Path | None) -> None:
 
 def pages(source: Path) -> list[Path]:
     """The files of the table of contents, checked: each exists, each notebook ran to its end without an error."""
-    toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
+    toc = parse_yaml((source / "_toc.yml").read_bytes())
     names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     files = []
     for name in names:

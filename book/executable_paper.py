@@ -23,14 +23,13 @@ from pathlib import Path
 import diagrams
 import provenance
 import results_table
-import yaml
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 from s2olib import records
-from s2olib.project import InputError
+from s2olib.project import InputError, parse_yaml
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "notebooks"))
 import execute
@@ -83,7 +82,7 @@ class Kind(SphinxRole):
 
 def titles(root: Path) -> dict[str, str]:
     """The titles that ``_toc.yml`` gives."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    toc = parse_yaml((root / "_toc.yml").read_bytes())
     return {
         chapter["file"]: chapter["title"] for part in toc["parts"] for chapter in part["chapters"] if "title" in chapter
     }
@@ -126,7 +125,7 @@ def open_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def errata_of(root: Path) -> dict[str, str]:
     """Corrections of executed pages by document name."""
-    return yaml.safe_load((root / "book" / "errata.yml").read_text(encoding="utf-8")) or {}
+    return parse_yaml((root / "book" / "errata.yml").read_bytes()) or {}
 
 
 def link_variants(table: str, profile: str, runs: Iterable[str]) -> str:

@@ -21,14 +21,13 @@ import place_table
 import results_table
 import split_table
 import topology
-import yaml
 from matplotlib import pyplot as plt
 from PIL import Image
 
 from s2olib import figures, records
 from s2olib.data import SPLITS
 from s2olib.data.landcover import LEGENDS, PSEUDO, find_legend
-from s2olib.project import InputError
+from s2olib.project import InputError, parse_yaml
 
 METRICS = {  # name in a record: label, format
     "psnr": ("PSNR (dB)", ".2f"),
@@ -401,7 +400,7 @@ def write(root: Path) -> None:
     shutil.rmtree(generated, ignore_errors=True)
     (generated / "runs").mkdir(parents=True)
     executed = sorted(path.name for path in (root / "notebooks" / "executed").iterdir() if path.is_dir())
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    toc = parse_yaml((root / "_toc.yml").read_bytes())
     pages = {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
     real = [name for name, runs in profiles.items() if kind_of(runs) == "real"]
     texts = {

@@ -161,18 +161,17 @@ Markdown(figures.metric_table(rows, conditions, f"tab-metrics-{generator}", form
 network, config = checkpoints.load_generator(run)
 test = Triplets(dataset_root, "test")
 order = patches["psnr"].argsort().to_numpy()
+examples = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
 pictures, captions = [], []
-for position in (order[-1], order[len(order) // 2], order[0]):
+for title, position in examples.items():
     item = test[int(position)]
     with torch.no_grad():
         fake = network(item["sar"][None])[0]
     views = (figures.sar_picture(item["sar"]), figures.opt_picture(item["opt"]), figures.opt_picture(fake))
     pictures.append(dict(zip(("SAR", figures.opt_name(test.info["opt"]["bands"]), generator), views, strict=True)))
     captions.append({generator: f"{patches['psnr'][position]:.1f} dB / {patches['ssim'][position]:.3f}"})
-titles = ["best", "median", "worst"]
-for title, position, caption in zip(titles, (order[-1], order[len(order) // 2], order[0]), captions, strict=True):
-    print(f"{title}: {test.index['id'][position]}, {caption[generator]}")
-figure = figures.comparison(pictures, captions, titles=titles)
+    print(f"{title}: {test.index['id'][position]}, {captions[-1][generator]}")
+figure = figures.comparison(pictures, captions, titles=[*examples])
 # %% tags=["nbval-check-output"]
 assert set(config["generator"]) and len(patches) == len(test)
 print(f"{run.name}: {record['complexity']['parameters']:,} parameters, {record['samples_seen']:,} samples seen")

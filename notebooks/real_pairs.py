@@ -23,12 +23,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import rasterio
-import yaml
 from PIL import Image
 from rasterio.transform import Affine
 from tqdm import tqdm
 
-from s2olib.project import InputError, resolve, told_in_a_sentence, writable, writing
+from s2olib.project import InputError, parse_yaml, resolve, told_in_a_sentence, writable, writing
 
 PROFILES = Path(__file__).parent / "profiles"
 REGIONS = {"T11SLT": "LosAngeles", "T14RNT": "SanAntonioTX"}  # by the optical scene's tile
@@ -110,7 +109,7 @@ def lay_out(name: str, source: Path) -> Path:
 
     Raises InputError where it is there already or the source lacks a file.
     """
-    profile = yaml.safe_load((PROFILES / f"{name}.yml").read_bytes())
+    profile = parse_yaml((PROFILES / f"{name}.yml").read_bytes())
     table = resolve(profile["pairs_csv"])
     if table.parent.exists():
         raise InputError(f"'{table.parent}' is there already: remove it to write it anew")
