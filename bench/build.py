@@ -1,6 +1,6 @@
 """What building a data set costs on this machine, beside the loop over patches that one would write first.
 
-    python bench/build.py [--copies 4] [--workers 1 2] [--turns 3] [--record FILE.json]
+    python bench/build.py [--copies 8] [--workers 1 2] [--turns 3] [--record FILE.json]
 
 The archive is `large_archive`'s. The loop opens each patch, warps land cover onto it, judges it and saves it. The build
 does so for as many windows, scene by scene, reading the same bands, and more that the loop does not: it pairs files by
@@ -142,7 +142,7 @@ def loop(root: Path, target: Path, count: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--copies", type=int, default=4, help="of the large scene")
+    parser.add_argument("--copies", type=int, default=8, help="of the large scene")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of processes to try")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--record", type=Path, help="also write everything to this JSON file")

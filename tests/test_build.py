@@ -167,9 +167,13 @@ def fingerprint(root):
     """Of a data set as it lies on disk, as `store` says."""
     lines = []
     for path in sorted(path for split in SPLITS for path in (root / split).iterdir()):
-        digest = hashlib.sha256()
-        for patch in [path.read_bytes()] if path.suffix == ".csv" else np.load(path):
-            digest.update(patch if path.suffix == ".csv" else hashlib.sha256(patch.tobytes()).digest())
+        digest = hashlib.sha256(path.read_bytes() if path.suffix == ".csv" else b"")
+        for patch in [] if path.suffix == ".csv" else np.load(path):
+            middle = patch.shape[-1] // 2
+            upper, lower = patch[..., :middle, :], patch[..., middle:, :]
+            quarters = [of[..., side] for of in (upper, lower) for side in (slice(middle), slice(middle, None))]
+            hashes = b"".join(hashlib.sha256(quarter.tobytes()).digest() for quarter in quarters)
+            digest.update(hashlib.sha256(hashes).digest())
         lines.append(f"{digest.hexdigest()}  {path.relative_to(root)}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

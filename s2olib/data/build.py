@@ -915,8 +915,9 @@ def _coarser(scene: Scene, windows: list[Window], rules: Rules):
 def _masks(sar: np.ndarray, opt: np.ndarray, codes: np.ndarray | None, rules: Rules) -> dict[str, np.ndarray]:
     """What `_verdict` counts, (H, W) bool each."""
     dark, bright = opt.min(0), opt.max(0)
-    colourless = bright - dark < 0.25 * bright
-    valid = np.isfinite(sar).all(0) & np.isfinite(opt).all(0)
+    spread = bright - dark  # not finite where any band is not
+    colourless = spread < 0.25 * bright
+    valid = np.isfinite(sar).all(0) & np.isfinite(spread)
     masks = {"valid": valid, "cloud": (dark > rules.cloud_brightness) & colourless}
     masks |= {"haze": (dark > rules.haze_brightness) & valid, "colourless": colourless & valid}
     if rules.sar_units == "dB":  # single pixels of calm water are silent, by speckle; whole squares are not

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
+from numpy import ma  # which NumPy would load in every worker
 from numpy.polynomial.chebyshev import chebvander
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -539,9 +540,9 @@ def values_of(file: rasterio.DatasetReader, bands: tuple[int, ...], part: Window
 
     Of bytes any may also be a value, such as 0 for the blue of a red roof: there no data is where all bands hold it.
     """
-    found = np.ma.asarray(file.read(bands, window=part, masked=hides_pixels(file), out_dtype=np.float32))
+    found = ma.asarray(file.read(bands, window=part, masked=hides_pixels(file), out_dtype=np.float32))
     if MaskFlags.alpha not in file.mask_flag_enums[0] and has_mask_band(file):  # GDAL knows it of 2 or 4 bands
-        found = np.ma.array(found.data, mask=np.ma.getmaskarray(found) | (file.read(file.count, window=part) == 0))
+        found = ma.array(found.data, mask=ma.getmaskarray(found) | (file.read(file.count, window=part) == 0))
     if file.dtypes[0] == "uint8" and found.mask.any():
         return np.where(found.mask.all(0), np.float32(np.nan), found.data)
     return found.filled(np.nan)
@@ -704,8 +705,9 @@ def codes_on(path: Path, target: Grid, legend: str) -> np.ndarray:
 
 def _checked_codes(codes: np.ndarray, known, legend: str, path: Path) -> np.ndarray:
     codes = codes.astype(np.int16) if codes.dtype == np.int8 else codes  # which cannot hold 255
-    codes = np.ma.filled(codes, known.no_data)
-    codes[~(codes >= 0)] = known.no_data
+    codes = ma.filled(codes, known.no_data)
+    if codes.dtype.kind != "u":
+        codes[~(codes >= 0)] = known.no_data
     for usual in {0, 255} - {*known.names, known.no_data}:  # no data of a tile that does not say so
         codes[codes == usual] = known.no_data
     strange = reduce(np.logical_and, (codes != code for code in {*known.names, known.no_data}))

@@ -2,8 +2,10 @@
 
 Both are NumPy's files, to be memory-mapped. Workers write an array together, each the patches of its own parts, and
 hash them. The fingerprint of a data set is SHA-256 over a line for each index and each array of the three splits,
-sorted by their paths: hash, two spaces, path. The hash of an index is its SHA-256; of an array it is SHA-256 over the
-SHA-256 of every patch's pixels, one after another.
+sorted by their paths: hash, two spaces, path. The hash of an index is its SHA-256; of an array it is SHA-256 over its
+patches' hashes, one after another, and of a patch over the SHA-256 of the pixels of its quarters: upper left, upper
+right, lower left, lower right, of which the first has half the rows and columns, rounded down. Windows of a scene that
+overlap by half have quarters in common, which are then hashed once.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import cache, partial
+from itertools import groupby, pairwise, product
 from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
@@ -60,7 +63,7 @@ class Stretch:
 
 
 def fill(part: Path, layer: str, stretches: Sequence[Stretch], size: int) -> list[bytes]:
-    """Write windows of a part's layer where they belong; returns of each stretch its patches' SHA-256, joined.
+    """Write windows of a part's layer where they belong; returns of each stretch its patches' hashes, joined.
 
     The arrays are (N, H, W) or (N, C, H, W), in files that are there, if only empty. Whoever comes first gives one a
     header, which is as long for any number of patches; `finish` writes the true number.
@@ -74,15 +77,21 @@ def _fill(part: Path, layer: str, stretch: Stretch, size: int) -> bytes:
     with open(os.open(stretch.path, os.O_WRONLY), "wb") as stream:
         for number, members in groupby(stretch.windows, key=itemgetter(0)):
             pixels = np.moveaxis(_loaded(part / f"{number}_{layer}.npy"), 0, -2)  # (H, W) or (C, H, W)
+            quarter = cache(partial(_digest, pixels))
             for _, row, column in members:
                 patch = pixels[..., row : row + size, column : column + size]
                 if not digests:
                     _header(stream, patch.dtype, (stretch.first + len(stretch.windows), *patch.shape))
                     stream.seek(stretch.first * patch.nbytes, os.SEEK_CUR)
-                content = patch.tobytes()
-                stream.write(content)
-                digests.append(hashlib.sha256(content).digest())
+                stream.write(patch.tobytes())
+                halves = (pairwise((start, start + size // 2, start + size)) for start in (row, column))
+                quarters = b"".join(quarter(*rows, *columns) for rows, columns in product(*halves))
+                digests.append(hashlib.sha256(quarters).digest())
     return b"".join(digests)
+
+
+def _digest(pixels: np.ndarray, top: int, bottom: int, left: int, right: int) -> bytes:
+    return hashlib.sha256(pixels[..., top:bottom, left:right].tobytes()).digest()
 
 
 def finish(root: Path, digests: Mapping[Path, bytes | bytearray]) -> str:
