@@ -539,6 +539,12 @@ def test_broken_tar_archives_are_named(root, tmp_path):
         assert not (tmp_path / "unpacked" / f"{path.name}.json").exists()
         with tarfile.open(path, "w") as tar:
             tar.add(root / "sen12ms", arcname=".")
+    with tarfile.open(path, "w") as tar:
+        sparse = tarfile.TarInfo("sparse")
+        sparse.pax_headers = {"GNU.sparse.map": "0,many"}
+        tar.addfile(sparse)
+    with pytest.raises(InputError, match=r"spring_s1.tar' is broken"):
+        build(tmp_path / "set", **given)
     assert not (tmp_path / "set").exists()
 
 

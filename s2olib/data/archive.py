@@ -145,7 +145,7 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                 if any(behind):  # a header that makes no sense ends an archive quietly
                     raise tarfile.ReadError("a part of it is no archive")
                 behind = tar.fileobj.read(2**20)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, InputError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:  # an InputError is one
         raise InputError(f"'{path}' is broken: fetch it again ({error})") from error
     return {"left": left, "kept": kept, "corners": corners}
 

@@ -293,7 +293,7 @@ def build(
         synthetic = source != "folder" and rasters.is_synthetic(scenes[0].files[0])  # whoever wrote it there
         source = "embedded" if synthetic else source
         info = {
-            "schema": 1,
+            "schema": store.SCHEMA,
             "source": source,
             "synthetic": synthetic,
             "parameters": parameters,

@@ -25,6 +25,9 @@ import numpy as np
 from s2olib.data import SPLITS
 
 
+SCHEMA = 1  # of dataset.json
+
+
 class Damaged(Exception):
     """A part is not as it was written."""
 

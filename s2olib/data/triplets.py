@@ -20,7 +20,6 @@ from s2olib.data import SPLITS, store
 from s2olib.data.landcover import merge_codes
 from s2olib.project import InputError, resolve
 
-SCHEMA = 1
 REQUIRED = {
     "schema": int,
     "source": str,
@@ -90,7 +89,7 @@ class Triplets(Dataset):
             wrong = [name for name, kind in REQUIRED.items() if not isinstance(self.info.get(name), kind)]
             parts = {name: self.info[name] or keys for name, keys in INSIDE.items() if name not in wrong}
             wrong += [f"{name}.{key}" for name, part in parts.items() for key in INSIDE[name] if key not in part]
-            if wrong or self.info["schema"] != SCHEMA:
+            if wrong or self.info["schema"] != store.SCHEMA:
                 raise ValueError(f"'{wrong[0]}' is missing or wrong" if wrong else f"schema {self.info['schema']}")
             bands = {name: self.info[name]["bands"] for name in ("sar", "opt")}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
