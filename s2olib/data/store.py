@@ -24,7 +24,6 @@ import numpy as np
 
 from s2olib.data import SPLITS
 
-
 SCHEMA = 1  # of dataset.json
 
 
