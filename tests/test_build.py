@@ -186,8 +186,27 @@ def test_same_bytes_twice_and_nothing_twice(tmp_path, options, monkeypatch):
     monkeypatch.setattr(module, "_coarser", None)  # reading a scene again would fail
     info = build(tmp_path / "a", **options)
     assert info["fingerprint"] == fingerprint(tmp_path / "a")
+    monkeypatch.undo()
+    odd = build(tmp_path / "odd", **options | {"patch_size": 65, "stride": 30})
+    assert odd["fingerprint"] == fingerprint(tmp_path / "odd")
+    monkeypatch.setattr(module, "_coarser", None)
     with pytest.raises(TypeError):
         build(tmp_path / "a", **options | {"max_nodata": 0.5})
+
+
+def test_an_array_has_all_its_patches_in_whatever_order_they_come(tmp_path):
+    layer = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    np.save(tmp_path / "0_lulc.npy", layer)
+    for split in SPLITS:
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "index.csv").write_text("")
+    path = tmp_path / "train/lulc.npy"
+    path.touch()
+    corners = [(0, 0, 0), (0, 0, 2), (0, 2, 1)]
+    late = [store.Stretch(path, 0, corners[:2]), store.Stretch(path, 2, corners[2:])]
+    last, first = (store.fill(tmp_path, "lulc", [stretch], 2)[0] for stretch in reversed(late))
+    assert store.finish(tmp_path, {path: first + last}) == fingerprint(tmp_path)
+    np.testing.assert_array_equal(np.load(path), [layer[r : r + 2, c : c + 2] for _, r, c in corners])
 
 
 def test_resolution_factor_averages_power_and_takes_majorities(tmp_path, world, options):
@@ -332,7 +351,11 @@ def images(tmp_path):
 
 
 def test_images_split_by_group_and_pseudo_categories_for_training_alone(tmp_path, images):
-    info = build(tmp_path / "set", **images, group_column="event", legend="pseudo-false-colour", pixel_size_m=10)
+    given = images | {"group_column": "event", "legend": "pseudo-false-colour", "pixel_size_m": 10}
+    info = build(tmp_path / "set", **given)
+    written = (tmp_path / "set/train/opt.npy").stat().st_mtime_ns
+    build(tmp_path / "set", **given)
+    assert (tmp_path / "set/train/opt.npy").stat().st_mtime_ns == written, "built again"
     groups = [set(read(tmp_path / "set", split)[0]["group"]) for split in SPLITS]
     assert sorted(map(len, groups)) == [1, 1, 1] and len(set.union(*groups)) == 3
     assert [(tmp_path / "set" / split / "lulc.npy").is_file() for split in SPLITS] == [True, False, False]
@@ -635,7 +658,7 @@ def test_a_second_build_is_not_taken_for_the_first(tmp_path, options):
 
 
 def test_a_damaged_part_is_said_and_made_again(tmp_path, options, monkeypatch):
-    whole, real = build(tmp_path / "whole", **options), module.store.fill
+    whole, real = build(tmp_path / "whole", **options), store.fill
     monkeypatch.setattr(module.store, "fill", lambda *args: 1 / 0)
     for name in ("0_opt.npy", "0_sar.npy", "0_lulc.npy, gone", "windows.json", "windows.json, gone"):
         with pytest.raises(ZeroDivisionError):
@@ -658,7 +681,7 @@ class Refusing(ThreadPoolExecutor):
     """Fails when it is asked to fill an array, as a cluster may that is lost."""
 
     def submit(self, fn, /, *args):
-        if args[1] is module.store.fill:
+        if args[1] is store.fill:
             raise ValueError("no scheduler")
         return super().submit(fn, *args)
 
@@ -823,7 +846,7 @@ def test_what_other_builds_write_beside_is_left_alone(tmp_path):
 
 
 def test_a_disk_that_is_full_at_the_end_costs_no_finished_part(tmp_path, options, monkeypatch):
-    whole, real = build(tmp_path / "whole", **options), module.store.fill
+    whole, real = build(tmp_path / "whole", **options), store.fill
 
     def fails(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -1194,11 +1217,16 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
     with rasterio.open(f"{name}_sar.tif") as file:
         np.testing.assert_array_equal(file.read(), stored["sar"][1].astype(np.float32))
         assert file.descriptions == ("VV", "VH") and file.units == ("dB", "dB") and np.isnan(file.nodata)
+        assert file.scales == (1.0, 1.0)
         assert file.crs.to_string() == index.loc[1, "crs"]
         assert [*file.transform[:6]] == [float(x) for x in index.loc[1, "transform"].split()]
     with rasterio.open(f"{name}_opt.tif") as file:
         np.testing.assert_array_equal(file.read(), stored["opt"][1])
-        assert file.scales == (0.0001,) * 3 and [c.name for c in file.colorinterp] == ["red", "green", "blue"]
+        assert (
+            file.units == ("reflectance",) * 3
+            and file.scales == (0.0001,) * 3
+            and [c.name for c in file.colorinterp] == ["red", "green", "blue"]
+        )
     with rasterio.open(f"{name}_lulc.tif") as file:
         np.testing.assert_array_equal(file.read(1), stored["lulc"][1])
         assert file.colormap(1)[9] == (0x00, 0x58, 0x3F, 255)  # evergreen needle-leaf forest

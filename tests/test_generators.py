@@ -1,6 +1,7 @@
 """The generators: values against plain formulas, any size, gradients, precision, complexity, faults."""
 
 import importlib.util
+import inspect
 import json
 import math
 import subprocess
@@ -26,7 +27,7 @@ from s2olib.generators import (
     rhag,
 )
 from s2olib.generators.rhag import RHAG
-from s2olib.generators.s2oformer import Bilinear
+from s2olib.generators.s2oformer import Bilinear, S2OFormer
 from s2olib.project import InputError
 
 HERE = Path(__file__).parent
@@ -165,6 +166,11 @@ def test_published_weights_load_and_their_upsampler_is_named(golden):
         assert load_reference_weights(other, {"params_ema": published}) == ["upsample.0.weight"]
     with torch.no_grad():
         torch.testing.assert_close(other(sar), model(sar))
+    with pytest.warns(
+        UserWarning, match=r"upsample\.0\.weight"
+    ):  # the last step's, which were averaged into the others
+        load_reference_weights(other, {"params": {n: v + 1 for n, v in published.items()}, "params_ema": published})
+    assert torch.equal(other.stem.weight, model.stem.weight)
 
     plain = {name: value for name, value in published.items() if not name.startswith("upsample.")}
     for channels in (1, 3):
@@ -186,9 +192,10 @@ def test_published_weights_load_and_their_upsampler_is_named(golden):
         load_reference_weights(other, published | {"conv_after_body.weight": kernel.reshape(*kernel.shape[:2], 1, 9)})
     wrapped = {"state_dict": {f"module.{name}": value for name, value in plain.items()}}
     assert load_reference_weights(other, wrapped) == []
-    del published["norm.weight"]
-    with pytest.raises(InputError, match=r"norm_out\.weight"):
-        load_reference_weights(other, published)
+    for name in ("norm.weight", "layers.1.conv.bias"):
+        lacking = {key: value for key, value in published.items() if key != name}
+        with pytest.raises(InputError, match=f"lack {name.replace('norm', 'norm_out').replace('layers', 'groups')}"):
+            load_reference_weights(other, lacking)
     narrow = create_generator(**model.config | {"embed_dim": 4})
     with pytest.raises(InputError, match="has shape"):
         load_reference_weights(narrow, published)
@@ -226,6 +233,8 @@ def test_networks_begin_as_pix2pix_and_the_linear_layers_of_hat():
     for module in UNet(2, 3, embed_dim=16).modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # pix2pix
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        elif isinstance(module, nn.BatchNorm2d):
+            assert module.weight.mean().item() == pytest.approx(1, abs=0.02)
     for module in HAT(2, 3, embed_dim=48, depths=[1], num_heads=[2], window_size=8, squeeze_factor=2).modules():
         if isinstance(module, nn.Linear):
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
@@ -330,6 +339,36 @@ def test_stochastic_depth_reaches_attention_and_mlp_apart(monkeypatch):
         torch.testing.assert_close(inside[0], block(x, *factors))
         results.append(inside[0])
     assert all(not torch.allclose(results[0][0], other[0]) for other in results[1:])
+
+
+@pytest.mark.parametrize("name", ["hat", "s2oformer"])
+def test_stochastic_depth_grows_over_the_blocks_of_all_groups(name):
+    model = small(name, depths=[2, 1, 3], num_heads=[2, 2, 2], drop_path_rate=0.5)
+    rates = [rate for group in model.groups for rate in group.drop_path]
+    assert rates == pytest.approx(np.linspace(0, 0.5, 6))
+
+
+@pytest.mark.parametrize("name", ["hat", "s2oformer"])
+def test_every_group_has_the_parameters_that_were_given(name):
+    given = {"compress_ratio": 2, "squeeze_factor": 4, "conv_scale": 0.2, "overlap_ratio": 1.0, "mlp_ratio": 3.0}
+    given |= {"window_size": 4, "checkpointing": True}
+    expected = RHAG(8, 2, 2, **given)
+    shapes = {key: value.shape for key, value in expected.state_dict().items()}
+    for group in small(name, **given).groups:
+        assert {key: value.shape for key, value in group.state_dict().items()} == shapes
+        assert group.checkpointing and [block.conv_scale for block in group.blocks] == [0.2, 0.2]
+
+
+def test_defaults_are_the_published_ones():
+    """HAT's of its authors' configuration for natural images, S2OFormer's of the talk."""
+    published = {"compress_ratio": 3, "squeeze_factor": 30, "conv_scale": 0.01, "overlap_ratio": 0.5, "mlp_ratio": 2.0}
+    published |= {"drop_path_rate": 0.1, "head_dim": 64}
+    for kind, own in (
+        (HAT, {"embed_dim": 180, "depths": (6,) * 6, "num_heads": (6,) * 6, "window_size": 16}),
+        (S2OFormer, {"embed_dim": 96, "depths": (4,) * 4, "num_heads": (4,) * 4, "window_size": 8}),
+    ):
+        defaults = {name: of.default for name, of in inspect.signature(kind.__init__).parameters.items()}
+        assert defaults | own | published == defaults
 
 
 def test_stochastic_depth_drops_whole_branches_and_keeps_their_mean():

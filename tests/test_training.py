@@ -168,9 +168,12 @@ def test_weights_begin_a_training_that_only_checkpoints_or_drops_paths_otherwise
     given = {"in_channels": 1, "out_channels": 1, "embed_dim": 4, "depths": (1,), "num_heads": (1,), "window_size": 4}
     saved = create_generator("hat", **given, checkpointing=True, drop_path_rate=0.5)
     saved.save_pretrained(tmp_path)
-    parameters = training.Parameters(dataset_root="none", run_root="none", initial_weights=str(tmp_path))
-    begun = checkpoints.start(create_generator("hat", **given), parameters).state_dict()
-    assert all(torch.equal(value, begun[name]) for name, value in saved.state_dict().items())
+    torch.save({"params_ema": saved.state_dict()}, tmp_path / "hat.pth")
+    save_file(saved.state_dict(), tmp_path / "hat.safetensors")
+    for name in ("", "generator.safetensors", "hat.pth", "hat.safetensors"):  # a folder, its file, published weights
+        parameters = training.Parameters(dataset_root="none", run_root="none", initial_weights=str(tmp_path / name))
+        begun = checkpoints.start(create_generator("hat", **given), parameters).state_dict()
+        assert all(torch.equal(value, begun[key]) for key, value in saved.state_dict().items()), name
 
 
 class Hidden:

@@ -278,6 +278,26 @@ def test_border_noise_and_empty_pixels_are_masked_but_dark_water_is_not(tmp_path
         np.testing.assert_array_equal(file.dataset_mask(), expected)
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_mask_is_the_same_wherever_rows_are_cut(tmp_path, weights, sar, step):
+    sar[:, :200] = np.nan
+    sar[:, 200:270] = -40  # noise beside it, a few pixels wider than it is looked for
+    config = json.loads((weights / "config.json").read_text())
+    with sar_module.opened(write(tmp_path / "scene.tif", sar[:, ::step])) as file:
+        scene = sar_module.describe(file, config)
+        whole = scene.rows(0, 500)[1]
+        assert not whole[::step][:262].any() and whole[::step][272:].all()
+        for height in (10, 130):
+            parts = [scene.rows(top, min(height, 500 - top))[1] for top in range(0, 500, height)]
+            np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_the_order_of_bands_is_looked_at_in_decibels_of_power_too(tmp_path, weights, sar):
+    swapped = write(tmp_path / "swapped.tif", 10 ** (sar[::-1] / 10))
+    with pytest.raises(InputError, match=r"looks swapped: its VH is .* dB above VV"):
+        translate(swapped, tmp_path / "out.tif", weights, sar_units="linear", **SMALL)
+
+
 def test_what_is_dark_in_one_band_alone_is_no_border_noise(tmp_path, weights, sar):
     sar[:, :, :30] = np.nan
     sar[:, :, 30:60] = np.array([-20, -33])[:, None, None]
@@ -464,6 +484,7 @@ def test_ground_control_points_become_a_grid(tmp_path, weights, sar):
     assert (west, south, east, north) == pytest.approx((135.99, 36.00, 136.05, 36.06), abs=2e-3)
     with sar_module.opened(source) as file:
         expected = file.dataset_mask() > 0
+        assert np.isin(file.read(1)[expected], sar[0]).all()  # pixels are moved, not mixed
     levels = write(tmp_path / "levels.tif", np.zeros((1, 500, 430), np.uint8), names=("VH",), crs=None, transform=None)
     with rasterio.open(levels, "r+") as file:  # zero is a value there, but not outside
         file.gcps = ([GroundControlPoint(*corner) for corner in corners], rasterio.CRS.from_epsg(4326))
@@ -572,6 +593,7 @@ def test_no_generator_leaves_seams(tmp_path, scene, name):
         ({"names": ("HH", "HV")}, [], "has 2 bands .HH, HV.; the weights ask for 2 .VV, VH."),
         ({"names": ("a", "b")}, ["--bands", "VV,VH"], "no band 'VV'"),
         ({"names": ("VV", "VV")}, [], "has 2 bands .VV, VV., several of them VV"),
+        ({"names": ("VV", "angle")}, [], "has 2 bands .VV, angle.; the weights ask for 2"),
         ({"names": ("a", "a")}, ["--bands", "a,2"], "several bands 'a': give its number"),
         ({"names": ("VH", "VV")}, [], "looks swapped: its VH is 7.* dB above VV"),
         ({}, ["--bands", "1"], "1 bands are given"),
@@ -753,15 +775,19 @@ def test_grey_levels_need_an_explicit_choice_where_decibels_are_given(tmp_path, 
         translate(one, tmp_path / "out.tif", grey)
     with pytest.raises(InputError, match="'reflectance' is unknown"):
         translate(one, tmp_path / "out.tif", grey, output="reflectance")
-    translate(one, tmp_path / "out.tif", grey, stretch=(-25, 0))
-    levels = write(tmp_path / "levels.tif", np.clip((sar[:1] + 25) / 25 * 255, 0, 255).round(), names=("VV",))
+    translate(one, tmp_path / "out.tif", grey, stretch=(-25, 5))
+    levels = write(tmp_path / "levels.tif", np.clip((sar[:1] + 25) / 30 * 255, 0, 255).round(), names=("VV",))
     translate(levels, tmp_path / "levels-out.tif", grey)
     with pytest.raises(InputError, match=r"stretch is for decibels .* not for 'levels\.tif'"):
         translate(levels, tmp_path / "stretched.tif", grey, stretch=(-25, 0))
     with rasterio.open(tmp_path / "out.tif") as a, rasterio.open(tmp_path / "levels-out.tif") as b:
         assert np.abs(a.read().astype(int) - b.read()).max() <= 1
     with rasterio.open(tmp_path / "out.tif") as file:
-        assert file.count == 3 and json.loads(file.tags()["TRANSLATION"])["stretch"] == [-25, 0]
+        assert file.count == 3 and json.loads(file.tags()["TRANSLATION"])["stretch"] == [-25, 5]
+    with sar_module.opened(one) as file:
+        config = json.loads((grey / "config.json").read_text())
+        seen = sar_module.describe(file, config, stretch=(-25, 5)).rows(0, 500)[0]
+    np.testing.assert_allclose(seen, (sar[:1] + 25) / 30 * 255, rtol=1e-4, atol=1e-3)
 
 
 def test_uncertainty_of_a_scene_smaller_than_its_shifts(tmp_path, weights):

@@ -127,15 +127,16 @@ def test_the_card_of_a_network_that_nobody_trained_states_no_licence(tmp_path):
 
 @pytest.mark.parametrize("limits", [[-np.inf, 0.0], [-25.0, np.inf], [np.nan, 0.0], [0.0, -25.0], [0.0, 0.0]])
 def test_limits_that_scale_nothing_are_refused(tmp_path, limits):
-    create_generator("unet", in_channels=1, out_channels=1, embed_dim=4, levels=2).save_pretrained(tmp_path)
+    create_generator("unet", in_channels=2, out_channels=1, embed_dim=4, levels=2).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    stated = {"bands": ["VV"], "units": "dB", "limits": [limits]}
+    stated = {"bands": ["VV", "VH"], "units": "dB", "limits": [[-25.0, 0.0], limits]}
     optical = {"bands": ["red"], "units": "8-bit", "limits": [[0, 255]]}
     (tmp_path / "config.json").write_text(json.dumps(config | {"sar": stated, "opt": optical}))
     with pytest.raises(InputError, match=r"config\.json states of sar limits .*: low must be below high"):
         load_generator(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(config | {"sar": stated | {"limits": [[-25, 0]]}, "opt": optical}))
-    assert load_generator(tmp_path)[1]["sar"]["limits"] == [[-25, 0]]
+    right = stated | {"limits": [[-25, 0], [-32, -5]]}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sar": right, "opt": optical}))
+    assert load_generator(tmp_path)[1]["sar"] == right
 
 
 def test_weights_in_whole_numbers_and_a_config_nested_without_end_are_refused(tmp_path):
