@@ -1242,11 +1242,16 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
     assert written[0].read_bytes() == b"kept" and written[1].is_file()
 
 
-def test_patches_without_geography_become_no_geotiffs(tmp_path, images):
+def test_patches_without_geography_become_no_geotiffs(tmp_path, images, describe):
     build(tmp_path / "set", **images, group_column="event")
-    with pytest.raises(InputError, match="has patches without geography: they cannot become GeoTIFFs"):
-        export_geotiffs(tmp_path / "set", tmp_path / "tif")
-    assert not (tmp_path / "tif").exists()
+    for placed in (0, 1):  # of four in each split
+        for path in (tmp_path / "set").glob("*/index.csv"):
+            index = pd.read_csv(path, dtype=str)
+            index.assign(crs=["EPSG:32653"] * placed + [""] * (len(index) - placed)).to_csv(path, index=False)
+        describe(tmp_path / "set")
+        with pytest.raises(InputError, match="has patches without geography: they cannot become GeoTIFFs"):
+            export_geotiffs(tmp_path / "set", tmp_path / "tif")
+        assert not (tmp_path / "tif").exists()
 
 
 def test_sen12ms_own_labels_are_on_the_same_windows_as_a_maps(tmp_path, world, options):
@@ -1414,16 +1419,21 @@ def test_geotiffs_of_bands_and_colours_that_are_called_otherwise_now_are_replace
         tif(tmp_path / f"lulc/{i}.tif", np.ones((1, 32, 32), np.uint8), corner)
     given = {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
     given |= {"lulc_dir": tmp_path / "lulc", "legend": tmp_path / "own.yml", "merge": "one", "test_places": None}
-    others = ["HH", "HV"], ["B12", "B8", "B4"]
-    for (bands, colours), land in (((None, rasters.RGB), "80"), (others, "80"), (others, "ff")):
+    others, infrared = ["HH", "HV"], ["B12", "B8", "B4"]
+    for bands, colours, land in (
+        (["VV", "VH"], list(rasters.RGB), "80"),
+        (others, list(rasters.RGB), "80"),
+        (others, infrared, "80"),
+        (others, infrared, "ff"),
+    ):
         text = f"product: own\nnames: {{1: <land>}}\nmerges: {{one: {{land: [1]}}}}\ncolours: {{1: '#00{land}00'}}\n"
         (tmp_path / "own.yml").write_text(text)
         info = build(tmp_path / "set", **given, sar_bands=bands, opt_bands=colours)
         export_geotiffs(tmp_path / "set", tmp_path / "tif")
+        (path,) = (tmp_path / "tif/test").glob("*_sar.tif")
+        with rasterio.open(path) as file, rasterio.open(str(path).replace("_sar", "_opt")) as opt:
+            assert [*file.descriptions] == bands and [*opt.descriptions] == colours
     assert info["sar"]["limits"] == [[-25, 0], [-32, -5]], "across, an echo is weaker"
-    (path,) = (tmp_path / "tif/test").glob("*_sar.tif")
-    with rasterio.open(path) as file, rasterio.open(str(path).replace("_sar", "_opt")) as opt:
-        assert file.descriptions == ("HH", "HV") and opt.descriptions == ("B12", "B8", "B4")
     with rasterio.open(str(path).replace("_sar", "_lulc")) as file:
         assert file.colormap(1)[1] == (0, 255, 0, 255)
         names = ElementTree.parse(f"{file.name}.aux.xml").findall(".//Category")

@@ -68,3 +68,27 @@ def test_where_geometry_has_proved_it_nothing_is_searched(dataset, describe, tmp
         pd.read_csv(path).assign(crs="EPSG:32653").to_csv(path, index=False)
     describe(tmp_path / "set")
     assert same_ground(tmp_path / "set") == []
+    for path in (tmp_path / "set").glob("*/index.csv"):
+        index = pd.read_csv(path)
+        if path.parent.name != "test":
+            index.loc[1:, "crs"] = ""
+        index.to_csv(path, index=False)
+    describe(tmp_path / "set")
+    assert len(same_ground(tmp_path / "set")) == 2, "not all have a place, though some of each split and all of one do"
+
+
+@pytest.mark.parametrize(("heights", "peak"), [((12, 9), 3), ((9, 12), 3), ((9, 9), None)])
+def test_the_peak_is_the_weaker_of_two_in_multiples_of_what_chance_made(dataset, monkeypatch, heights, peak):
+    """Eleven others: the first is laid alike over the first test patch, all the rest by chance, the radar by 3 or 0."""
+    chance = (3 if peak else 0, 20)
+    answers = iter([(apart, kind, first) for first in (True, *[False] * 4) for kind, apart in enumerate((0, 50))])
+
+    def laid_over(*_):
+        apart, kind, first = next(answers)
+        shifts, peaks = np.full((11, 2), apart), np.full(11, chance[kind], float)
+        if first:
+            shifts[0], peaks[0] = 7, heights[kind]
+        return shifts, peaks
+
+    monkeypatch.setattr("s2olib.data.ground.laid_over", laid_over)
+    assert [(pair["shift"], pair["peak"]) for pair in same_ground(dataset)] == [([7, 7], peak)]

@@ -510,7 +510,9 @@ def test_the_estimate_counts_what_will_be_done(small, monkeypatch):
     cost = budget.estimate(dataclasses.replace(small, dsd_weight=0.0))
     samples = len(Triplets(small.dataset_root, "train")) // 16 * 16 * 2
     generator = training.create_generator("unet", in_channels=2, out_channels=3, embed_dim=4, levels=5)
-    assert cost["samples"] == samples
+    assert cost["samples"] == samples and cost["steps"] == samples / 16
+    whole, same = (budget.estimate(dataclasses.replace(small, crop_size=size)) for size in (None, 64))
+    assert whole == same != cost, "patches are of 64 pixels"
     assert cost["petaflop"] * 1e15 == pytest.approx(samples * 6 * complexity(generator, (1, 2, 32, 32))[1])
     for starts_threads in ("torch.Tensor.backward", "torch.autograd.backward", "torch.autograd.grad"):
         monkeypatch.setattr(starts_threads, None)  # after which no process can be forked where there is a GPU
@@ -534,7 +536,12 @@ def test_the_estimate_counts_what_will_be_done(small, monkeypatch):
         assert more * 1e15 == pytest.approx(samples * 2 * (passes * dsd + judged * judging))
     for encoder in ("skresnet18", "rexnet_100"):  # BatchNorm on the mean of a map, of which one sample has one value
         encoded = dataclasses.replace(small, dsd_encoder=encoder)
-        assert budget.estimate(encoded)["petaflop"] > cost["petaflop"]
+        more = budget.estimate(encoded)["petaflop"] - cost["petaflop"]
+        with torch.device("meta"):
+            network = DSD(2, 3, 4, small.dsd_width, encoder)
+        dsd = complexity(network, (2, 2, 32, 32), (2, 3, 32, 32))[1] / 2
+        judging = budget._judging(network, (1, 2, 32, 32), (1, 3, 32, 32))
+        assert more * 1e15 == pytest.approx(samples * 2 * (3 * dsd + judging))
     patchgan = complexity(PatchGAN(2, 3), (1, 2, 32, 32), (1, 3, 32, 32))[1]
     more = budget.estimate(dataclasses.replace(small, dsd_weight=0.0, gan_weight=1.0))["petaflop"] - cost["petaflop"]
     assert more * 1e15 == pytest.approx(samples * 2 * 8 * patchgan)
