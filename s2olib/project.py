@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -113,15 +114,17 @@ def resolve(path: str | Path) -> Path:
 def writing(path: str | Path) -> Iterator[Path]:
     """Give a path beside `path` to write a file or a folder at; it takes `path`'s place only if the block succeeds.
 
-    The aside has the same suffix as `path`, since several libraries choose a format by it.
+    The aside has the same suffix as `path`, since several libraries choose a format by it, and its thread's number,
+    since a worker may have begun the same for a build that was interrupted.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    number = threading.get_native_id()
+    aside = path.with_name(f".{path.stem}.{number}.part{path.suffix}")
     try:
         yield aside
         if aside.is_dir() and path.is_dir():  # killed in between, it has left no half of either in its place
-            old = path.with_name(f".{path.stem}.{os.getpid()}.old.part{path.suffix}")
+            old = path.with_name(f".{path.stem}.{number}.old.part{path.suffix}")
             os.replace(path, old)
             os.replace(aside, path)
             shutil.rmtree(old)

@@ -194,6 +194,12 @@ def test_same_bytes_twice_and_nothing_twice(tmp_path, options, monkeypatch):
         build(tmp_path / "a", **options | {"max_nodata": 0.5})
 
 
+def test_workers_that_see_another_disk_are_told_of(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(module, "_work", lambda *_: None)
+    with pytest.raises(InputError, match="is not here: workers must see the builder's dataset_root"):
+        build(tmp_path / "set", **options)
+
+
 def test_an_array_has_all_its_patches_in_whatever_order_they_come(tmp_path):
     layer = np.arange(24, dtype=np.uint8).reshape(4, 6)
     np.save(tmp_path / "0_lulc.npy", layer)

@@ -115,8 +115,10 @@ def test_faults_are_named():
         small(encoder="csatv2")  # for three bands alone
     with pytest.raises(InputError, match=r"'rexnet_100' cannot take 1 x 64 x 64 pixels .*: give it more images"):
         small(encoder="rexnet_100")(torch.randn(1, 1, 64, 64), torch.randn(1, 3, 64, 64))
-    with pytest.raises(InputError, match="not the same patches"):
-        small()(torch.randn(1, 1, 32, 32), torch.randn(1, 3, 32, 64))
+    for judge in (small(), PatchGAN(1, 3)):
+        for shape in ((1, 3, 32, 64), (1, 3, 64, 32), (2, 3, 32, 32)):
+            with pytest.raises(InputError, match="not the same patches"):
+                judge(torch.randn(1, 1, 32, 32), torch.randn(shape))
     with pytest.raises(InputError, match="at least 32"):
         PatchGAN(1, 3)(torch.randn(1, 1, 16, 64), torch.randn(1, 3, 16, 64))
 

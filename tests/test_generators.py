@@ -557,6 +557,7 @@ def test_padding_mirrors_as_often_as_needed():
         ("hat", {"embed_dim": 10, "num_heads": [4] * 6}, "num_heads 4"),
         ("hat", {"depths": [2, 2]}, "depths has 2"),
         ("hat", {"window_size": 7}, "window_size 7"),
+        ("hat", {"window_size": 1}, "window_size 1 leaves nothing to attend to"),
         ("hat", {"overlap_ratio": 3.0}, "overlap_ratio 3.0"),
         ("hat", {"depths": []}, "depths"),
         ("hat", {"mlp_ratio": -1}, "mlp_ratio"),

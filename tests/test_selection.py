@@ -22,6 +22,9 @@ def test_the_lowest_skill_is_the_networks_mean_and_one_of_each_cluster():
     chosen, said = selection.lowest_skill(frame, [pd.Series(first), pd.Series(second)], 3)
     assert chosen == [3, 15, 30] and len(set(blocks(frame)[chosen])) == 3
     assert said.startswith("3 test patches with the lowest skill. Skill is averaged over the networks")
+    three = np.full((3, 40), 0.5)
+    three[0, 7], three[:2, 12] = -6.0, -1.0  # means −1.67 and −0.5, medians 0.5 and −1
+    assert selection.lowest_skill(frame, [pd.Series(skill) for skill in three], 1)[0] == [7]
 
 
 def test_the_median_of_a_group_and_a_group_that_is_not_there():
@@ -54,7 +57,9 @@ def test_the_patch_near_a_place_that_holds_most_of_a_category():
     for unmapped in (index(), index(share_forest=np.nan)):
         chosen, said = selection.nearby(unmapped, *place)
         assert chosen == [0] and said.endswith("E. The first one is shown.")
-    assert selection.nearby(index(), 139.7, 35.7, 6.0, "forest")[1].startswith("**This region is not in the test split")
+    for frame in (index(), index(lon=[np.nan] + [136.30] * 39)):
+        chosen, said = selection.nearby(frame, 139.7, 35.7, 6.0, "forest")
+        assert chosen == [] and said.startswith("**This region is not in the test split")
     assert selection.nearby(index(lon=np.nan, lat=np.nan), *place)[1].startswith("**These data have no geography.** No")
 
 
@@ -75,4 +80,4 @@ def test_positions_are_counted_in_what_is_given():
 def test_a_degree_of_longitude_is_shorter_in_the_north():
     frame = index(lon=np.repeat([136.1, 136.0], 20), lat=np.repeat([60.0, 60.1], 20))  # 5.6 km east, 11 km north
     assert selection.nearby(frame, 136.0, 60.0, 6.0, "forest")[1].startswith("20 test patches within 6 km")
-    assert selection.nearby(frame, 136.0, 60.0, 5.0, "forest")[0] == []
+    assert selection.nearby(frame, 136.0, 60.0, 5.5, "forest")[0] == []

@@ -741,6 +741,7 @@ def test_checkpoints_that_cannot_be_used(small):
         ({"limits": [0, 0.3] * 3}, "a low and a high one for each of 3"),
         ({"limits": None}, "a low and a high one for each of 3"),
         ({"limits": [[0, 0.3]]}, "a low and a high one for each of 3"),
+        ({"limits": {"low": 0, "high": 0.3}}, "a low and a high one for each of 3"),
         ({"limits": [["a", "b"]] * 3}, "a low and a high one for each of 3"),
         ({"limits": [[0.3, 0]] * 3}, "low must be below high"),
     ):
@@ -752,6 +753,11 @@ def test_checkpoints_that_cannot_be_used(small):
     other.save_pretrained(run)
     with pytest.raises(InputError, match=r"config\.json states of sar units 'linear': they are dB or 8-bit"):
         checkpoints.load_generator(run)
+    for nothing in (5, ["bands", "units", "limits"]):
+        other.about["sar"] = nothing
+        other.save_pretrained(run)
+        with pytest.raises(InputError, match=r"config\.json states no bands or units or limits of sar"):
+            checkpoints.load_generator(run)
 
 
 def test_the_learning_rate_follows_half_a_cosine(small):
@@ -897,13 +903,14 @@ def test_statistics_are_averaged_over_processes(small, monkeypatch):
     assert records.read(run)["hardware"]["devices"] == 2
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     path, key = tmp_path / "last.ckpt", {"data": "a"}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * 2**20))
     checkpoints.save(path, {"key": key, "weights": torch.ones(10)})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(InputError, match=r"last\.ckpt could not be written .*make room"):
+        with pytest.raises(InputError, match=r"last\.ckpt could not be written .*; 3 MiB are free there\): make room"):
             checkpoints.save(path, {"key": key, "weights": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -963,6 +970,14 @@ def test_another_runs_checkpoint_is_refused(small):
     (run / "key.json").write_bytes(b"")  # a disk was full
     training.train(dataclasses.replace(small, epochs=1))
     assert records.read(run) and (run.parent / "superseded" / f"{run.name}.0/last.ckpt").is_file()
+
+
+def test_a_checkpoint_of_a_gpu_is_read_where_there_is_none(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        checkpoints.save(tmp_path / "last.ckpt", {"key": {}, "weights": torch.ones(3)})
+    weights = checkpoints.load(tmp_path / "last.ckpt", {})["weights"]
+    assert weights.device.type == "cpu" and weights.tolist() == [1, 1, 1]
 
 
 def test_random_states_are_all_restored():

@@ -781,6 +781,10 @@ def _finished(parts: Iterable[str], made: dict[str, Future], folder: Path) -> It
             next(done).result()
         if part in made:
             made[part].result()
+            if not (folder / part).is_dir():
+                raise InputError(
+                    f"'{folder / part}' was written and is not here: workers must see the builder's dataset_root"
+                )
         yield folder / part
 
 
