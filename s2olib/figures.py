@@ -380,7 +380,7 @@ def table_cell(value: Any, form: str | None = None) -> str:
         return "{} [{},\u00a0{}]".format(*(table_cell(number, form) for number in value))
     if isinstance(value, float | np.floating) or form:
         value = format(value, form or ".2f").replace("-", "−")
-    return str(value).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")  # what begins HTML
+    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def intervals_plot(table: Sequence[Mapping[str, Any]], label: str) -> Figure:
