@@ -200,6 +200,11 @@ def test_workers_that_see_another_disk_are_told_of(tmp_path, options, monkeypatc
         build(tmp_path / "set", **options)
 
 
+def test_a_scene_outside_the_map_counts_with_all_its_windows():
+    refused = [{"reason": "guard gap"}, {"reason": "outside the map", "windows": 3}, {"reason": "guard gap"}]
+    assert module.by_reason(refused).most_common() == [("outside the map", 3), ("guard gap", 2)]
+
+
 def test_an_array_has_all_its_patches_in_whatever_order_they_come(tmp_path):
     layer = np.arange(24, dtype=np.uint8).reshape(4, 6)
     np.save(tmp_path / "0_lulc.npy", layer)

@@ -759,11 +759,12 @@ def _written(
         ) from error
     for name in (name for name in SPLITS if not counts[name]):
         shutil.rmtree(folder)
-        reasons = Counter(r["reason"] for r in refused).most_common(3)
-        guarded = reasons and reasons[0][0] == "guard gap"
+        reasons = by_reason(refused)
+        most = reasons.most_common(3)
+        guarded = most and most[0][0] == "guard gap"
         advice = "lower buffer_m, where it is above 0" if guarded else "loosen the limits"
         raise InputError(
-            f"no patch is left for {name}: {len(refused)} were refused, most for {reasons}; "
+            f"no patch is left for {name}: {reasons.total()} were refused, most for {most}; "
             f"{advice}, or split otherwise (other lines of a split_file; another seed, where regions are drawn)"
         )
     digests: dict[Path, bytearray] = {}
@@ -970,6 +971,14 @@ def _refusal(name: str, reason: str, value: float | str, windows: int = 1) -> di
     """What dataset.json says of a window, or of a whole scene with so many."""
     refusal = {"id": name, "reason": reason, "value": value if isinstance(value, str) else round(float(value), 4)}
     return refusal if windows == 1 else refusal | {"windows": windows}
+
+
+def by_reason(refused: Sequence[dict]) -> Counter[str]:
+    """How many windows were refused for each reason, by what dataset.json says of them."""
+    counts: Counter[str] = Counter()
+    for refusal in refused:
+        counts[refusal["reason"]] += refusal.get("windows", 1)
+    return counts
 
 
 def _stored(sar: np.ndarray, opt: np.ndarray, codes: np.ndarray | None, rules: Rules) -> dict[str, np.ndarray]:

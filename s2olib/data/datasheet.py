@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from s2olib.data import SPLITS
+from s2olib.data.build import by_reason
 from s2olib.data.rasters import crs_of, is_mercator
 from s2olib.data.triplets import Triplets
 from s2olib.project import told_in_a_sentence
@@ -127,13 +128,11 @@ def _whose(info: dict) -> str:
 def _judged(info: dict) -> str:
     if not info["refused"]:
         return "No patch was refused."
-    counts: Counter[str] = Counter()
-    for refusal in info["refused"]:
-        counts[refusal["reason"]] += refusal.get("windows", 1)
     names = ("max_nodata", "max_unlabelled", "max_sea", "max_cloud", "cloud_brightness", "haze_brightness")
     given = {name: info["parameters"][name] for name in (*names, "border_noise_db", "buffer_m")}
     limits = ", ".join(f"{name} {'by default' if value is None else f'{value:g}'}" for name, value in given.items())
-    return f"Refused: {', '.join(f'{count} {reason}' for reason, count in counts.most_common())} ({limits})."
+    reasons = ", ".join(f"{count} {reason}" for reason, count in by_reason(info["refused"]).most_common())
+    return f"Refused: {reasons} ({limits})."
 
 
 def _faults(info: dict) -> list[str]:
