@@ -223,22 +223,30 @@ def test_headers_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:-1])
     scan(tmp_path)
     assert opened == [path.name]
-    (tmp_path / "headers.json").write_text("5")
+    (cache,) = (tmp_path / "headers").iterdir()
+    cache.write_text("5")
     scan(tmp_path)
-    (tmp_path / "headers.json").write_text("{broken")
+    cache.write_text("{broken")
     opened.clear()
     scan(tmp_path)
     assert len(opened) == 3  # the other patch of Sentinel-2 differs before its pixels in nothing but its place
 
 
-def test_headers_are_remembered_on_the_way(tmp_path, monkeypatch):
-    for number in (7, 8):
+def test_an_interrupted_scan_goes_on_where_it_was(tmp_path, monkeypatch):
+    for number in (7, 8, 9):
         write_scene(tmp_path, number, columns=1)
-    monkeypatch.setattr(rasters, "REMEMBER", -1)
-    written, real = [], rasters._remember
-    monkeypatch.setattr(rasters, "_remember", lambda known, cache: (written.append(len(known)), real(known, cache)))
-    scan(tmp_path)
-    assert written == [1, 2, 3, 4, 4]
+    real, opened = rasters.header, []
+
+    def header(path):
+        if path.parent.name == "s2_8" and len(opened) == 3:
+            raise KeyboardInterrupt
+        opened.append(path.parent.name)
+        return real(path)
+
+    monkeypatch.setattr(rasters, "header", header)
+    with pytest.raises(KeyboardInterrupt):
+        scan(tmp_path)
+    assert len(scan(tmp_path)) == 3 and opened == ["s1_7", "s2_7", "s1_8", "s1_8", "s2_8", "s1_9", "s2_9"]
 
 
 def test_a_link_that_leads_nowhere_and_two_levels_are_named(tmp_path):
@@ -269,27 +277,27 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
 
 
 def test_a_slow_disk_is_read_by_several_threads(tmp_path, monkeypatch):
-    for number in (7, 8, 9):
-        write_scene(tmp_path, number, columns=1)
-    files, real, threads = sorted(map(str, tmp_path.glob("*/*/*.tif"))), rasters._folder_headers, []
+    for number in range(4):
+        write_scene(tmp_path, number, columns=1, corner=(ORIGIN[0] + 10_000 * number, ORIGIN[1]))
+    quickly, real, threads = scan(tmp_path), rasters._folder_headers, []
 
-    def slow(files):
+    def slow(*given):
         threads.append(threading.current_thread())
         time.sleep(0.2)
-        return real(files)
+        return real(*given)
 
     monkeypatch.setattr(rasters, "_folder_headers", slow)
-    heads = rasters.headers(files, tmp_path / "headers.json")
-    assert heads == {path: rasters.header(Path(path)) for path in files}
-    assert heads == rasters.headers(files, tmp_path / "headers.json")
-    assert len(threads) == 6 and len(set(threads)) > 2
+    shutil.rmtree(tmp_path / "headers")
+    slowly = scan(tmp_path)
+    assert len(threads) == 8 and len(set(threads)) > 2
+    assert [(scene.id, scene.grid, scene.state) for scene in quickly] == [(s.id, s.grid, s.state) for s in slowly]
 
 
 def test_headers_and_pixels_that_are_read_without_gdal_are_those_that_it_reads(tmp_path):
     sar, _ = write_scene(tmp_path, 7, columns=3)
     files = sorted(tmp_path.glob("*/s1_7/*.tif"))
     tif(files[1], sar[:, :, :SIZE], (ORIGIN[0] + 1280, ORIGIN[1]), nodata=-3.0)  # other bytes before its pixels
-    found = rasters.headers([*map(str, files)], tmp_path / "headers.json")
+    found = rasters.headers([*map(str, files)], {}, tmp_path / "headers.json")
     heads = {path: found[str(path)] for path in files}
     assert heads == {path: rasters.header(path) for path in files}
     assert heads[files[1]].start is None and heads[files[0]].start == heads[files[2]].start > 0
@@ -302,7 +310,7 @@ def test_a_remembered_header_is_the_one_that_was_read(tmp_path):
     for number in (1, 2):
         tif(tmp_path / f"{number}.tif", np.zeros((2, SIZE, SIZE), np.float32), crs=crs)
     files = sorted(map(str, tmp_path.glob("*.tif")))
-    first, again = (rasters.headers(files, tmp_path / "headers.json") for _ in range(2))
+    first, again = (rasters.headers(files, {}, tmp_path / "headers.json") for _ in range(2))
     assert first == again
 
 

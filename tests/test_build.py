@@ -216,7 +216,8 @@ def test_an_array_has_all_its_patches_in_whatever_order_they_come(tmp_path):
     corners = [(0, 0, 0), (0, 0, 2), (0, 2, 1)]
     late = [store.Stretch(path, 0, corners[:2]), store.Stretch(path, 2, corners[2:])]
     last, first = (store.fill(tmp_path, "lulc", [stretch], 2)[0] for stretch in reversed(late))
-    assert store.finish(tmp_path, {path: first + last}) == fingerprint(tmp_path)
+    digest = hashlib.sha256(first + last).hexdigest()
+    assert store.finish(tmp_path, {path.parent.name: len(corners)}, {path: digest}) == fingerprint(tmp_path)
     np.testing.assert_array_equal(np.load(path), [layer[r : r + 2, c : c + 2] for _, r, c in corners])
 
 
@@ -423,11 +424,8 @@ def test_copies_of_coarse_images_are_found_and_alike_squares_are_no_copies(tmp_p
 def test_a_copy_is_found_behind_a_patch_that_has_its_squares_in_another_order():
     patch = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
     turned = patch.reshape(3, 4, 16, 4, 16)[:, ::-1, :, ::-1].reshape(3, 64, 64)
-    squares, grid = splits._Squares(16, 2), Grid(None, rasters.PIXELS, 64, 64)
-    for name, pixels in (("turned", turned), ("whole", patch)):
-        squares.add(pixels, splits.Window(name, name, 0, 0, grid, "test"))
-    squares.sort()
-    assert squares.twin(patch).id == "whole"
+    squares = splits.Squares([turned, patch, patch].__getitem__, (0, 1), 16, 2)
+    assert squares.twin(2) == 1
 
 
 def test_one_image_without_geography_may_be_split_by_patch(tmp_path, images):
@@ -846,7 +844,10 @@ def test_workers_end_with_a_builder_that_is_killed(tmp_path, options):
 def test_a_patch_on_180_degrees_has_the_area_of_any_other():
     (x,), (y,) = transform("EPSG:4326", "EPSG:32660", [180], [10])
     grid = Grid(CRS.from_epsg(32660), Affine(10, 0, x - 160, 0, -10, y + 160), 32, 32)
-    assert splits.unique_area([splits.Window("a", "a", 0, 0, grid, "train")]) == pytest.approx(0.32**2, rel=0.01)
+    windows = splits.Windows.within(["a"], [grid], 32, 32)
+    windows.assign(np.array([0]), "train", 32)
+    assert splits.unique_area(windows, "train") == pytest.approx(0.32**2, rel=0.01)
+    assert splits.unique_area(windows, "test") is None
 
 
 def test_what_other_builds_write_beside_is_left_alone(tmp_path):
@@ -984,10 +985,10 @@ def test_one_large_pair_is_split_by_blocks(tmp_path):
     assert (table.groupby("block")["split"].nunique() == 1).all()
     first = table[table["scene"].str.startswith("a")]
     assert len(first) and first["transform"].str.split().str[2].astype(float).min() >= ORIGIN[0] + 2000
-    boxes = {split: splits._boxes([w.grid for scene in splits._on_disk(tmp_path / "set", split) for w in scene], True)
-             for split in SPLITS}  # fmt: skip
-    for a, b in combinations(SPLITS, 2):
-        assert splits._gaps(boxes[a], boxes[b], 1).min() > 150
+    windows = splits.check_separation(tmp_path / "set")
+    boxes = [windows.boxes(np.flatnonzero(windows.split == split), True) for split in range(3)]
+    for a, b in combinations(boxes, 2):
+        assert splits._gaps(a, b, 1).min() > 150
     assert "blocks of the same images" in datasheet(tmp_path / "set") and info["counts"]["train"] > 50
     with rasterio.open(tmp_path / "s2/a.tif") as file:
         opt = file.read()
@@ -1382,7 +1383,7 @@ def test_regions_are_found_in_pieces(monkeypatch):
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 200_000, (150, 2))
     grids = [Grid(rasterio.CRS.from_epsg(32653), Affine(10, 0, x, 0, -10, 4e6 + y), 64, 64) for x, y in corners]
-    scenes = [Scene(str(i), g, (), None, ("VV",), group="one" if i % 50 == 0 else "") for i, g in enumerate(grids)]
+    scenes = [Scene(str(i), g, "", None, ("VV",), group="one" if i % 50 == 0 else "") for i, g in enumerate(grids)]
     gaps = np.maximum(np.abs(corners[:, None] - corners) - 640, 0)  # (150, 150, 2), of boxes of 640 m
     near = np.hypot(gaps[..., 0], gaps[..., 1]) <= 8000
     near |= np.array([[a.group == b.group != "" for b in scenes] for a in scenes])
@@ -1541,9 +1542,11 @@ def test_a_list_may_name_scenes_that_lie_outside_the_map(tmp_path, pairs):
 
 def test_area_is_true_in_degrees_and_distance_shrinks_towards_the_pole():
     grid = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, 10, 0, -1e-4, 60), 100, 100)
-    area = splits.unique_area([splits.Window("a", "a", 0, 0, grid, "test")])
+    windows = splits.Windows.within(["a"], [grid], 100, 100)
+    windows.assign(np.array([0]), "test", 100)
+    area = splits.unique_area(windows, "test")
     assert area == pytest.approx(1.114 * 0.5577, rel=0.01)  # 0.01 degree each way, at 60 degrees north
-    assert splits._metres_to(grid, (9.9, 59.995)) == pytest.approx(5538, rel=0.01)
+    assert splits.metres_to(windows.boxes([0], False), (9.9, 59.995)).item() == pytest.approx(5538, rel=0.01)
     boxes = np.array([[10, 60, 10.01, 60.01], [10.02, 60, 10.03, 60.01]])
     apart = 0.01 * 111_300 * np.cos(np.radians(60))
     assert splits._gaps(boxes[:1], boxes[1:], None).item() == pytest.approx(apart, rel=0.02)
@@ -1556,17 +1559,18 @@ def test_distance_is_measured_over_the_antimeridian_where_that_is_nearer():
         assert splits._gaps(one[None], other[None], None).item() == pytest.approx(0.01 * degree, rel=0.02)
     for west, place in ((179.98, -179.99), (-179.99, 179.99)):
         grid = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, west, 0, -1e-4, 10.01), 100, 100)
-        assert splits._metres_to(grid, (place, 10.005)) == pytest.approx(0.02 * degree, rel=0.02)
+        box = np.array([grid.lonlat_bounds])
+        assert splits.metres_to(box, (place, 10.005)).item() == pytest.approx(0.02 * degree, rel=0.02)
 
 
 def test_another_seed_draws_other_regions():
     found = set()
     for seed in range(6):
         grids = [Grid(CRS.from_epsg(32653), Affine(10, 0, 5e5 + 1e4 * i, 0, -10, 4e6), 16, 16) for i in range(12)]
-        scenes = [Scene(f"s{i}", grid, (), None, ("VV",), f"s{i}") for i, grid in enumerate(grids)]
-        windows = [splits.candidate_windows(scene.id, scene.grid, 16, 16) for scene in scenes]
-        splits.split_by_region(scenes, windows, (), 100, 100, (0.75, 0.14, 0.11), 16, 16, seed)
-        found.add(tuple(window.split for of in windows for window in of))
+        scenes = [Scene(f"s{i}", grid, "", None, ("VV",), f"s{i}") for i, grid in enumerate(grids)]
+        windows = splits.Windows.within([scene.id for scene in scenes], grids, 16, 16)
+        splits.split_by_region(scenes, windows, (), 100, 100, (0.75, 0.14, 0.11), 16, seed)
+        found.add(tuple(windows.split))
     assert len(found) > 1
 
 
@@ -1578,11 +1582,12 @@ def test_regions_are_weighed_by_the_windows_that_do_not_overlap():
         for i, side in enumerate(sides.values())
     ]
     scenes = [
-        Scene(name, grid, (), None, ("VV",), group=name.split()[0]) for name, grid in zip(sides, grids, strict=True)
+        Scene(name, grid, "", None, ("VV",), group=name.split()[0]) for name, grid in zip(sides, grids, strict=True)
     ]
-    windows = [splits.candidate_windows(scene.id, scene.grid, 32, 8) for scene in scenes]
-    splits.split_by_region(scenes, windows, (), 100, 100, (0.5, 0.4, 0.1), 32, 8, 0)
-    found = {scene.group: of[0].split for scene, of in zip(scenes, windows, strict=True)}
+    windows = splits.Windows.within([*sides], grids, 32, 8)
+    splits.split_by_region(scenes, windows, (), 100, 100, (0.5, 0.4, 0.1), 8, 0)
+    first = np.unique(windows.scene, return_index=True)[1]
+    found = {scene.group: windows[number].split for scene, number in zip(scenes, first, strict=True)}
     assert found == {"square": "validation", "single": "train", "last": "test"}
 
 

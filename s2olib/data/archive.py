@@ -17,6 +17,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,17 +33,21 @@ from s2olib.data.rasters import (
     Grid,
     Header,
     Scene,
+    called,
     check_order,
     check_units,
     codes_on,
     header,
     headers,
+    is_synthetic,
     optical_bands,
     optical_no_data,
     read_bands,
     remove_offset,
     sar_bands,
     sar_no_data,
+    sidecars,
+    state_of,
 )
 from s2olib.project import InputError, resolve, writable, write_json, writing
 
@@ -170,48 +175,60 @@ def scan(
         raise InputError(
             f"archive_root '{archive_root}' is not a folder: give the folder that holds ROIs1158_spring and the others"
         )
-    folders = [folder for season in _listed(str(root)) if season.is_dir() for folder in _listed(season.path)]
-    entries = [entry for folder in folders if folder.is_dir() for entry in _listed(folder.path)]
-    files = [entry.path for entry in entries if entry.name.lower().endswith((".tif", ".tiff"))]
-    if not files:
+    kinds = ("s1", "s2", "lc") if own_layer else ("s1", "s2")
+    scenes = _patches(root, kinds)
+    if not scenes:
         raise InputError(
             f"archive_root '{archive_root}' holds no patch like ROIs1158_spring/s2_124/ROIs1158_spring_s2_124_p100.tif"
         )
-    kinds = ("s1", "s2", "lc") if own_layer else ("s1", "s2")
-    patches: dict[tuple[str, int, int], dict[str, str]] = {}
-    for path in sorted(files):
-        season, folder, name = path.split(os.sep)[-3:]
-        match = NAME.fullmatch(name)
-        if match is None or folder != f"{match[3]}_{match[4]}" or season != match[1]:
-            raise InputError(
-                f"{path!r} does not fit its folder: SEN12MS names a patch <season>_<s1|s2|lc>_<scene>_p<number>.tif"
-            )
-        pair = patches.setdefault((match[1], int(match[4]), int(match[5])), {})
-        if match[3] in pair:
-            raise InputError(f"'{path}' and '{Path(pair[match[3]]).name}' are the same patch: keep one of them")
-        if match[3] in kinds:
-            pair[match[3]] = path
-    patches = {place: pair for place, pair in patches.items() if pair}
-    for pair in patches.values():
-        for kind in kinds:
-            if kind not in pair:
-                path = Path(next(iter(pair.values())))
-                raise InputError(f"'{path}' has no partner '{partner(path, kind)}': fetch it, or remove the patch")
+    options, corners = (kinds, polarisations, colours, opt_offset), _corners(root)
+    calls = [partial(_scene, root, *place, scenes[place], corners, *options) for place in scenes]
+    found: list[Scene] = []
+    levels: dict[int, str] = {}
+    for scene, level in tqdm(called(calls), total=len(calls), desc="headers", unit="scene", leave=False):
+        found.append(scene)
+        levels |= level
+        if len(levels) > 1:
+            said = " and ".join(f"'{path}' has {count} bands" for count, path in levels.items())
+            raise InputError(f"{said}: 13 are Level-1C and 12 Level-2A, whose reflectance is another; build each apart")
+    return found
 
-    heads = headers([path for pair in patches.values() for path in pair.values()], root / "headers.json")
-    members: dict[tuple[str, int], list[dict[str, str]]] = {}
-    for (season, scene, _), pair in sorted(patches.items()):
-        _check(pair, heads)
-        members.setdefault((season, scene), []).append(pair)
-    levels = {heads[pair["s2"]].count: pair["s2"] for pair in patches.values()}
-    if len(levels) > 1:
-        found = " and ".join(f"'{path}' has {count} bands" for count, path in levels.items())
-        raise InputError(f"{found}: 13 are Level-1C and 12 Level-2A, whose reflectance is another; build each apart")
-    options, corners = (heads, polarisations, colours, opt_offset), _corners(root)
-    return [
-        _scene(season, scene, found, corners.get(f"{season}_{scene}", []), *options)
-        for (season, scene), found in members.items()
-    ]
+
+def _patches(root: Path, kinds: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:
+    """The numbers of each scene's patches, as text and in order, by season and scene; each file is where it belongs and
+    has its partner."""
+    folders: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for season in (entry for entry in _listed(str(root)) if entry.is_dir()):
+        for folder in (entry for entry in _listed(season.path) if entry.is_dir()):
+            kind, _, scene = folder.name.partition("_")
+            folders.setdefault((season.name, scene), []).append((kind, folder.path))
+    found, alone = {}, ""
+    for (season, scene), of in sorted(folders.items(), key=lambda item: (item[0][0], len(item[0][1]), item[0][1])):
+        there: dict[int, dict[str, str]] = {}  # by number, of each kind the number's text
+        for kind, folder in sorted(of):
+            names = sorted(entry.name for entry in _listed(folder) if entry.name.lower().endswith((".tif", ".tiff")))
+            for path in (os.path.join(folder, name) for name in names):
+                match = NAME.fullmatch(os.path.basename(path))
+                if match is None or (match[1], match[3], match[4]) != (season, kind, scene):
+                    raise InputError(
+                        f"{path!r} does not fit its folder: SEN12MS names a patch "
+                        "<season>_<s1|s2|lc>_<scene>_p<number>.tif"
+                    )
+                pair = there.setdefault(int(match[5]), {}) if kind in kinds else {}
+                if kind in pair:
+                    twin = match[0].replace(f"_p{match[5]}.", f"_p{pair[kind]}.")
+                    raise InputError(f"'{path}' and '{twin}' are the same patch: keep one of them")
+                pair[kind] = match[5]
+        for pair in (pair for pair in there.values() if not alone):
+            kind, number = next(iter(pair.items()))
+            for other in (other for other in kinds if pair.get(other) != number):
+                path = root / season / f"{kind}_{scene}" / f"{season}_{kind}_{scene}_p{number}.tif"
+                alone = f"'{path}' has no partner '{partner(path, other)}': fetch it, or remove the patch"
+        if there:
+            found[season, scene] = np.array([next(iter(there[number].values())) for number in sorted(there)])
+    if alone:  # perhaps of a file that is in another folder, which is said first
+        raise InputError(alone)
+    return found
 
 
 def _corners(root: Path) -> dict[str, list[tuple[float, float]]]:
@@ -251,10 +268,44 @@ def _check(pair: dict[str, str], heads: dict[str, Header]) -> None:
             raise InputError(f"'{pair['s1']}' and '{Path(path).name}' lie on different grids")
 
 
-def _scene(season, scene, found: list[dict[str, str]], corners, heads, polarisations, colours, opt_offset) -> Scene:
-    first = heads[found[0]["s2"]].grid
+@dataclass(frozen=True)
+class Patches:
+    """The patches of a scene: their numbers as text, and of each which of the `heads` its files have and where its
+    upper left pixel lies in the scene, all (N,).
+
+    `heads` are headers by kind, polarisations and colours with their bands' places, of which a scene has few.
+    """
+
+    folder: str  # of the season
+    scene: str
+    numbers: np.ndarray
+    heads: list[tuple[dict[str, Header], dict[str, int], tuple[int, ...]]]
+    which: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+
+    def path(self, kind: str, number: str) -> str:
+        """Of a patch's file."""
+        name = f"{os.path.basename(self.folder)}_{kind}_{self.scene}_p{number}.tif"
+        return os.path.join(self.folder, f"{kind}_{self.scene}", name)
+
+
+def _scene(
+    root: Path, season: str, scene: str, numbers: np.ndarray, corners, kinds, polarisations, colours, opt_offset
+) -> tuple[Scene, dict[int, str]]:
+    """A scene, and a file of Sentinel-2 by the number of its bands."""
+    patches = Patches(str(root / season), scene, numbers, [], *np.zeros((3, len(numbers)), np.int32))
+    pairs = [{kind: patches.path(kind, number) for kind in kinds} for number in numbers]
+    files, name = [path for pair in pairs for path in pair.values()], f"{season}_{scene}"
+    beside = sidecars(files)
+    heads = headers(files, beside, root / "headers" / f"{name}.json")
+    levels: dict[int, str] = {}
+    for pair in pairs:
+        _check(pair, heads)
+        levels.setdefault(heads[pair["s2"]].count, pair["s2"])
+    first = heads[pairs[0]["s2"]].grid
     inverse, places = ~first.transform, []
-    for pair in found:
+    for pair in pairs:
         grid = heads[pair["s2"]].grid
         column, row = inverse @ (grid.transform.c, grid.transform.f)
         off = max(abs(column - round(column)), abs(row - round(row)))
@@ -262,46 +313,49 @@ def _scene(season, scene, found: list[dict[str, str]], corners, heads, polarisat
             off = 1
         if off > 0.01:
             raise InputError(
-                f"'{pair['s2']}' is off the lattice of its scene's first patch '{Path(found[0]['s2']).name}'"
+                f"'{pair['s2']}' is off the lattice of its scene's first patch '{Path(pairs[0]['s2']).name}'"
             )
         places.append((round(row), round(column)))
-    whole = [inverse @ corner for corner in corners]  # also where no patch of its first row or column is there
+    # also where no patch of its first row or column is there
+    whole = [inverse @ corner for corner in corners.get(name, [])]
     top, left = np.min([*places, *((round(row), round(column)) for column, row in whole)], 0).tolist()
     height, width = (np.max(places, 0) - (top, left) + SIZE).tolist()
     grid = Grid(first.crs, first.transform @ Affine.translation(left, top), height, width)
-    patches, known = [], {}
-    for pair, (row, column) in zip(found, places, strict=True):
+    known: dict[tuple, int] = {}
+    for i, (pair, place) in enumerate(zip(pairs, places, strict=True)):
         own = {kind: heads[path] for kind, path in pair.items()}
         alike = tuple((head.count, head.names, head.dtype, head.start) for head in own.values())
-        if alike not in known:  # one for many, so that little is sent to a worker
+        if alike not in known:  # one for many, so that little is kept and sent to a worker
+            known[alike] = len(known)
             sar = sar_bands(Path(pair["s1"]), own["s1"], polarisations)
-            known[alike] = own, sar, optical_bands(Path(pair["s2"]), own["s2"], colours)
-        patches.append((pair["s2"], known[alike], row - top, column - left))
-    name = f"{season}_{scene}"
-    files = tuple(path for pair in found for path in pair.values())
-    read = partial(_read, patches, grid, opt_offset)
-    return Scene(name, grid, files, read, tuple(patches[-1][1][1]), name, season.split("_")[1], opt_offset=opt_offset)
+            patches.heads.append((own, sar, optical_bands(Path(pair["s2"]), own["s2"], colours)))
+        patches.which[i], patches.row[i], patches.column[i] = known[alike], place[0] - top, place[1] - left
+    read, bands = partial(_read, patches, grid, opt_offset), tuple(patches.heads[patches.which[-1]][1])
+    about = {"season": season.split("_")[1], "opt_offset": opt_offset, "synthetic": is_synthetic(files[0])}
+    return Scene(name, grid, state_of(files, beside), read, bands, name, **about), levels
 
 
-def _read(patches: list, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):
+def _read(patches: Patches, grid: Grid, opt_offset: float, boxes: Sequence[Box] | None = None):
     """The scene's mosaic. Every second patch of every second row has nearly all of it, and so is read first; of the
     others those that add something, and every sixteenth to see that the archive is of one piece."""
     top, left, bottom, right = np.reshape(boxes or [(0, 0, grid.height, grid.width)], (-1, 4)).T
     first, last = top.min(), bottom.max()
-    heads, *bands = patches[0][1]
+    heads, *bands = patches.heads[patches.which[0]]
     count, shape = map(len, bands), (last - first, grid.width)
     sar, opt = (np.empty((channels, *shape), np.float32) for channels in count)
     laid, whole = (np.zeros(shape, bool) for _ in range(2))  # by any patch, in all bands
     codes = np.zeros(shape, np.uint8) if "lc" in heads else None
-    order = sorted(patches, key=lambda patch: (patch[-2] % SIZE > 0) + (patch[-1] % SIZE > 0))
-    for number, (path, (heads, polarisations, colours), row, column) in enumerate(order):
+    rank = (patches.row % SIZE > 0).astype(int) + (patches.column % SIZE > 0)
+    for number, i in enumerate(rank.argsort(kind="stable").tolist()):
+        row, column = int(patches.row[i]), int(patches.column[i])
         if not ((top < row + SIZE) & (bottom > row) & (left < column + SIZE) & (right > column)).any():
             continue
         place = (..., slice(max(row - first, 0), row - first + SIZE), slice(column, column + SIZE))
         rows = (..., slice(max(first - row, 0), last - row), slice(None))  # of the patch
         if number % 16 and whole[place].all():
             continue
-        pair = {kind: partner(Path(path), kind) for kind in heads}
+        heads, polarisations, colours = patches.heads[patches.which[i]]
+        pair = {kind: Path(patches.path(kind, patches.numbers[i])) for kind in heads}
         part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]), pair["s1"])
         check_units(part, "dB", pair["s1"])
         check_order(part, list(polarisations), pair["s1"])

@@ -30,12 +30,11 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache, reduce
 from itertools import groupby, pairwise
 from multiprocessing import connection, forkserver
 from multiprocessing.context import BaseContext
-from operator import attrgetter
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,12 +47,12 @@ from s2olib.data import SPLITS, archive, landcover, rasters, store
 from s2olib.data.landcover import OWN_LAYER, PSEUDO, find_legend, majority, merge_table, place_of
 from s2olib.data.rasters import Grid, Scene
 from s2olib.data.splits import (
+    UNUSED,
     Window,
-    candidate_windows,
+    Windows,
     check_separation,
     guard,
     half_pixel,
-    on_lattice,
     split_by_file,
     split_by_region,
     tested,
@@ -213,11 +212,12 @@ def build(
         _context()  # loads while headers are read; where no number is given, as soon as there is one
     tiles, scenes, refused = _found(reading, paths)
     extra = [*map(str, [*extra, *(tiles.files if tiles else ())])]
-    states = _states([*extra, *(file for scene in scenes for file in scene.files)])
+    state = rasters.state_of(extra, rasters.sidecars(extra))
+    inputs = hashlib.sha256("\n".join([_code(), state, *(scene.state for scene in scenes)]).encode()).hexdigest()
     # one that cannot be read is written anew
     with suppress(OSError, EOFError, ValueError, KeyError, TypeError, csv.Error):
         info = json.loads((root / "dataset.json").read_bytes())
-        same = info["parameters"] == parameters and info["inputs"] == _inputs(states)
+        same = info["parameters"] == parameters and info["inputs"] == inputs
         if same and _is_whole(root, info):
             return info
 
@@ -226,38 +226,39 @@ def build(
     # blocks lie side by side; those of one place overlap
     within_m = -min(half_pixel(scene.grid) for scene in scenes) if block_m else buffer_m
     scenes = with_groups(scenes, within_m)
-    candidates = [_windows(scene, parameters) for scene in scenes]
-    names = Counter(window.id for windows in candidates for window in windows)
-    for name in (name for name, count in names.items() if count > 1):
+    grids = [scene.grid.coarser(resolution_factor) for scene in scenes]
+    windows = Windows.within([scene.id for scene in scenes], grids, patch_size, stride)
+    if name := windows.twice():
         raise InputError(f"two patches would be called '{name}': give one of the scenes another id")
-    if not names:
+    if not len(windows):
         largest = max(min(scene.grid.height, scene.grid.width) for scene in scenes) // resolution_factor
         raise InputError(
             f"no {'block' if block_m else 'scene'} holds a patch of {patch_size} pixels, the largest one of {largest}: "
             f"lower patch_size or resolution_factor{', or raise block_m' if block_m else ''}"
         )
-    if executor is None and _processes(workers, len(names)) > 1:
+    if executor is None and _processes(workers, len(windows)) > 1:
         _context()  # loads while the split is made
-    for scene, windows in zip(scenes, candidates, strict=True):
-        if not windows:
-            size = f"{scene.grid.width // resolution_factor} x {scene.grid.height // resolution_factor}"
-            refused.append(_refusal(scene.id, "smaller than a patch", size))
-        for window in windows if scene.empty else ():
-            window.reason, window.value = "no data", 1.0
-    for scene, windows in zip(scenes, candidates, strict=True) if tiles else ():
-        for window in () if tiles.covering(scene.grid, whole=True) else windows:
-            if not window.reason and not tiles.covering(window.grid):
-                window.reason, window.value = "outside the map", "no tile"
+    without = np.bincount(windows.scene, minlength=len(scenes)) == 0
+    for scene, grid in ((scenes[i], grids[i]) for i in np.flatnonzero(without)):
+        refused.append(_refusal(scene.id, "smaller than a patch", f"{grid.width} x {grid.height}"))
+    windows.refuse(np.array([scene.empty for scene in scenes])[windows.scene], "no data", 1.0)
+    if tiles:
+        partly = np.array([not tiles.covering(scene.grid, whole=True) for scene in scenes])
+        for number in np.flatnonzero(partly[windows.scene] & (windows.reason == "")):
+            if not tiles.covering(windows.grid(number)):
+                windows.refuse(number, "outside the map", "no tile")
     if paths["split_file"]:
         left_out = {refusal["id"] for refusal in refused}
-        split_by_file(scenes, candidates, paths["split_file"], patch_size, stride, left_out)
+        split_by_file(windows, paths["split_file"], stride, left_out)
     else:
-        how = (buffer_m, within_m, shares, patch_size, stride, seed)
-        split_by_region(scenes, candidates, parameters["test_places"] or (), *how)
-    guard(candidates, buffer_m)
-    refused += [_refusal(w.id, w.reason, w.value) for windows in candidates for w in windows if w.reason]
+        places = parameters["test_places"] or ()
+        split_by_region(scenes, windows, places, buffer_m, within_m, shares, stride, seed)
+    guard(windows, buffer_m)
+    for number in np.flatnonzero(windows.reason != ""):
+        refused.append(_refusal(windows.id(number), windows.reason[number], windows.value[number]))
 
-    read = [scene for scene, windows in zip(scenes, candidates, strict=True) if any(w.split for w in windows)]
+    used = np.flatnonzero(windows.split != UNUSED)
+    read = [scenes[i] for i in np.unique(windows.scene[used])]
     pixel_m = _pixel_size(read or scenes, pixel_size_m, resolution_factor)
     sar, opt = _bands(parameters, scenes)
     cloud, haze = (2500, 1500) if opt_units != "8-bit" else (200, np.inf)
@@ -270,27 +271,26 @@ def build(
     }
     rules = Rules(**{field.name: (reading | own)[field.name] for field in fields(Rules)})
     parts = {}
-    for job in _jobs(scenes, candidates, resolution_factor):
-        files = [states[file] for file in (*extra, *(file for scene, _ in job for file in scene.files))]
-        told = [(scene.id, scene.group, scene.season, scene.date) for scene, _ in job]  # by other scenes or lists, too
-        state = f"{parameters} {files} {told} {[(w.id, w.split) for _, windows in job for w in windows]}"
-        # `read` knows what it opens: paths take longest to be sent
-        parts[hashlib.sha256(state.encode()).hexdigest()[:24]] = [(replace(s, files=()), windows) for s, windows in job]
+    for numbers in _parts(scenes, windows, used, resolution_factor):
+        told = (scenes[i] for i in np.unique(windows.scene[numbers]))
+        told = [(s.id, s.group, s.season, s.date, s.state) for s in told]  # by other scenes or lists, too
+        told += [(windows.id(number), int(windows.split[number])) for number in numbers]
+        parts[hashlib.sha256(f"{parameters} {state} {told}".encode()).hexdigest()[:24]] = numbers
     with (
         writable("dataset_root", root),
         alone(root, "dataset_root"),
         _space_for(root) as folder,
         writing(root) as aside,
     ):
-        digest = _written(parts, rules, folder, aside, refused, executor, workers)
+        digest = _written(parts, scenes, windows, rules, folder, aside, refused, executor, workers)
         try:
             windows = check_separation(aside)
         except InputError:  # the parts are as they should be, but not what was meant
             shutil.rmtree(folder)
             raise
-        used = {window.scene for of in windows.values() for window in of}
-        used = [scene for scene in scenes if scene.id in used]
-        synthetic = source != "folder" and rasters.is_synthetic(scenes[0].files[0])  # whoever wrote it there
+        there = {*windows.scenes}
+        used = [scene for scene in scenes if scene.id in there]
+        synthetic = scenes[0].synthetic  # whoever wrote it there
         source = "embedded" if synthetic else source
         info = {
             "schema": store.SCHEMA,
@@ -305,11 +305,11 @@ def build(
             "opt_offsets": sorted({scene.opt_offset for scene in used}),
             "lulc": _lulc(parameters, source),
             "dates": _dates(source, used),
-            "tested_places": tested([windows["test"]], parameters["test_places"] or (), buffer_m),
-            "counts": {name: len(windows[name]) for name in SPLITS},
-            "unique_area_km2": {name: unique_area(windows[name]) for name in SPLITS},
+            "tested_places": tested(windows, parameters["test_places"] or (), buffer_m),
+            "counts": {name: int((windows.split == number).sum()) for number, name in enumerate(SPLITS)},
+            "unique_area_km2": {name: unique_area(windows, name) for name in SPLITS},
             "refused": sorted(refused, key=lambda r: r["id"]),
-            "inputs": _inputs(states),
+            "inputs": inputs,
             "indexes": _indexes(aside),
             "fingerprint": digest,
         }
@@ -471,7 +471,7 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
         key = f"{tiles.footprint} {margin}"
         outside = archive.extract(paths["tar_root"], paths["archive_root"], near, key)
     scenes = archive.scan(paths["archive_root"], own_layer=_own_layer(p), **bands)
-    made = {rasters.is_synthetic(scene.files[0]): scene.id for scene in scenes}
+    made = {scene.synthetic: scene.id for scene in scenes}
     if len(made) == 2:
         raise InputError(
             f"archive_root '{p['archive_root']}' mixes synthetic scenes, as '{made[True]}' is, with others, as "
@@ -486,28 +486,9 @@ def _own_layer(p: dict) -> bool:
     return p["legend"] == OWN_LAYER and p["source"] != "folder"
 
 
-def _states(files: list[str]) -> dict[str, str]:
-    """Each file's name, size and time, and those of what lies beside it and is read with it."""
-    states, beside = {}, rasters.sidecars(files)
-    for file in files:
-        states[file] = ""
-        for name in (file, *beside.get(file, ())):
-            try:
-                stat = os.stat(name)
-            except OSError as error:
-                hidden = isinstance(error, PermissionError)
-                raise InputError(f"'{name}' {'may not be looked at' if hidden else 'does not exist'}") from None
-            states[file] += f"{'/'.join(name.split(os.sep)[-2:])} {stat.st_size} {stat.st_mtime_ns} "
-    return states
-
-
-def _inputs(states: dict[str, str]) -> str:
-    """Fingerprint of input files' states and of the code that reads them."""
-    return hashlib.sha256("\n".join([_code(), *states.values()]).encode()).hexdigest()
-
-
 @cache
 def _code() -> str:
+    """Fingerprint of the code that reads scenes."""
     names = ("archive", "build", "landcover", "legends", "rasters", "splits", "store")
     return code_fingerprint(*(f"data/{name}" for name in names))
 
@@ -558,12 +539,6 @@ def _dates(source: str, scenes: list[Scene]) -> list[str]:
     return [min(day for day, _ in days), max(day for _, day in days)] if days else []
 
 
-def _windows(scene: Scene, p: dict) -> list[Window]:
-    """Every window of a scene that any split might use."""
-    grid = scene.grid.coarser(p["resolution_factor"])
-    return candidate_windows(scene.id, grid, p["patch_size"], p["stride"] or p["patch_size"])
-
-
 def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p: dict) -> list[Scene]:
     """The scenes that some tile meets; the others are refused, with the number of windows that training would take."""
     kept = []
@@ -573,41 +548,37 @@ def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p
         if tiles.covering(scene.grid):
             kept.append(scene)
         else:
-            where = f"no tile at {place_of(scene.grid)}"
-            stride = p["stride"] or p["patch_size"]
-            count = sum(on_lattice(window, "train", p["patch_size"], stride) for window in _windows(scene, p))
+            where, grid = f"no tile at {place_of(scene.grid)}", scene.grid.coarser(p["resolution_factor"])
+            windows = Windows.within([scene.id], [grid], p["patch_size"], p["stride"] or p["patch_size"])
+            count = int(np.count_nonzero(windows.on_lattice("train", p["stride"] or p["patch_size"])))
             refused.append(_refusal(scene.id, "outside the map", where, count))
     if not kept:
         raise InputError(f"no tile in lulc_root '{tiles.root}' covers a scene: the last has {refused[-1]['value']}")
     return kept
 
 
-def _jobs(scenes: list[Scene], candidates: list[list[Window]], factor: int) -> list[list[tuple[Scene, list[Window]]]]:
-    """Parts of the work: scenes in order with their windows, so many that a part is worth sending to a worker, and of a
-    large scene so many as are read at once."""
-    jobs: list[list] = []
-    size = PART
-    for scene, windows in zip(scenes, candidates, strict=True):
-        pixels = scene.grid.width * factor * scene.density
-        for used in _lots([window for window in windows if window.split], pixels):
+def _parts(scenes: list[Scene], windows: Windows, used: np.ndarray, factor: int) -> Iterator[np.ndarray]:
+    """Parts of the work: windows in order, so many that a part is worth sending to a worker, and of a large scene so
+    many as are read at once."""
+    edges, size, stop = [], PART, 0
+    for numbers in windows.by_scene(used):
+        for lot in _lots(scenes[windows.scene[numbers[0]]], windows, numbers, factor):
             if size >= PART:
-                jobs.append([])
+                edges.append(stop)
                 size = 0
-            jobs[-1].append((scene, used))
-            size += len(used)
-    return jobs
+            size, stop = size + len(lot), stop + len(lot)
+    yield from (used[start:stop] for start, stop in pairwise([*edges, stop]))
 
 
-def _lots(windows: list[Window], pixels: float) -> list[list[Window]]:
-    """A scene's windows in lots of whole rows, each of at most `AT_ONCE` pixels, of which one row has so many."""
-    lots: list[list[Window]] = []
-    for row, side_by_side in groupby(windows, key=attrgetter("row")):
-        members = list(side_by_side)
-        if lots and (row + members[0].grid.height - lots[-1][0].row) * pixels <= AT_ONCE:
-            lots[-1] += members
-        else:
-            lots.append(members)
-    return lots
+def _lots(scene: Scene, windows: Windows, numbers: np.ndarray, factor: int) -> list[np.ndarray]:
+    """Some of a scene's windows in lots of whole rows, each of at most `AT_ONCE` pixels, if one row has no more."""
+    pixels = scene.grid.width * factor * scene.density
+    starts, first = [], None
+    for row, start in zip(*np.unique(windows.row[numbers], return_index=True), strict=True):
+        if first is None or (row - first + windows.size) * pixels > AT_ONCE:
+            starts.append(start)
+            first = row
+    return np.split(numbers, starts[1:])
 
 
 @contextmanager
@@ -714,7 +685,9 @@ def _call(_name: str, function: Callable, *arguments):
 
 
 def _written(
-    parts: dict[str, list],
+    parts: dict[str, np.ndarray],
+    scenes: list[Scene],
+    windows: Windows,
     rules: Rules,
     folder: Path,
     root: Path,
@@ -732,17 +705,19 @@ def _written(
         if path.name not in parts or not maker.is_file() or maker.read_text() != _code():
             shutil.rmtree(path)
     missing = [part for part in parts if not (folder / part).is_dir()]
-    windows = sum(len(windows) for job in parts.values() for _, windows in job)
     layers = ["opt", "sar"] + ["lulc"] * bool(rules.legend)  # the largest first, so that the very last call is short
-    counts, filled = Counter(), []
+    counts, filled, of = Counter(), [], {scene.id: scene for scene in scenes}
     try:
         with (
-            _workers(executor, _processes(workers, windows)) as pool,
+            _workers(executor, _processes(workers, sum(map(len, parts.values())))) as pool,
             _calls(pool, (len(missing) + len(parts)) * len(layers)) as begin,
         ):
             if isinstance(pool, _Here):
                 maker.write_text(_code())
-            made = {part: begin(len(layers), _work, parts[part], rules, folder / part) for part in missing}
+            made = {}
+            for part in missing:
+                some = windows.of(parts[part])
+                made[part] = begin(len(layers), _work, [of[name] for name in some.scenes], some, rules, folder / part)
             if not isinstance(pool, _Here):
                 maker.write_text(_code())
             with closing(_indexed(_finished(parts, made, folder), rules, root, refused)) as ready:
@@ -750,7 +725,8 @@ def _written(
                     # neighbours in the queue are of different arrays: who write into the same file wait for each other
                     for layer in layers:
                         stretches = _stretches(root, layer, places, counts, rules)
-                        filled.append((stretches, begin(1, store.fill, part, layer, stretches, rules.patch_size)))
+                        done = begin(1, store.fill, part, layer, stretches, rules.patch_size)
+                        filled.append(([stretch.path for stretch in stretches], done))
                     counts.update({split: len(members) for split, members in places.items()})
     except store.Damaged as error:
         shutil.rmtree(folder)
@@ -767,11 +743,11 @@ def _written(
             f"no patch is left for {name}: {reasons.total()} were refused, most for {most}; "
             f"{advice}, or split otherwise (other lines of a split_file; another seed, where regions are drawn)"
         )
-    digests: dict[Path, bytearray] = {}
-    for stretches, future in filled:
-        for stretch, digest in zip(stretches, future.result(), strict=True):
-            digests.setdefault(stretch.path, bytearray()).extend(digest)
-    return store.finish(root, digests)
+    digests = {}
+    for paths, future in filled:
+        for path, digest in zip(paths, future.result(), strict=True):
+            digests.setdefault(path, hashlib.sha256()).update(digest)
+    return store.finish(root, counts, {path: digest.hexdigest() for path, digest in digests.items()})
 
 
 def _finished(parts: Iterable[str], made: dict[str, Future], folder: Path) -> Iterator[Path]:
@@ -800,18 +776,21 @@ def _stretches(root: Path, layer: str, places: dict[str, list], counts: Counter,
     return stretches
 
 
-def _work(job: list[tuple[Scene, list[Window]]], rules: Rules, folder: Path) -> None:
-    """Read and judge a part's scenes. `folder` gets their layers as they are stored, and what became of each window:
-    its split, its verdict, its place (scene's number, row and column in the layers), and its row of the index. It is
-    written whole or not at all.
+def _work(scenes: list[Scene], windows: Windows, rules: Rules, folder: Path) -> None:
+    """Read and judge a part's windows, those of one scene after another's. `folder` gets the layers of each lot as they
+    are stored, and what became of each window: its split, its verdict, its place (the lot's number, row and column in
+    the layers), and its row of the index. It is written whole or not at all.
     """
     found = []
+    numbers = zip(scenes, windows.by_scene(np.arange(len(windows))), strict=True)
+    lots = ((scene, lot) for scene, of in numbers for lot in _lots(scene, windows, of, rules.resolution_factor))
     with writing(folder) as aside, rasterio.Env(**rasters.GDAL):
         aside.mkdir()
-        for number, (scene, windows) in enumerate(job):
+        for number, (scene, lot) in enumerate(lots):
             with store.Layers(aside, number) as layers:
-                top, left = (min(getattr(window, name) for window in windows) for name in ("row", "column"))
-                for window, row, verdict in _judged(scene, windows, rules, layers):
+                some = [windows[i] for i in lot]
+                top, left = (min(getattr(window, name) for window in some) for name in ("row", "column"))
+                for window, row, verdict in _judged(scene, some, rules, layers):
                     found.append((window.split, verdict, (number, window.row - top, window.column - left), row))
         (aside / "windows.json").write_text(json.dumps(found))
 

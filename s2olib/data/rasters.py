@@ -8,11 +8,13 @@ resampling it happens in linear power, since the mean of decibels is not the dec
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
 import re
 import struct
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, lru_cache, partial, reduce
+from functools import cache, lru_cache, reduce
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import rasterio
@@ -37,7 +39,6 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOEr
 from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform, transform_bounds
 from rasterio.windows import Window
-from tqdm import tqdm
 
 from s2olib.data.landcover import find_legend
 from s2olib.project import InputError, writing
@@ -45,6 +46,7 @@ from s2olib.project import InputError, writing
 if TYPE_CHECKING:
     import pandas as pd
 
+Result = TypeVar("Result")
 SAR_UNITS = ("dB", "linear", "8-bit")
 OPT_UNITS = ("reflectance x 10000", "8-bit")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -61,8 +63,7 @@ SIDECARS = (".aux.xml", ".msk")  # beside a raster, which GDAL reads as well
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld")  # so, too: coordinates
 UNREAD = (".jp2", ".bmp", ".webp", ".gif", ".img", ".vrt", ".nc", ".hdf", ".h5", ".npy", ".safe", ".zip")  # images, too
 FEW = 100  # pixels that say nothing of an image
-FORM = 6  # of what is remembered of headers
-REMEMBER = 60  # seconds between two times that this is written down
+FORM = 7  # of what is remembered of headers
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 SYNTHETIC = "synthetic, made by s2olib"  # begins what an image says of itself that is no image of anything
@@ -93,7 +94,7 @@ def is_mercator(crs: CRS) -> bool:
     return projection.get("proj") in ("merc", "webmerc") and not projection.get("lat_ts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Grid:
     """North-up pixels on the ground; `crs` is None for an image without geography."""
 
@@ -122,6 +123,8 @@ class Grid:
 
     def coarser(self, factor: int) -> Grid:
         """The grid of `factor` x `factor` blocks of pixels; an incomplete last column or row is left off."""
+        if factor == 1:
+            return self
         return Grid(self.crs, self.transform @ Affine.scale(factor), self.height // factor, self.width // factor)
 
     def window(self, row: int, column: int, size: int) -> Grid:
@@ -144,7 +147,7 @@ class Grid:
         return (row, column) if part.crs == self.crs and off < 1e-3 and inside else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scene:
     """One place at one time.
 
@@ -155,7 +158,7 @@ class Scene:
 
     id: str
     grid: Grid
-    files: tuple[str, ...]
+    state: str  # of its files (`state_of`)
     read: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray | None]]
     sar_bands: tuple[str, ...]
     group: str = ""
@@ -165,9 +168,10 @@ class Scene:
     empty: bool = False  # there is no ground that both images show
     density: float = 1.0  # pixels that are read for one of the grid's
     opt_offset: float = 0.0  # that reading takes from stored reflectance
+    synthetic: bool = False  # its files say that this library made it up
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """What a raster file says of itself.
 
@@ -335,7 +339,20 @@ def sidecars(files: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _folder_headers(sizes: dict[str, int]) -> list[Header]:
+def state_of(files: Iterable[str], beside: dict[str, list[str]]) -> str:
+    """Fingerprint of files' names, sizes and times, and of those of what lies `beside` them and is read with them."""
+    digest = hashlib.sha256()
+    for name in (name for file in files for name in (file, *beside.get(file, ()))):
+        try:
+            stat = os.stat(name)
+        except OSError as error:
+            hidden = isinstance(error, PermissionError)
+            raise InputError(f"'{name}' {'may not be looked at' if hidden else 'does not exist'}") from None
+        digest.update(f"{'/'.join(name.split(os.sep)[-2:])} {stat.st_size} {stat.st_mtime_ns} ".encode())
+    return digest.hexdigest()[:24]
+
+
+def _folder_headers(sizes: dict[str, int], beside: dict[str, list[str]]) -> list[Header]:
     """The headers of files of one folder, given with their sizes.
 
     Those of an archive are mostly alike: what comes before the pixels differs in nothing but the 16 bytes of the upper
@@ -343,10 +360,9 @@ def _folder_headers(sizes: dict[str, int]) -> list[Header]:
     is as sure, and takes a fiftieth.
     """
     found: list[Header] = []
-    accompanied = sidecars([next(iter(sizes))])
     alike, before, after = -1, b"", b""  # of the last file that GDAL read: its size, and its bytes around the corner
     for path, size in sizes.items():
-        alone = path not in accompanied
+        alone = path not in beside
         if alone and size == alike:
             last = found[-1]
             head, grid = _head(path, last.start), last.grid
@@ -373,41 +389,39 @@ def crs_of(text: str) -> CRS:
     return CRS.from_string(text)
 
 
-def headers(files: Sequence[str], cache: Path) -> dict[str, Header]:
-    """The headers of many files below `cache`'s folder, remembered there by name, size and time.
+def headers(files: Sequence[str], beside: dict[str, list[str]], cache: Path) -> dict[str, Header]:
+    """The headers of files, remembered in `cache` by name, size and time, where that can be written to.
 
-    An interrupted scan goes on where it was; a folder that cannot be written to is scanned anew each time. Files are
-    given by the text of their paths, since a hundred thousand paths take longer to be looked up than to be read.
+    Files are given by the text of their paths, since a hundred thousand paths take longer to be looked up than to be
+    read; `beside` says what lies beside them (`sidecars`).
     """
     known: dict[str, list] = {}
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is made again
         known = dict(json.loads(cache.read_bytes()))
-    before = len(str(cache.parent)) + 1  # a file's name there
-    beside = sidecars(files)
     states = {path: [FORM, *_state(path), [_state(name) for name in beside.get(path, ())]] for path in files}
     heads: dict[str, Header] = {}
     folders: dict[str, dict[str, int]] = {}  # path and size of what is not known
     for path, state in states.items():
-        if known.get(path[before:], [])[: len(state)] != state:
-            folders.setdefault(path.rpartition(os.sep)[0], {})[path] = state[1]
-    found = tqdm(_scanned(list(folders.values())), total=len(folders), desc="headers", unit="folder", leave=False)
-    remembered, crs, text = time.monotonic(), None, None
-    try:
-        for path, head in zip(chain(*folders.values()), chain.from_iterable(found), strict=True):
-            heads[path] = head
-            grid, place = head.grid, head.grid.transform
-            if grid.crs is not crs:  # files that are alike share one, and naming it takes longer than all else here
-                crs, text = grid.crs, grid.crs and grid.crs.to_string()
-            parts = place.a, place.c, place.e, place.f, grid.height, grid.width
-            known[path[before:]] = [*states[path], text, *parts, head.count, head.dtype, head.names, head.start]
-            if time.monotonic() - remembered > REMEMBER:  # for a process that is killed
-                _remember(known, cache)
-                remembered = time.monotonic()
-    finally:
-        if folders:
-            _remember(known, cache)
+        folder, _, name = path.rpartition(os.sep)
+        if known.get(name, [])[: len(state)] != state:
+            folders.setdefault(folder, {})[path] = state[1]
+    crs, text = None, None
+    for path, head in zip(
+        chain(*folders.values()), chain(*(_folder_headers(of, beside) for of in folders.values())), strict=True
+    ):
+        heads[path] = head
+        grid, place = head.grid, head.grid.transform
+        if grid.crs is not crs:  # files that are alike share one, and naming it takes longer than all else here
+            crs, text = grid.crs, grid.crs and grid.crs.to_string()
+        parts = place.a, place.c, place.e, place.f, grid.height, grid.width
+        said = text, *parts, head.count, head.dtype, head.names, head.start
+        known[os.path.basename(path)] = [*states[path], *said]
+    if folders:
+        with suppress(OSError), writing(cache) as aside:
+            aside.write_text(json.dumps(known))
     for path in (path for path in files if path not in heads):
-        crs, a, c, e, f, height, width, count, dtype, bands, start = known[path[before:]][len(states[path]) :]
+        said = known[os.path.basename(path)][len(states[path]) :]
+        crs, a, c, e, f, height, width, count, dtype, bands, start = said
         grid = Grid(crs and crs_of(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
         heads[path] = Header(grid, count, dtype, tuple(bands), start)
     return heads
@@ -422,23 +436,18 @@ def _state(path: str) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _remember(known: dict[str, list], cache: Path) -> None:
-    with suppress(OSError), writing(cache) as aside:
-        aside.write_text(json.dumps(known))
-
-
-def _scanned(folders: list[dict[str, int]]) -> Iterator[list[Header]]:
-    """`_folder_headers` of each: by several threads where the first has mostly waited for the disk, since they would
-    wait for each other otherwise."""
-    if folders:
+def called(calls: Sequence[Callable[[], Result]]) -> Iterator[Result]:
+    """What each call gives, in order: by several threads where the first has mostly waited for the disk, since they
+    would wait for each other otherwise."""
+    if calls:
         begin, busy = time.perf_counter(), time.thread_time()
-        yield _folder_headers(folders[0])
+        yield calls[0]()
         if time.perf_counter() - begin < 2 * (time.thread_time() - busy):
-            yield from map(_folder_headers, folders[1:])
+            yield from (call() for call in calls[1:])
             return
         pool = ThreadPoolExecutor()
         try:
-            yield from pool.map(_folder_headers, folders[1:])
+            yield from pool.map(lambda call: call(), calls[1:])
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -827,36 +836,61 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
     return np.maximum(opt - offset if offset else opt, 0)
 
 
-def _read_pair(
-    paths, heads, bands, target: Grid, scales, sar_units: str, opt_units: str, opt_offset, legend, boxes=None
-):
-    if boxes:
-        top, bottom = min(box[0] for box in boxes), max(box[2] for box in boxes)
-        target = target.part(top, 0, bottom - top, target.width)
-    path, (polarisations, colours) = paths["s1"], bands
-    part, source = _part(heads["s1"].grid, target)
-    sar = read_bands(path, tuple(polarisations.values()), heads["s1"], part)
-    if heads["s1"].count == 3 and not any(heads["s1"].names):
-        others = read_bands(path, (2, 3), heads["s1"], part)
-        if not np.array_equal(others, np.concatenate([sar, sar]), equal_nan=True):
-            raise InputError(
-                f"'{path}' is a coloured image: save its polarisations as bands with names, or one as grey"
-            )
-    sar = sar if sar_units == "8-bit" else sar_no_data(sar, path)
-    check_units(sar, sar_units, path, heads["s1"].dtype)
-    if sar_units == "8-bit" or (sar_units == "dB" and source.position_of(target)):
-        sar = warp(sar, source, target, scales["s1"])
-    else:
-        sar = _warped_db(sar if sar_units == "linear" else to_linear(sar), source, target, scales["s1"])
-    if sar_units != "8-bit":
-        check_order(sar, list(polarisations), path)
-    path = paths["s2"]
-    part, source = _part(heads["s2"].grid, target)
-    opt = optical_no_data(read_bands(path, colours, heads["s2"], part), opt_units)
-    check_units(opt, opt_units, path, heads["s2"].dtype)
-    opt = remove_offset(opt, opt_offset, path)
-    codes = codes_on(paths["lulc"], target, legend) if "lulc" in paths else None
-    return sar, warp(opt, source, target, scales["s2"]), codes
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a pair's files are read, which thousands of pairs have in common: of the SAR, the optical image and, if there
+    is one, the land cover."""
+
+    folders: tuple[str, ...]
+    heads: tuple[Header, ...]
+    polarisations: tuple[tuple[str, int], ...]  # and their bands
+    colours: tuple[int, ...]
+    scales: tuple[tuple[float, float], ...]  # `_scale` of SAR and optical image
+    sar_units: str
+    opt_units: str
+    opt_offset: float
+    legend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Reads a pair of your own on a grid (`Scene.read`)."""
+
+    names: tuple[str, ...]
+    how: Reading
+    grid: Grid
+
+    def __call__(self, boxes: Sequence[Box] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """SAR, optical image and codes."""
+        how, target = self.how, self.grid
+        if boxes:
+            top, bottom = min(box[0] for box in boxes), max(box[2] for box in boxes)
+            target = target.part(top, 0, bottom - top, target.width)
+        path, other, *lulc = (Path(folder, name) for folder, name in zip(how.folders, self.names, strict=True))
+        head, polarisations = how.heads[0], dict(how.polarisations)
+        part, source = _part(head.grid, target)
+        sar = read_bands(path, tuple(polarisations.values()), head, part)
+        if head.count == 3 and not any(head.names):
+            others = read_bands(path, (2, 3), head, part)
+            if not np.array_equal(others, np.concatenate([sar, sar]), equal_nan=True):
+                raise InputError(
+                    f"'{path}' is a coloured image: save its polarisations as bands with names, or one as grey"
+                )
+        sar = sar if how.sar_units == "8-bit" else sar_no_data(sar, path)
+        check_units(sar, how.sar_units, path, head.dtype)
+        if how.sar_units == "8-bit" or (how.sar_units == "dB" and source.position_of(target)):
+            sar = warp(sar, source, target, how.scales[0])
+        else:
+            sar = _warped_db(sar if how.sar_units == "linear" else to_linear(sar), source, target, how.scales[0])
+        if how.sar_units != "8-bit":
+            check_order(sar, list(polarisations), path)
+        path, head = other, how.heads[1]
+        part, source = _part(head.grid, target)
+        opt = optical_no_data(read_bands(path, how.colours, head, part), how.opt_units)
+        check_units(opt, how.opt_units, path, head.dtype)
+        opt = remove_offset(opt, how.opt_offset, path)
+        codes = codes_on(lulc[0], target, how.legend) if lulc else None
+        return sar, warp(opt, source, target, how.scales[1]), codes
 
 
 def _part(source: Grid, target: Grid) -> tuple[Window | None, Grid]:
@@ -897,17 +931,17 @@ def is_utf8(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _by_stem(folder: str | Path | None, what: str, whole: bool, others: Iterable[str | Path]) -> dict[str, Path]:
-    """The images of a folder by their names. If all of it is meant (`whole`), an image of a format that is not read is
-    refused, and one in a folder below that is none of `others`: no list says that it is left out."""
+def _by_stem(folder: str | Path | None, what: str, whole: bool, others: Iterable[str | Path]) -> dict[str, str]:
+    """The images of a folder, names and suffixes. If all of it is meant (`whole`), an image of a format that is not
+    read is refused, and one in a folder below that is none of `others`: no list says that it is left out."""
     if folder is None or not Path(folder).is_dir():
         raise InputError(f"{what} '{folder}' is not a folder: give the folder that holds the images")
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     try:
-        paths = sorted(Path(folder).iterdir())
+        names = sorted(os.listdir(folder))
     except OSError as error:
         raise InputError(f"{what} '{folder}' cannot be read ({error.strerror}): change its permissions") from error
-    for path in (path for path in paths if not path.name.startswith(".")):
+    for path in (Path(folder, name) for name in names if not name.startswith(".")):
         elsewhere = any(Path(other).resolve().is_relative_to(path.resolve()) for other in others)
         below = path.rglob("*.*") if whole and path.is_dir() and not elsewhere else ()
         for image in (image for image in below if image.suffix.lower() in (*SUFFIXES, *UNREAD)):
@@ -918,19 +952,22 @@ def _by_stem(folder: str | Path | None, what: str, whole: bool, others: Iterable
             if not is_utf8(path.name):
                 raise InputError(f"{path.name!r} in {what} has a name that is no UTF-8: rename the file")
             if path.stem in found:
-                raise InputError(f"'{path}' and '{found[path.stem].name}' in {what} have the same id: keep one of them")
-            found[path.stem] = path
+                twin = path.stem + found[path.stem]
+                raise InputError(f"'{path}' and '{twin}' in {what} have the same id: keep one of them")
+            found[path.stem] = sys.intern(path.suffix)
     if not found:
         raise InputError(f"{what} '{folder}' holds no GeoTIFF, PNG or JPEG")
     return found
 
 
-def _chosen(found: dict[str, Path], name: str) -> Path | None:
-    """The file that a list of pairs names, with or without its suffix, and the folders above it."""
-    path, folder = Path(name), next(iter(found.values())).parent.resolve()
+def _chosen(folder: Path, found: dict[str, str], name: str) -> str | None:
+    """The file in a folder that a list of pairs names, with or without its suffix, and the folders above it."""
+    path = Path(name)
     if parts := path.parent.parts:
-        found = found if folder.parts[-len(parts) :] == parts else {}
-    return found.get(path.name) or (found.get(path.stem) if path.suffix.lower() in SUFFIXES else None)
+        found = found if folder.resolve().parts[-len(parts) :] == parts else {}
+    whole = path.name not in found and path.suffix.lower() in SUFFIXES
+    stem = path.stem if whole else path.name
+    return stem + found[stem] if stem in found else None
 
 
 def _iso(date: str, pair: str, pairs_csv: str | Path | None) -> str:
@@ -1030,19 +1067,24 @@ def folder_scenes(
     sources = {kind: _by_stem(folder, name, pairs_csv is None, others) for kind, (name, folder) in folders.items()}
     for stem in sorted(set(sources["s1"]) - set(sources["s2"])) if pairs_csv is None else ():
         raise InputError(
-            f"'{sources['s1'][stem]}' has no partner in opt_dir: add '{stem}' there or list pairs in a pairs_csv"
+            f"'{Path(sar_dir, stem + sources['s1'][stem])}' has no partner in opt_dir: add '{stem}' there or list "
+            "pairs in a pairs_csv"
         )
-    scenes = []
-    for row in _table(pairs_csv, group_column, sources["s2"]).to_dict("records"):
-        paths = {}
+    places = {kind: Path(folder) for kind, (_, folder) in folders.items()}
+    beside = sidecars(str(folder / "any") for folder in places.values())
+    alike: dict[Reading, Reading] = {}
+    scenes: list[Scene] = []
+    table = _table(pairs_csv, group_column, sources["s2"])
+    for values in table.itertuples(index=False, name=None):
+        row, paths = dict(zip(table.columns, values, strict=True)), {}
         for kind, found in sources.items():
-            name = row.get(kind) or row["id"]
-            path = _chosen(found, name)
-            if path is None:
+            wanted = row.get(kind) or row["id"]
+            name = _chosen(places[kind], found, wanted)
+            if name is None:
                 raise InputError(
-                    f"pair '{row['id']}' has no '{name}' in {dict(s1='sar', s2='opt').get(kind, kind)}_dir"
+                    f"pair '{row['id']}' has no '{wanted}' in {dict(s1='sar', s2='opt').get(kind, kind)}_dir"
                 )
-            paths[kind] = path
+            paths[kind] = places[kind] / name
         heads = {kind: header(path, SAR_STORED if kind == "s1" else STORED) for kind, path in paths.items()}
         target = heads["s2" if grid == "optical" else "s1"].grid
         for kind, head in heads.items():
@@ -1059,8 +1101,8 @@ def folder_scenes(
                     f"'{unplaced[0][0]}' and '{path}' have different coordinates and no CRS: give them one"
                 )
         sar = sar_bands(paths["s1"], heads["s1"], polarisations)
-        bands = sar, optical_bands(paths["s2"], heads["s2"], colours)
-        if scenes and tuple(sar) != scenes[0].sar_bands:
+        bands = tuple(sar)
+        if scenes and bands != scenes[0].sar_bands:
             raise InputError(
                 f"'{paths['s1']}' has the SAR bands {', '.join(sar)} where others have {', '.join(scenes[0].sar_bands)}"
             )
@@ -1083,15 +1125,19 @@ def folder_scenes(
             raise InputError(
                 f"'{paths['s2']}' has no geography, and block_m cannot cut it: leave that out and give a split_file"
             )
-        grids = {kind: heads[kind].grid for kind in ("s1", "s2")}
-        scales = {kind: _scale(grid, target) for kind, grid in grids.items()}
-        extra["density"] = 1 / min(map(math.prod, scales.values()))
+        grids = [heads[kind].grid for kind in ("s1", "s2")]
+        scales = tuple(_scale(of, target) for of in grids)
+        extra["density"] = 1 / min(map(math.prod, scales))
+        colours_at, order = optical_bands(paths["s2"], heads["s2"], colours), tuple(sar.items())
+        units = (sar_units, opt_units, offset, legend)
+        how = Reading(tuple(map(str, places.values())), tuple(heads.values()), order, colours_at, scales, *units)
+        how = alike.setdefault(how, how)
+        names, state = tuple(path.name for path in paths.values()), state_of(map(str, paths.values()), beside)
         for name, part in blocks(target, block_m) if block_m else [("", target)]:
-            read = partial(_read_pair, paths, heads, bands, part, scales, sar_units, opt_units, offset, legend)
-            empty = bool(block_m) and not all(_meet(part, grid) for grid in grids.values())
-            scenes.append(
-                Scene(row["id"] + name, part, tuple(map(str, paths.values())), read, tuple(sar), empty=empty, **extra)
-            )
+            if not block_m:
+                part = how.heads[1 if grid == "optical" else 0].grid  # which others have, too
+            empty = bool(block_m) and not all(_meet(part, of) for of in grids)
+            scenes.append(Scene(row["id"] + name, part, state, Pair(names, how, part), bands, empty=empty, **extra))
     return scenes
 
 

@@ -8,23 +8,29 @@ test windows of a scene never do.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import re
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
-from itertools import pairwise, product
+from functools import cached_property, lru_cache, reduce
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from s2olib.data import SPLITS
+from s2olib.data import SPLITS, store
 from s2olib.data.rasters import METRES_PER_DEGREE, Grid, Scene, crs_of, metres_of
 from s2olib.project import InputError, resolve
 
-CHUNK = 2**20  # distances at a time
+UNUSED = -1  # instead of a number in SPLITS
+CHUNK = 2**20  # distances, or regions drawn, at a time
+LOOKED_FOR = 2**13  # patches whose squares are in memory at a time
 DRAWS = 8192  # of regions into splits, of which the nearest to the shares is taken
 SQUARE = 16  # pixels: an overlap of 31 or more, wherever it lies, holds one of the squares that a patch is cut into
 TOUCH = 0.001  # metres: patches that share an edge touch, whatever the last digits say
@@ -32,48 +38,146 @@ AROUND = 34_735_060.89  # metres around the equator in EPSG:6933
 STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
 
 
-@dataclass
+@dataclass(slots=True)
 class Window:
-    """A candidate patch: where it is in its scene, and its split (None: not used, for the reason given)."""
+    """A patch: where it is in its scene, and its split."""
 
     id: str
-    scene: str
     row: int
     column: int
+    split: str
     grid: Grid
-    split: str | None = None
-    reason: str = ""
-    value: float | str = ""
 
 
-def candidate_windows(scene_id: str, grid: Grid, size: int, stride: int) -> list[Window]:
-    """Every window that fits the scene and whose row and column are both multiples of the stride, or of the size."""
-    rows, columns = (
-        [[*range(0, length - size + 1, step)] for step in (stride, size)] for length in (grid.height, grid.width)
-    )
-    places = sorted({place for lattice in zip(rows, columns, strict=True) for place in product(*lattice)})
-    names = [scene_id if len(places) == 1 else f"{scene_id}_{row:04d}_{column:04d}" for row, column in places]
-    return [Window(name, scene_id, r, c, grid.window(r, c, size)) for name, (r, c) in zip(names, places, strict=True)]
+@dataclass
+class Windows:
+    """Candidate patches by scene, row and column, and what became of each.
+
+    They are rows of arrays, some 50 bytes each whatever the scenes, so that a hundred thousand are no matter. `split`
+    is a number in `SPLITS`, or less than none where a patch is not used, for the reason given. A patch is called by its
+    scene and, where that is cut into several, by its row and column.
+    """
+
+    scenes: list[str]  # their ids
+    grids: list[Grid]  # of each scene, whose CRS and pixels its patches have
+    cut: np.ndarray  # (S,) bool: is the scene more than one patch?
+    size: int  # pixels
+    scene: np.ndarray  # (N,) number of the scene
+    row: np.ndarray
+    column: np.ndarray
+    x: np.ndarray  # (N,) of the upper left corner, in the CRS
+    y: np.ndarray
+    split: np.ndarray  # (N,) int8
+    reason: np.ndarray  # (N,) text, empty for none
+    value: np.ndarray  # (N,) what was measured, a number or text
+
+    @classmethod
+    def within(cls, scenes: list[str], grids: list[Grid], size: int, stride: int) -> Windows:
+        """Every patch that fits its scene and whose row and column are both multiples of the stride, or of the size."""
+        found = [places(grid.height, grid.width, size, stride) for grid in grids]
+        counts = np.array([len(of) for of in found], int)
+        scene = np.repeat(np.arange(len(scenes), dtype=np.int32), counts)
+        row, column = np.concatenate([np.empty((0, 2), np.int32), *found]).T
+        a, c, e, f = np.array([(t.a, t.c, t.e, t.f) for t in (grid.transform for grid in grids)]).reshape(-1, 4).T
+        x, y = column * a[scene] + c[scene], row * e[scene] + f[scene]
+        return cls(scenes, grids, counts > 1, size, scene, row, column, x, y, *_undecided(len(scene)))
+
+    def __len__(self) -> int:
+        return len(self.scene)
+
+    def __getitem__(self, number: int) -> Window:
+        row, column = int(self.row[number]), int(self.column[number])
+        return Window(self.id(number), row, column, SPLITS[self.split[number]], self.grid(number))
+
+    def id(self, number: int) -> str:
+        """What a patch is called."""
+        scene = self.scene[number]
+        place = f"_{self.row[number]:04d}_{self.column[number]:04d}" if self.cut[scene] else ""
+        return self.scenes[scene] + place
+
+    def twice(self) -> str | None:
+        """A name that two patches have: one's scene is called as a place in another one."""
+        numbers = {scene: number for number, scene in enumerate(self.scenes)}
+        for name, number in numbers.items():
+            match = re.fullmatch(r"(.+)_(\d{4,})_(\d{4,})", name)
+            other = numbers.get(match[1]) if match and not self.cut[number] else None
+            if other is not None and self.cut[other]:
+                there = self.scene == other
+                there &= (self.row == int(match[2])) & (self.column == int(match[3]))
+                if name in (self.id(twin) for twin in np.flatnonzero(there)):
+                    return name
+        return None
+
+    def grid(self, number: int) -> Grid:
+        """A patch's own grid."""
+        grid = self.grids[self.scene[number]]
+        x, y = float(self.x[number]), float(self.y[number])
+        return Grid(grid.crs, Affine(grid.transform.a, 0.0, x, 0.0, grid.transform.e, y), self.size, self.size)
+
+    def of(self, numbers: np.ndarray) -> Windows:
+        """Some of the patches, with nothing of other scenes."""
+        kept, scene = np.unique(self.scene[numbers], return_inverse=True)
+        arrays = (self.row, self.column, self.x, self.y, self.split, self.reason, self.value)
+        scenes, grids = ([of[i] for i in kept] for of in (self.scenes, self.grids))
+        return Windows(scenes, grids, self.cut[kept], self.size, scene, *(array[numbers] for array in arrays))
+
+    def by_scene(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
+        """Some of the patches, scene by scene."""
+        numbers = numbers[self.scene[numbers].argsort(kind="stable")]
+        edges = np.flatnonzero(np.diff(self.scene[numbers], prepend=-1, append=-1))
+        yield from (numbers[start:stop] for start, stop in pairwise(edges))
+
+    def on_lattice(self, split: str, stride: int) -> np.ndarray:
+        """(N,) whether the split would take a patch: if it begins at multiples of the stride (train), or the size."""
+        step = stride if split == "train" else self.size
+        return (self.row % step == 0) & (self.column % step == 0)
+
+    def assign(self, numbers: np.ndarray, split: str, stride: int) -> np.ndarray:
+        """Give patches their split, but where there is a reason against it; which of them are that split's at all."""
+        taken = self.on_lattice(split, stride)[numbers]
+        self.split[numbers] = np.where(taken & (self.reason[numbers] == ""), SPLITS.index(split), UNUSED)
+        self.reason[numbers[~taken]] = ""
+        return taken
+
+    def refuse(self, number: int | np.ndarray, reason: str, value: float | str) -> None:
+        """Not use a patch, or several."""
+        self.split[number], self.reason[number], self.value[number] = UNUSED, reason, value
+
+    @property
+    def placed(self) -> np.ndarray:
+        """(N,) bool: has a patch geography?"""
+        return np.array([grid.crs is not None for grid in self.grids], bool)[self.scene]
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        """Width, and height (negative), of each scene's pixels (S, 2)."""
+        return np.array([(grid.transform.a, grid.transform.e) for grid in self.grids])
+
+    def boxes(self, numbers: np.ndarray, flat: bool) -> np.ndarray:
+        """West, south, east, north (N, 4) of patches, in their CRS or in degrees."""
+        if not flat:
+            return _boxes([self.grid(number) for number in numbers], False)
+        a, e = self._pixels[self.scene[numbers]].T
+        x, y = self.x[numbers], self.y[numbers]
+        return np.stack([x, self.size * e + y, self.size * a + x, y], 1)
 
 
-def on_lattice(window: Window, split: str, size: int, stride: int) -> bool:
-    """Would the split take this window: does it begin at multiples of the stride (train), or of the size?"""
-    step = stride if split == "train" else size
-    return window.row % step == 0 and window.column % step == 0
+def _undecided(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """No split, no reason and no value."""
+    return np.full(count, UNUSED, np.int8), np.full(count, "", object), np.full(count, "", object)
 
 
-def _assign(window: Window, split: str, size: int, stride: int) -> bool:
-    """Give a window its split, unless there is a reason against it; False if it is not one of that split's at all."""
-    if taken := on_lattice(window, split, size, stride):
-        window.split = None if window.reason else split
-    else:
-        window.reason = ""
-    return taken
+@lru_cache
+def places(height: int, width: int, size: int, stride: int) -> np.ndarray:
+    """Rows and columns (N, 2) of the patches that `Windows.within` finds in an image."""
+    lattices = []
+    for step in (stride, size):
+        axes = (np.arange(0, length - size + 1, step, dtype=np.int32) for length in (height, width))
+        lattices.append(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2))
+    return np.unique(np.concatenate(lattices), axis=0)
 
 
-def split_by_file(
-    scenes: list[Scene], candidates: list[list[Window]], path: Path, size: int, stride: int, left_out: AbstractSet[str]
-) -> None:
+def split_by_file(windows: Windows, path: Path, stride: int, left_out: AbstractSet[str]) -> None:
     """The split as a CSV of scenes or patches says, with every entry used but those of scenes that are left out.
 
     A scene that is not used is refused in training's windows.
@@ -88,23 +192,29 @@ def split_by_file(
             raise InputError(f"split_file '{path}' lists '{name}' twice")
         listed[name] = split
     used: set[str] = set()
-    for scene, windows in zip(scenes, candidates, strict=True):
-        names = {scene.id, *(w.id for w in windows)} & set(listed)
-        if not names:
+    train = windows.on_lattice("train", stride)
+    edges = np.searchsorted(windows.scene, np.arange(len(windows.scenes) + 1))
+    for scene, (start, stop) in zip(windows.scenes, pairwise(edges), strict=True):
+        numbers = np.arange(start, stop)
+        names = [windows.id(number) for number in numbers]
+        if scene not in listed and listed.keys().isdisjoint(names):
             raise InputError(
-                f"split_file '{path}' does not list scene '{scene.id}': add it, as guard if it is not to be used"
+                f"split_file '{path}' does not list scene '{scene}': add it, as guard if it is not to be used"
             )
-        used |= {scene.id} & names
-        for window in windows:
-            name = window.id if window.id in listed else scene.id
-            split = listed.get(name)
-            if split in ("guard", None):
-                used |= {name} if name in listed else set()
-                refused = name != scene.id or on_lattice(window, "train", size, stride)
-                reason = "guard gap" if split else "not in the split file"
-                window.reason = (window.reason or reason) if refused else ""
-            elif _assign(window, split, size, stride):
-                used |= {name}
+        used |= {scene} & listed.keys()
+        own = np.array([name in listed and name != scene for name in names], bool)  # named themselves
+        splits = np.array([listed.get(name, listed.get(scene, "")) for name in names], object)
+        for split in {*splits}:
+            members = splits == split
+            if split in SPLITS:
+                taken = windows.assign(numbers[members], split, stride)
+                used.update(names[i] for i in np.flatnonzero(members)[taken] if names[i] in listed)
+            else:
+                refused = members & (own | train[numbers])
+                without = numbers[refused & (windows.reason[numbers] == "")]
+                windows.reason[without] = "guard gap" if split else "not in the split file"
+                windows.reason[numbers[members & ~refused]] = ""
+                used.update(names[i] for i in np.flatnonzero(members) if names[i] in listed)
     for name in listed:
         parts = name.split("_")
         if name not in used and left_out.isdisjoint("_".join(parts[: i + 1]) for i in range(len(parts))):
@@ -139,7 +249,9 @@ def _regions(scenes: list[Scene], metres: float) -> np.ndarray:
             alike = np.unique([scene.grid.crs.to_string() for scene in scenes], return_inverse=True)[1]
         for members in (np.flatnonzero(alike == kind) for kind in range(alike.max() + 1)):
             grids = [scenes[i].grid for i in members]
-            for rows, columns in _near(grids, grids, metres):
+            unit = _unit(grids)
+            boxes = _boxes(grids, unit is not None)
+            for rows, columns, _ in _near(boxes, boxes, unit, metres):
                 region = _joined(region, members[rows], members[columns])
     return region
 
@@ -171,12 +283,11 @@ def with_groups(scenes: list[Scene], metres: float) -> list[Scene]:
 
 def split_by_region(
     scenes: list[Scene],
-    candidates: list[list[Window]],
+    windows: Windows,
     test_places: Sequence[tuple[float, float]],
     buffer_m: float,
     metres: float,
     shares: Sequence[float],
-    size: int,
     stride: int,
     seed: int,
 ) -> None:
@@ -191,18 +302,19 @@ def split_by_region(
             )
     names, region = np.unique(_regions(scenes, metres), return_inverse=True)
     forced = np.zeros(len(names), bool)
-    if all(geographic):
-        for i, scene in enumerate(scenes):
-            forced[region[i]] |= any(_metres_to(scene.grid, place) <= buffer_m for place in test_places)
-    weights = np.zeros(len(names))
-    for i, windows in enumerate(candidates):
-        weights[region[i]] += sum(not w.reason and on_lattice(w, "test", size, stride) for w in windows)
+    if all(geographic) and test_places:
+        boxes = _boxes([scene.grid for scene in scenes], False)
+        for place in test_places:
+            forced[region[metres_to(boxes, place) <= buffer_m]] = True
+    counted = windows.on_lattice("test", stride) & (windows.reason == "")
+    weights = np.bincount(region[windows.scene[counted]], minlength=len(names)).astype(float)
     shares = np.asarray(shares, float) / np.sum(shares)
     random, best, least = np.random.default_rng(seed), None, np.inf
-    for _ in range(DRAWS // 256):  # so many at a time as memory holds whatever the number of regions
-        draws = random.choice(3, (256, len(names)), p=shares)
+    many = max(1, CHUNK // len(names))  # draws at a time
+    for start in range(0, DRAWS, many):
+        draws = random.choice(3, (min(many, DRAWS - start), len(names)), p=shares)
         draws[:, forced] = 2
-        parts = np.stack([(draws == split) @ weights for split in range(3)], 1) / max(weights.sum(), 1)  # (256, 3)
+        parts = np.stack([(draws == split) @ weights for split in range(3)], 1) / max(weights.sum(), 1)  # (D, 3)
         off = np.where((parts == 0).any(1), np.inf, np.square(parts - shares).sum(1))
         if off.min() < least:
             best, least = draws[off.argmin()], off.min()
@@ -213,54 +325,61 @@ def split_by_region(
             f"{('lower block_m' if metres < 0 else many) if all(geographic) else 'name more groups'}, "
             "or give a split_file"
         )
-    for i, windows in enumerate(candidates):
-        split = SPLITS[best[region[i]]]
-        for window in windows:
-            _assign(window, split, size, stride)
+    split = best[region][windows.scene]
+    for number, name in enumerate(SPLITS):
+        windows.assign(np.flatnonzero(split == number), name, stride)
 
 
-def tested(candidates: list[list[Window]], places: Sequence[tuple[float, float]], buffer_m: float) -> list[bool]:
+def tested(windows: Windows, places: Sequence[tuple[float, float]], buffer_m: float) -> list[bool]:
     """For each place (lon, lat) whether a test window lies at most so many metres from it."""
-    grids = [w.grid for windows in candidates for w in windows if w.split == "test" and w.grid.crs]
-    return [any(_metres_to(grid, place) <= buffer_m for grid in grids) for place in places]
+    test = windows.split == SPLITS.index("test")
+    boxes = windows.boxes(np.flatnonzero(test & windows.placed), False)
+    return [bool((metres_to(boxes, place) <= buffer_m).any()) for place in places]
 
 
-def _metres_to(grid: Grid, place: Sequence[float]) -> float:
-    """Distance from a place (lon, lat) to a grid's box, zero inside."""
-    west, south, east, north = grid.lonlat_bounds
-    dx = min(max(west - x, x - east, 0) for x in (place[0] - 360, place[0], place[0] + 360))
+def metres_to(boxes: np.ndarray, place: Sequence[float]) -> np.ndarray:
+    """Distances from a place (lon, lat) to boxes of longitude and latitude (N, 4), zero inside."""
+    west, south, east, north = boxes.T
+    turns = (place[0] - 360, place[0], place[0] + 360)
+    dx = reduce(np.minimum, (np.maximum(np.maximum(west - x, x - east), 0) for x in turns))
     dx *= np.cos(np.radians(place[1]))
-    return float(np.hypot(dx, max(south - place[1], place[1] - north, 0)) * METRES_PER_DEGREE)
+    return np.hypot(dx, np.maximum(np.maximum(south - place[1], place[1] - north), 0)) * METRES_PER_DEGREE
 
 
-def _distances(a: list[Grid], b: list[Grid]) -> np.ndarray:
-    """Metres between the boxes of grids (A, B): zero where they touch, negative (how deep) where they overlap.
-
-    Boxes of one projected CRS are compared in its plane, others as boxes of longitude and latitude, which errs to
-    the near side.
-    """
-    flat = _flat(a, b)
-    return _gaps(_boxes(a, flat), _boxes(b, flat), metres_of(a[0].crs) if flat else None)
-
-
-def _near(a: list[Grid], b: list[Grid], metres: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Which boxes of two lists are within so many metres, (N,) and (N,) places in them, so many at a time as memory
-    holds whatever the length of the lists."""
-    flat, many = _flat(a, b), max(1, CHUNK // len(b))
-    boxes, others = _boxes(a, flat), _boxes(b, flat)
-    for start in range(0, len(a), many):
-        gaps = _gaps(boxes[start : start + many], others, metres_of(a[0].crs) if flat else None)
+def _near(
+    boxes: np.ndarray, others: np.ndarray, unit: float | None, metres: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Which boxes (A, 4) and others (B, 4) are within so many metres: rows, columns (N,) and their `_gaps`, so many at
+    a time as memory holds whatever the number of boxes."""
+    order, order_b = (of[:, 1].argsort(kind="stable") for of in (boxes, others))
+    boxes, others = boxes[order], others[order_b]  # from south to north: what is far in latitude is never compared
+    reach = metres / (METRES_PER_DEGREE if unit is None else unit)
+    reach += 1e-6 * max(1, abs(reach))  # rounding
+    highest = (others[:, 3] - others[:, 1]).max(initial=0)
+    first = np.searchsorted(others[:, 1], boxes[:, 1] - reach - highest)
+    last = np.maximum.accumulate(np.searchsorted(others[:, 1], boxes[:, 3] + reach, "right"))
+    start = 0
+    while start < len(boxes):
+        stop = min(len(boxes), start + max(1, CHUNK // max(1, last[start] - first[start])))
+        while stop > start + 1 and (stop - start) * (last[stop - 1] - first[start]) > CHUNK:
+            stop = (start + stop) // 2
+        part = slice(first[start], last[stop - 1])
+        gaps = _gaps(boxes[start:stop], others[part], unit)
         rows, columns = np.nonzero(gaps <= metres)
-        yield rows + start, columns
+        yield order[start:stop][rows], order_b[part][columns], gaps[rows, columns]
+        start = stop
 
 
-def _flat(a: list[Grid], b: list[Grid]) -> bool:
-    return a[0].crs is None or (a[0].crs.is_projected and all(grid.crs == a[0].crs for grid in (*a, *b)))
+def _unit(grids: Sequence[Grid]) -> float | None:
+    """Metres of a unit of the plane that grids lie in, of one projected CRS or none; else None: they are compared as
+    boxes of longitude and latitude, which errs to the near side."""
+    crs = grids[0].crs
+    return metres_of(crs) if crs is None or (crs.is_projected and all(grid.crs == crs for grid in grids)) else None
 
 
-def _boxes(grids: list[Grid], flat: bool) -> np.ndarray:
+def _boxes(grids: Sequence[Grid], flat: bool) -> np.ndarray:
     """West, south, east, north (N, 4), in the grids' plane or in degrees."""
-    return np.array([grid.bounds if flat else grid.lonlat_bounds for grid in grids])
+    return np.array([grid.bounds if flat else grid.lonlat_bounds for grid in grids]).reshape(-1, 4)
 
 
 def _gaps(boxes: np.ndarray, others: np.ndarray, unit: float | None) -> np.ndarray:
@@ -276,35 +395,34 @@ def _gaps(boxes: np.ndarray, others: np.ndarray, unit: float | None) -> np.ndarr
     return np.where((dx < 0) & (dy < 0), np.maximum(dx, dy), apart) * (1 if unit is None else unit)
 
 
-def guard(candidates: list[list[Window]], buffer_m: float) -> None:
+def guard(windows: Windows, buffer_m: float) -> None:
     """Take windows too close to test's, then to validation's, out of the other splits; overlap is an error.
 
     Of windows of test, or of validation, that share ground although they are of different scenes, the first is kept, in
-    the order of `candidates`.
+    the scenes' order.
     """
-    order = {windows[0].scene: number for number, windows in enumerate(candidates) if windows}
     for split in ("test", "validation"):
-        close = _close(candidates, split, split, 0)
-        for first, second in sorted(close, key=lambda pair: [order[windows[0].scene] for windows in pair]):
-            if order[first[0].scene] < order[second[0].scene]:
-                deep = _distances([w.grid for w in second], [w.grid for w in first])  # (second, first)
-                for window, row in zip(second, deep, strict=True):
-                    kept = [i for i, w in enumerate(first) if w.split]
-                    if kept and row[kept].min() < -half_pixel(window.grid):
-                        other = first[kept[row[kept].argmin()]]
-                        window.split, window.reason, window.value = None, f"ground seen in {split}", other.id
+        scene = windows.scene
+        pairs = [(a[0], b[0], a, b) for a, b in _close(windows, split, split, 0) if scene[a[0]] < scene[b[0]]]
+        for *_, first, second in sorted(pairs, key=itemgetter(0, 1)):
+            first, second = (numbers[windows.split[numbers] >= 0] for numbers in (first, second))
+            for number, other, metres in _nearest(windows, second, first, 0):
+                if metres < -half_pixel(windows.grids[windows.scene[number]]):
+                    windows.refuse(number, f"ground seen in {split}", windows.id(other))
     for strong, weak in STRONGER:
-        for kept, others in _close(candidates, strong, weak, buffer_m):
-            distances = _distances([w.grid for w in others], [w.grid for w in kept])  # (others, kept)
-            for window, row in zip(others, distances, strict=True):
-                nearest = kept[row.argmin()]
-                if row.min() < -half_pixel(window.grid) and window.grid.crs == nearest.grid.crs:
+        nearest: dict[int, float] = {}
+        for kept, others in _close(windows, strong, weak, buffer_m):
+            for number, other, metres in _nearest(windows, others, kept, buffer_m):
+                grid, grid_b = (windows.grids[windows.scene[i]] for i in (number, other))
+                if metres < -half_pixel(grid) and grid.crs == grid_b.crs:
                     raise InputError(
-                        f"{weak} patch '{window.id}' overlaps {strong} patch '{nearest.id}': "
+                        f"{weak} patch '{windows.id(number)}' overlaps {strong} patch '{windows.id(other)}': "
                         "put both in one split, or one in guard"
                     )
-                if row.min() <= max(buffer_m if window.grid.crs else 0, TOUCH):
-                    window.split, window.reason, window.value = None, "guard gap", float(row.min())
+                if metres <= max(buffer_m if grid.crs else 0, TOUCH):
+                    nearest[number] = min(metres, nearest.get(number, np.inf))
+        for number, metres in nearest.items():
+            windows.refuse(number, "guard gap", metres)
 
 
 def half_pixel(grid: Grid) -> float:
@@ -313,41 +431,70 @@ def half_pixel(grid: Grid) -> float:
     return grid.transform.a / 2 * (metres_of(grid.crs) if flat else METRES_PER_DEGREE)
 
 
-def _close(scenes: list[list[Window]], strong: str, weak: str, metres: float) -> Iterator[tuple[list, list]]:
+def _close(windows: Windows, strong: str, weak: str, metres: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Windows of two splits, by scene, of scenes within so many metres; without geography only of one scene."""
-    kept, others = (
-        [found for windows in scenes if (found := [w for w in windows if w.split == s])] for s in (strong, weak)
-    )
-    plain = {windows[0].scene: windows for windows in kept if windows[0].grid.crs is None}
-    yield from ((plain[b[0].scene], b) for b in others if b[0].grid.crs is None and b[0].scene in plain)
-    kept, others = ([windows for windows in side if windows[0].grid.crs] for side in (kept, others))
+    placed = windows.placed
+    of = [windows.split == SPLITS.index(split) for split in (strong, weak)]
+    plain, plain_b = (np.flatnonzero(split & ~placed) for split in of)
+    both = np.intersect1d(windows.scene[plain], windows.scene[plain_b])
+    sides = (windows.by_scene(side[np.isin(windows.scene[side], both)]) for side in (plain, plain_b))
+    yield from zip(*sides, strict=True)
+    kept, others = ([*windows.by_scene(np.flatnonzero(split & placed))] for split in of)
     if kept and others:
-        for rows, columns in _near([_hull(a) for a in kept], [_hull(b) for b in others], max(metres, TOUCH)):
+        hulls, hulls_b = ([_hull(windows, numbers) for numbers in side] for side in (kept, others))
+        unit = _unit(hulls + hulls_b)
+        boxes = (_boxes(side, unit is not None) for side in (hulls, hulls_b))
+        for rows, columns, _ in _near(*boxes, unit, max(metres, TOUCH)):
             yield from ((kept[i], others[j]) for i, j in zip(rows, columns, strict=True))
 
 
-def _hull(windows: list[Window]) -> Grid:
-    pixel = windows[0].grid.transform
-    left, bottom, right, top = np.array([w.grid.bounds for w in windows]).T
-    shape = round((top.max() - bottom.min()) / -pixel.e), round((right.max() - left.min()) / pixel.a)
-    return Grid(windows[0].grid.crs, Affine(pixel.a, 0, left.min(), 0, pixel.e, top.max()), *shape)
+def _hull(windows: Windows, numbers: np.ndarray) -> Grid:
+    """The grid of some windows of a scene."""
+    grid = windows.grids[windows.scene[numbers[0]]]
+    left, bottom, right, top = windows.boxes(numbers, True).T
+    shape = round((top.max() - bottom.min()) / -grid.transform.e), round((right.max() - left.min()) / grid.transform.a)
+    return Grid(grid.crs, Affine(grid.transform.a, 0, left.min(), 0, grid.transform.e, top.max()), *shape)
 
 
-def _on_disk(dataset_root: Path, split: str) -> list[list[Window]]:
-    """The windows of a split by scene, from its index alone."""
-    size = np.load(dataset_root / split / "sar.npy", mmap_mode="r").shape[-1]
-    scenes: dict[str, list[Window]] = {}
-    with open(dataset_root / split / "index.csv", encoding="utf-8", newline="") as lines:
-        for item in csv.DictReader(lines):
-            crs, row, column = crs_of(item["crs"]) if item["crs"] else None, int(item["row"]), int(item["col"])
-            place = Affine(*map(float, item["transform"].split())) if crs else Affine(1, 0, column, 0, -1, -row)
-            window = Window(item["id"], item["scene"], row, column, Grid(crs, place, size, size), split)
-            scenes.setdefault(item["scene"], []).append(window)
-    return list(scenes.values())
+def _nearest(
+    windows: Windows, numbers: np.ndarray, others: np.ndarray, metres: float
+) -> Iterator[tuple[int, int, float]]:
+    """Of windows of a scene those that are within so many metres of others, of another one: each with the nearest of
+    these, and the distance, which is negative (how deep) where they overlap."""
+    if not (len(numbers) and len(others)):
+        return
+    unit = _unit([windows.grids[windows.scene[of[0]]] for of in (numbers, others)])
+    boxes = (windows.boxes(of, unit is not None) for of in (numbers, others))
+    found = [np.stack(pairs) for pairs in _near(*boxes, unit, max(metres, TOUCH))]
+    rows, columns, gaps = np.concatenate(found, 1)
+    order = np.lexsort((columns, gaps, rows))
+    for i in order[np.unique(rows[order], return_index=True)[1]]:
+        yield int(numbers[int(rows[i])]), int(others[int(columns[i])]), float(gaps[i])
 
 
-def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
-    """Prove from what was written that no two patches of different splits touch; returns each split's windows.
+def _on_disk(dataset_root: Path) -> Windows:
+    """The windows of all three splits, one after another, from their indexes alone."""
+    scenes: dict[str, int] = {}
+    grids, cut, rows = [], [], array("d")
+    for number, split in enumerate(SPLITS):
+        size = np.load(dataset_root / split / "sar.npy", mmap_mode="r").shape[-1]
+        with open(dataset_root / split / "index.csv", encoding="utf-8", newline="") as lines:
+            for item in csv.DictReader(lines):
+                crs, row, column = crs_of(item["crs"]) if item["crs"] else None, int(item["row"]), int(item["col"])
+                place = Affine(*map(float, item["transform"].split())) if crs else Affine(1, 0, column, 0, -1, -row)
+                scene = scenes.setdefault(item["scene"], len(scenes))
+                if scene == len(grids):
+                    grids.append(Grid(crs, place, size, size))
+                    cut.append(item["id"] != item["scene"])
+                rows.extend((scene, row, column, place.c, place.f, number))
+    scene, row, column, x, y, split = np.array(rows).reshape(-1, 6).T
+    scene, row, column, split = (of.astype(np.int32) for of in (scene, row, column, split))
+    nothing = np.full(len(scene), "", object)
+    return Windows([*scenes], grids, np.array(cut, bool), size, scene, row, column, x, y, split, nothing, nothing)
+
+
+def check_separation(dataset_root: str | Path) -> Windows:
+    """Prove from what was written that no two patches of different splits touch; returns the windows of all three.
 
     Patches without geography are compared by row and column within their scene, and by content: benchmarks repeat
     images, or cut them with an overlap, so no two of different splits, radar or optical, may be equal all over where
@@ -355,77 +502,85 @@ def check_separation(dataset_root: str | Path) -> dict[str, list[Window]]:
     no value, and are not found.) Raises InputError naming two patches.
     """
     try:
-        scenes = {split: _on_disk(resolve(dataset_root), split) for split in SPLITS}
+        windows = _on_disk(resolve(dataset_root))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"dataset_root '{dataset_root}' holds no whole data set ({error}): build it again") from None
     for strong, weak in STRONGER:
-        for kept, others in _close(scenes[strong] + scenes[weak], strong, weak, 0):
-            distances = _distances([w.grid for w in kept], [w.grid for w in others])
-            if distances.min() <= TOUCH:
-                i, j = np.unravel_index(distances.argmin(), distances.shape)
+        for kept, others in _close(windows, strong, weak, 0):
+            for number, other, _ in _nearest(windows, kept, others, 0):
                 raise InputError(
-                    f"{strong} patch '{kept[i].id}' touches {weak} patch '{others[j].id}': the split leaks"
+                    f"{strong} patch '{windows.id(number)}' touches {weak} patch '{windows.id(other)}': the split leaks"
                 )
-    windows = {split: [w for scene in scenes[split] for w in scene] for split in SPLITS}  # in the arrays' order
     _check_content(resolve(dataset_root), windows)
     return windows
 
 
-def _check_content(root: Path, windows: dict[str, list[Window]]) -> None:
+def _check_content(root: Path, windows: Windows) -> None:
     """Look for patches without geography that are cut, overlapping, from images of another split, radar or optical.
 
     A square of one patch that lies somewhere in another says how they might overlap; they do if all that would be
-    common is equal.
+    common is equal. So many are looked for at a time as memory holds.
     """
-    numbers = {split: [n for n, window in enumerate(windows[split]) if window.grid.crs is None] for split in SPLITS}
+    members = [np.flatnonzero(windows.split == split) for split in range(len(SPLITS))]
+    first = [numbers[0] for numbers in members]  # in the arrays' order
+    plain = ~windows.placed
+    train, validation, test = (numbers[plain[numbers]] for numbers in members)
     for layer, least in (("opt", 2), ("sar", 0.1)):
-        pixels = {split: np.load(root / split / f"{layer}.npy", mmap_mode="r") for split in SPLITS}  # (N, C, P, P)
-        side = min(SQUARE, 2 ** pixels["train"].shape[-1].bit_length() // 4)
+        stored = [store.reader(root / split / f"{layer}.npy") for split in SPLITS]
+
+        def patch(number: int, stored: list[Callable] = stored) -> np.ndarray:
+            split = windows.split[number]
+            return stored[split](number - first[split])  # (C, P, P)
+
+        side = min(SQUARE, 2 ** windows.size.bit_length() // 4)
         if side < 4:  # so few pixels are equal by chance
             continue
-        squares = _Squares(side, least)
-        for weak, strong in (("validation", "test"), ("train", "validation")):
-            for number in numbers[strong]:
-                squares.add(pixels[strong][number], windows[strong][number])
-            squares.sort()
-            with ThreadPoolExecutor() as pool:
-                twins = pool.map(squares.twin, (pixels[weak][number] for number in numbers[weak]))
-                for number, twin in zip(numbers[weak], twins, strict=True):
-                    if twin:
+        for weak, strong in ((validation, test), (train, np.concatenate([validation, test]))):
+            for start in range(0, len(strong) if len(weak) else 0, LOOKED_FOR):
+                squares = Squares(patch, strong[start : start + LOOKED_FOR], side, least)
+                for number, twin in _in_threads(squares.twin, weak):
+                    if twin is not None:
+                        of, other = SPLITS[windows.split[number]], SPLITS[windows.split[twin]]
                         raise InputError(
-                            f"{weak} patch '{windows[weak][number].id}' shares pixels with {twin.split} patch "
-                            f"'{twin.id}': the split leaks, put both in one split"
+                            f"{of} patch '{windows.id(number)}' shares pixels with {other} patch "
+                            f"'{windows.id(twin)}': the split leaks, put both in one split"
                         )
 
 
-class _Squares:
-    """The squares that patches are cut into, by a hash of their values, to be looked for in other patches."""
+def _in_threads(function: Callable[[int], int | None], numbers: np.ndarray) -> Iterator[tuple[int, int | None]]:
+    """Each number with what a function says of it, in order."""
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(numbers), 256):  # what waits in a pool takes memory
+            some = numbers[start : start + 256]
+            yield from zip(some, pool.map(function, some), strict=True)
 
-    def __init__(self, side: int, least: float) -> None:
-        self.side, self.least = side, least  # pixels; standard deviation below which all is alike
-        self.patches: list[tuple[np.ndarray, Window]] = []
-        self.found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0, np.uint64), np.empty((0, 3), int))]
 
-    def add(self, patch: np.ndarray, window: Window) -> None:
-        """Cut a patch (C, P, P), but leave out squares that are even, and equal to anything even."""
-        count, side = patch.shape[-1] // self.side, self.side
-        blocks = patch[:, : count * side, : count * side].reshape(len(patch), count, side, count, side)
-        rows, columns = np.nonzero(blocks.std((0, 2, 4), dtype=np.float32) >= self.least)
-        rows, columns = side * rows, side * columns
-        places = np.stack([np.full_like(rows, len(self.patches)), rows, columns], 1)
-        self.found.append((hashes_of_squares(patch, side)[rows, columns], places))
-        self.patches.append((patch, window))
+class Squares:
+    """The squares that patches are cut into, by a hash of their values, to be looked for in other patches.
 
-    def sort(self) -> None:
-        """Make what was added so far ready to be looked for."""
-        hashes, places = map(np.concatenate, zip(*self.found, strict=True))
-        order = hashes.argsort(kind="stable")
-        self.hashes, self.places = hashes[order], places[order]  # (N,) and (N, 3): patch, row, column
+    Patches (C, P, P) are what `patch` gives for a number. Squares of `side` pixels whose standard deviation is below
+    `least` are left out: they are even, and equal to anything even.
+    """
+
+    def __init__(self, patch: Callable[[int], np.ndarray], numbers: Sequence[int], side: int, least: float) -> None:
+        self.patch, self.side = patch, side
+        hashes, places = [np.empty(0, np.uint64)], [np.empty((0, 3), np.int32)]
+        for number in numbers:
+            pixels = patch(number)
+            count = pixels.shape[-1] // side
+            blocks = pixels[:, : count * side, : count * side].reshape(len(pixels), count, side, count, side)
+            rows, columns = side * np.array(np.nonzero(blocks.std((0, 2, 4), dtype=np.float32) >= least))
+            hashes.append(hashes_of_squares(pixels, side)[rows, columns])
+            places.append(np.stack([np.full_like(rows, number), rows, columns], 1).astype(np.int32))
+        found = np.concatenate(hashes)
+        order = found.argsort(kind="stable")
+        self.hashes, self.places = found[order], np.concatenate(places)[order]  # (N,) and (N, 3): patch, row, column
         self.likely = np.zeros(2**20, bool)  # by the first 20 bits
         self.likely[self.hashes >> np.uint64(44)] = True
 
-    def twin(self, patch: np.ndarray) -> Window | None:
-        """The window of a patch that overlaps this one."""
+    def twin(self, number: int) -> int | None:
+        """The first of the patches that overlaps the one of this number."""
+        patch = self.patch(number)
         hashes = hashes_of_squares(patch, self.side)
         rows, columns = np.nonzero(self.likely[hashes >> np.uint64(44)])
         first, last = (np.searchsorted(self.hashes, hashes[rows, columns], side) for side in ("left", "right"))
@@ -434,7 +589,7 @@ class _Squares:
             for which, row, column in self.places[first[i] : min(last[i], first[i] + 16)]:  # of what occurs everywhere
                 overlap = (which, rows[i] - row, columns[i] - column)
                 if overlap not in tried and self._equal(patch, *overlap):
-                    return self.patches[which][1]
+                    return int(which)
                 tried.add(overlap)
         return None
 
@@ -442,7 +597,7 @@ class _Squares:
         """Is all equal that is common, if this patch lies so far up and left of the other?"""
         ours, theirs = (
             one.view(f"u{one.itemsize}")[:, max(0, y) :, max(0, x) :][:, : len(one[0]) - abs(y), : len(one[0]) - abs(x)]
-            for one, y, x in ((patch, down, right), (self.patches[which][0], -down, -right))
+            for one, y, x in ((patch, down, right), (self.patch(which), -down, -right))
         )
         return min(ours.shape[1:]) >= 2 * self.side - 1 and np.array_equal(ours, theirs)
 
@@ -466,25 +621,33 @@ def hashes_of_squares(patch: np.ndarray, side: int) -> np.ndarray:
     return total
 
 
-def unique_area(windows: list[Window]) -> float | None:
-    """Ground area in km² under patches, each place counted once per CRS; None without geography.
+def unique_area(windows: Windows, split: str) -> float | None:
+    """Ground area in km² under a split's patches, each place counted once per CRS; None without geography.
 
     The union of the boxes in their CRS, times the true area of a pixel (by the equal-area EPSG:6933) over its area in
     the CRS.
     """
-    windows = [w for w in windows if w.grid.crs]
-    if not windows:
+    placed = (windows.split == SPLITS.index(split)) & windows.placed
+    if not placed.any():
         return None
     total = 0.0
-    for crs in {w.grid.crs.to_string(): w.grid.crs for w in windows}.values():
-        boxes = np.array([w.grid.bounds for w in windows if w.grid.crs == crs])  # left, bottom, right, top
-        corners = boxes[:, [0, 2, 2, 0]], boxes[:, [1, 1, 3, 3]]
-        x, y = (np.reshape(v, (-1, 4)) for v in transform(crs, "EPSG:6933", corners[0].ravel(), corners[1].ravel()))
-        x -= AROUND * np.round((x - x[:, :1]) / AROUND)  # a patch may lie on 180 degrees
-        true = np.abs((x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1)) / 2  # the shoelace formula
-        flat = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        total += _union(boxes) * (true / flat).mean()
+    for crs in {grid.crs.to_string(): grid.crs for grid in windows.grids if grid.crs}.values():
+        of = np.array([grid.crs == crs for grid in windows.grids], bool)
+        boxes = windows.boxes(np.flatnonzero(placed & of[windows.scene]), True)
+        if len(boxes):
+            ratios = [_true_to_flat(boxes[start : start + 2**12], crs) for start in range(0, len(boxes), 2**12)]
+            total += _union(boxes) * np.concatenate(ratios).mean()
     return round(float(total) / 1e6, 4)
+
+
+def _true_to_flat(boxes: np.ndarray, crs: CRS) -> np.ndarray:
+    """The true area of boxes (N, 4), left, bottom, right, top, in m², over that in their CRS."""
+    left, bottom, right, top = boxes.T
+    corners = np.stack([left, right, right, left], 1), np.stack([bottom, bottom, top, top], 1)
+    x, y = (np.reshape(v, (-1, 4)) for v in transform(crs, "EPSG:6933", corners[0].ravel(), corners[1].ravel()))
+    x -= AROUND * np.round((x - x[:, :1]) / AROUND)  # a patch may lie on 180 degrees
+    true = np.abs((x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1)) / 2  # the shoelace formula
+    return true / ((right - left) * (top - bottom))
 
 
 def _union(boxes: np.ndarray) -> float:

@@ -11,8 +11,9 @@ overlap by half have quarters in common, which are then hashed once.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby, pairwise, product
@@ -96,21 +97,32 @@ def _digest(pixels: np.ndarray, top: int, bottom: int, left: int, right: int) ->
     return hashlib.sha256(pixels[..., top:bottom, left:right].tobytes()).digest()
 
 
-def finish(root: Path, digests: Mapping[Path, bytes | bytearray]) -> str:
+def finish(root: Path, counts: Mapping[str, int], digests: Mapping[Path, str]) -> str:
     """Have arrays of the data set in `root` say how many patches they have; returns the data set's fingerprint.
 
-    `digests` has what `fill` returned for each array, joined in the patches' order.
+    `counts` has the patches of each folder, `digests` the SHA-256, in hexadecimal, of what `fill` returned for each
+    array, in the patches' order.
     """
-    contents = {root / split / "index.csv": (root / split / "index.csv").read_bytes() for split in SPLITS}
+    indexes = [root / split / "index.csv" for split in SPLITS]
+    contents = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in indexes}
     for path, digest in digests.items():
         with open(path, "r+b") as stream:
             np.lib.format.read_magic(stream)
             (_, *shape), _, dtype = np.lib.format.read_array_header_1_0(stream)
-            _header(stream, dtype, (len(digest) // hashlib.sha256().digest_size, *shape))
+            _header(stream, dtype, (counts[path.parent.name], *shape))
         if path.parent.name in SPLITS:
             contents[path] = digest
-    lines = [f"{hashlib.sha256(contents[path]).hexdigest()}  {path.relative_to(root)}\n" for path in sorted(contents)]
+    lines = [f"{contents[path]}  {path.relative_to(root)}\n" for path in sorted(contents)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def reader(path: Path) -> Callable[[int], np.ndarray]:
+    """What gives an array's patches, (C, H, W) or (H, W), by their number. It maps no memory, of which a process that
+    reads all would have the whole array."""
+    array = np.load(path, mmap_mode="r")
+    shape, dtype, start = array.shape[1:], array.dtype, array.offset
+    size = math.prod(shape)
+    return lambda number: np.fromfile(path, dtype, size, offset=start + number * size * dtype.itemsize).reshape(shape)
 
 
 def shapes(info: dict, split: str) -> dict[str, tuple[int, ...]]:
