@@ -398,8 +398,10 @@ def test_a_list_in_another_order_gives_the_same_data_set(tmp_path, images):
     assert build(tmp_path / "set", **images, group_column="event")["fingerprint"] == first["fingerprint"]
 
 
-def test_copies_of_coarse_images_are_found_and_alike_squares_are_no_copies(tmp_path, images):
+@pytest.mark.parametrize("at_once", [splits.LOOKED_FOR, 1])
+def test_copies_of_coarse_images_are_found_and_alike_squares_are_no_copies(tmp_path, images, monkeypatch, at_once):
     """Pictures that were enlarged by repeating pixels; and different ones that have a hatch and a smooth half alike."""
+    monkeypatch.setattr(splits, "LOOKED_FOR", at_once)
     rng = np.random.default_rng(3)
     given = images | {"patch_size": 64, "split_file": tmp_path / "split.csv"}
     rows = {f"{i:02d}": ("train", "validation", "test")[i % 3] for i in range(12)}

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
@@ -653,17 +653,24 @@ def _calls(executor: Executor, steps: int) -> Iterator[Callable[..., Future]]:
 
     After an error what has not begun is cancelled.
     """
-    futures: list[Future] = []
+    futures: set[Future] = set()  # those that succeed are dropped, with what they gave
     with tqdm(total=steps, desc="build", unit="step") as bar:
 
         def begin(number: int, function: Callable, *arguments) -> Future:
-            futures.append(executor.submit(_call, uuid4().hex, function, *arguments))
-            futures[-1].add_done_callback(lambda future: future.cancelled() or bar.update(number))
-            return futures[-1]
+            def end(future: Future) -> None:
+                if not future.cancelled():
+                    bar.update(number)
+                    if not future.exception():
+                        futures.discard(future)
+
+            future = executor.submit(_call, uuid4().hex, function, *arguments)
+            futures.add(future)
+            future.add_done_callback(end)
+            return future
 
         try:
             yield begin
-            for future in as_completed(futures):
+            for future in as_completed([*futures]):
                 future.result()
         except (BrokenExecutor, EOFError) as error:  # the latter of the process that would have forked one
             raise RuntimeError(
@@ -671,7 +678,8 @@ def _calls(executor: Executor, steps: int) -> Iterator[Callable[..., Future]]:
                 "builds does so outside `if __name__ == '__main__':`, where workers run it again"
             ) from error
         finally:
-            wait([future for future in futures if not future.cancel()])  # or they would write where the next build does
+            # or they would write where the next build does
+            wait([future for future in [*futures] if not future.cancel()])
 
 
 def _call(_name: str, function: Callable, *arguments):
@@ -706,7 +714,8 @@ def _written(
             shutil.rmtree(path)
     missing = [part for part in parts if not (folder / part).is_dir()]
     layers = ["opt", "sar"] + ["lulc"] * bool(rules.legend)  # the largest first, so that the very last call is short
-    counts, filled, of = Counter(), [], {scene.id: scene for scene in scenes}
+    counts, digests, of = Counter(), {}, {scene.id: scene for scene in scenes}
+    filled: deque[tuple[list[Path], Future]] = deque()
     try:
         with (
             _workers(executor, _processes(workers, sum(map(len, parts.values())))) as pool,
@@ -728,6 +737,10 @@ def _written(
                         done = begin(1, store.fill, part, layer, stretches, rules.patch_size)
                         filled.append(([stretch.path for stretch in stretches], done))
                     counts.update({split: len(members) for split, members in places.items()})
+            while filled:
+                paths, done = filled.popleft()
+                for path, digest in zip(paths, done.result(), strict=True):
+                    digests.setdefault(path, hashlib.sha256()).update(digest)
     except store.Damaged as error:
         shutil.rmtree(folder)
         raise InputError(
@@ -743,10 +756,6 @@ def _written(
             f"no patch is left for {name}: {reasons.total()} were refused, most for {most}; "
             f"{advice}, or split otherwise (other lines of a split_file; another seed, where regions are drawn)"
         )
-    digests = {}
-    for paths, future in filled:
-        for path, digest in zip(paths, future.result(), strict=True):
-            digests.setdefault(path, hashlib.sha256()).update(digest)
     return store.finish(root, counts, {path: digest.hexdigest() for path, digest in digests.items()})
 
 
