@@ -193,7 +193,8 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) ->
     named.
 
     Japan's outline is drawn behind them (Natural Earth, 1:10,000,000, public domain; simplified, main islands). Where
-    the windows spread further than some 100 km, a second map shows the surroundings of the places, if any lies there.
+    the windows spread further than some 100 km, a second map shows the surroundings of the places, if any lies there,
+    and without places those of the degree that has most windows.
     """
     if not len(index) or index[["lon", "lat"]].isna().any(axis=None):
         raise InputError("The index has windows without lon and lat: there is no map of data without geography.")
@@ -204,8 +205,10 @@ def split_map(index: pd.DataFrame, places: Mapping[str, tuple[float, float]]) ->
     lon, lat, half = panels[0]
     reach = half / math.cos(math.radians(lat)), half
     places = {n: p for n, p in places.items() if abs(p[0] - lon) < reach[0] and abs(p[1] - lat) < reach[1]}
-    if places and panels[0][2] > 50 / KM_PER_DEGREE:
-        lon, lat, half = frame = _frame(*zip(*places.values(), strict=True), 50 / KM_PER_DEGREE)
+    if panels[0][2] > 50 / KM_PER_DEGREE:
+        degree = index.groupby([index["lon"].round(), index["lat"].round()])[["lon", "lat"]]
+        centres = [*places.values()] or [degree.median().loc[degree.size().idxmax()]]
+        lon, lat, half = frame = _frame(*zip(*centres, strict=True), 50 / KM_PER_DEGREE)
         east, north = (index["lon"] - lon).abs() * math.cos(math.radians(lat)), (index["lat"] - lat).abs()
         panels += [frame] if ((east < half) & (north < half)).any() else []
     figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, WIDTH * 0.8 * len(panels)), squeeze=False)

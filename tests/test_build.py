@@ -755,6 +755,20 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, options, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
 
 
+def test_what_a_build_left_that_was_killed_at_its_very_end_is_removed_by_the_next(tmp_path, options, monkeypatch):
+    whole = build(tmp_path / "set", **options)
+    (tmp_path / ".set.99999.old.part/train").mkdir(parents=True)
+    (tmp_path / ".set.parts/1234").mkdir(parents=True)
+    (tmp_path / ".set.lock").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_written", None)  # nothing is built
+        with module.alone(tmp_path / "set", "dataset_root"):  # another process is at it
+            held = {path.name for path in tmp_path.iterdir()}
+            assert build(tmp_path / "set", **options) == whole and {path.name for path in tmp_path.iterdir()} == held
+        assert build(tmp_path / "set", **options) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_parts_that_other_code_has_made_are_made_again(workers, tmp_path, options, monkeypatch):
     monkeypatch.setattr(module, "PART", 1)
@@ -1464,6 +1478,14 @@ def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):
     assert west - 0.02 < lon < east + 0.02 and south - 0.05 < lat < north + 0.05
 
 
+def test_a_datasheet_from_the_command_line_comes_with_a_map(tmp_path, dataset):
+    call = [sys.executable, "-m", "s2olib.data.datasheet", str(dataset)]
+    told = subprocess.run([*call, "--map", str(tmp_path / "map.png")], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith(datasheet(dataset)) and told.stdout.endswith(f"lie]({tmp_path / 'map.png'})\n")
+    assert np.ptp(np.asarray(Image.open(tmp_path / "map.png"))) > 200
+    assert subprocess.run(call, capture_output=True, text=True, check=True).stdout == datasheet(dataset)
+
+
 def test_the_datasheet_bounds_each_split(dataset):
     text = datasheet(dataset)
     for split in SPLITS:
@@ -1501,7 +1523,8 @@ def test_the_antimeridian_parts_no_neighbours(tmp_path, pairs):
         tif(tmp_path / f"s2/{name}.tif", rng.integers(300, 2500, (3, 32, 32), np.uint16), **place)
     given = {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "patch_size": 32}
     (tmp_path / "split.csv").write_text("id,split\na,train\nb,test\nc,validation\n")
-    with pytest.raises(InputError, match=r"no patch is left for train: 1 were refused, most for .*guard gap"):
+    says = r"no patch is left for train: 1 were refused, 1 for guard gap \(such as '.+'\); lower"
+    with pytest.raises(InputError, match=says):
         build(tmp_path / "set", **given, split_file=tmp_path / "split.csv", buffer_m=0)
     for seed in range(4):
         with pytest.raises(InputError, match="2 separate regions"):

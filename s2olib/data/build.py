@@ -219,6 +219,7 @@ def build(
         info = json.loads((root / "dataset.json").read_bytes())
         same = info["parameters"] == parameters and info["inputs"] == inputs
         if same and _is_whole(root, info):
+            _tidy(root)
             return info
 
     if tiles:
@@ -602,6 +603,14 @@ def _space_for(root: Path) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
+def _tidy(root: Path) -> None:
+    """Remove what a build has left beside its data set that was killed after this was in its place; what another
+    process has, or what may not be written to, stays."""
+    if any(root.with_name(f".{root.name}.{end}").exists() for end in ("parts", "lock")):
+        with suppress(InputError, OSError), alone(root, "dataset_root"), _space_for(root):
+            pass
+
+
 class _Here(Executor):
     """Does each call at once, in the process that asks."""
 
@@ -749,11 +758,12 @@ def _written(
     for name in (name for name in SPLITS if not counts[name]):
         shutil.rmtree(folder)
         reasons = by_reason(refused)
-        most = reasons.most_common(3)
-        guarded = most and most[0][0] == "guard gap"
-        advice = "lower buffer_m, where it is above 0" if guarded else "loosen the limits"
+        most = [reason for reason, _ in reasons.most_common(3)]
+        first = {refusal["reason"]: refusal["id"] for refusal in reversed(refused)}
+        listed = "".join(f", {reasons[reason]} for {reason} (such as '{first[reason]}')" for reason in most)
+        advice = "lower buffer_m, where it is above 0" if most[:1] == ["guard gap"] else "loosen the limits"
         raise InputError(
-            f"no patch is left for {name}: {reasons.total()} were refused, most for {most}; "
+            f"no patch is left for {name}: {reasons.total()} were refused{listed}; "
             f"{advice}, or split otherwise (other lines of a split_file; another seed, where regions are drawn)"
         )
     return store.finish(root, counts, {path: digest.hexdigest() for path, digest in digests.items()})

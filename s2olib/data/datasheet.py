@@ -2,7 +2,7 @@
 
 After Gebru et al., "Datasheets for datasets" (2021). Everything is read from dataset.json and the index files:
 
-    python -m s2olib.data.datasheet data/quick
+    python -m s2olib.data.datasheet data/quick [--map FILE.png]
 """
 
 from __future__ import annotations
@@ -151,8 +151,23 @@ def _faults(info: dict) -> list[str]:
     return faults
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description="Print a data set's datasheet.")
     parser.add_argument("dataset_root", help="a folder that build has written")
+    parser.add_argument("--map", help="also draw there where the splits' patches lie (PNG or SVG), and link it")
+    given = parser.parse_args()
+    root = Path(given.dataset_root).expanduser().absolute()
+    print(datasheet(root), end="")
+    if given.map:
+        from s2olib import figures  # long to load, and not for text
+
+        splits = {split: Triplets(root, split) for split in SPLITS}
+        index = pd.concat([data.index.assign(split=split) for split, data in splits.items()], ignore_index=True)
+        figures.use_style(synthetic=splits["train"].info["synthetic"])
+        figures.save(figures.split_map(index, {}), Path(given.map).expanduser())
+        print(f"\n![Where the patches of the three splits lie]({given.map})")
+
+
+if __name__ == "__main__":
     with told_in_a_sentence():
-        print(datasheet(Path(parser.parse_args().dataset_root).expanduser().absolute()), end="")
+        main()
