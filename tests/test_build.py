@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import combinations
 from pathlib import Path
@@ -1323,6 +1324,24 @@ def test_refused_windows_are_those_that_a_split_would_take(tmp_path, pairs):
     info = build(tmp_path / "set", **given, split_file=tmp_path / "split.csv")
     assert info["counts"] == {"train": 9, "validation": 4, "test": 4}
     assert len([r for r in info["refused"] if r["reason"] == "guard gap"]) == 9  # those of d, as training takes them
+
+
+def test_windows_refused_for_their_place_are_there_to_be_looked_at_but_what_is_not_used_is_not_read(tmp_path, pairs):
+    given = pairs({"a": 0, "b": FAR, "c": 2 * FAR, "broken": 3 * FAR}, size=160)
+    for kind in ("s1", "s2"):
+        path = tmp_path / kind / "broken.tif"
+        path.write_bytes(path.read_bytes()[:-2000])
+    rows = ["a_0000_0000,train", "a_0128_0128,test", "a_0096_0000,guard", "b,validation", "c,train", "broken,guard"]
+    (tmp_path / "split.csv").write_text("\n".join(["id,split", *rows]) + "\n")
+    info = build(tmp_path / "set", **given, split_file=tmp_path / "split.csv", buffer_m=0)
+    reasons = {refusal["id"]: refusal["reason"] for refusal in info["refused"]}
+    assert len(reasons) == len(info["refused"]) == 25 + 25 - 2
+    index, stored = read(tmp_path / "set", "refused")
+    assert Counter(reasons[name] for name in index["id"]) == {"guard gap": 1, "not in the split file": module.EXAMPLES}
+    with rasterio.open(tmp_path / "s2/a.tif") as file:
+        opt = file.read()
+    for pixels, row, column in zip(stored["opt"], index["row"], index["col"], strict=True):
+        np.testing.assert_array_equal(pixels, opt[:, row : row + 32, column : column + 32])
 
 
 def test_a_window_outside_the_map_says_so_though_a_split_file_leaves_it_out(tmp_path, pairs):

@@ -255,11 +255,13 @@ def build(
         places = parameters["test_places"] or ()
         split_by_region(scenes, windows, places, buffer_m, within_m, shares, stride, seed)
     guard(windows, buffer_m)
-    for number in np.flatnonzero(windows.reason != ""):
+    used = windows.split != UNUSED
+    read = np.unique(windows.scene[used])
+    examples = _examples(windows, read)
+    for number in np.flatnonzero((windows.reason != "") & ~examples):  # those are refused when they have been read
         refused.append(_refusal(windows.id(number), windows.reason[number], windows.value[number]))
 
-    used = np.flatnonzero(windows.split != UNUSED)
-    read = [scenes[i] for i in np.unique(windows.scene[used])]
+    read, used = [scenes[i] for i in read], np.flatnonzero(used | examples)
     pixel_m = _pixel_size(read or scenes, pixel_size_m, resolution_factor)
     sar, opt = _bands(parameters, scenes)
     cloud, haze = (2500, 1500) if opt_units != "8-bit" else (200, np.inf)
@@ -558,6 +560,15 @@ def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p
     return kept
 
 
+def _examples(windows: Windows, read: np.ndarray) -> np.ndarray:
+    """(N,) whether a window that is refused for its place is read, to be looked at: the first of each reason, of scenes
+    that are read anyway and whose ground is on the map."""
+    chosen, near = np.zeros(len(windows), bool), np.isin(windows.scene, read)
+    for reason in {*windows.reason} - {"", "no data", "outside the map"}:
+        chosen[np.flatnonzero(near & (windows.reason == reason))[:EXAMPLES]] = True
+    return chosen
+
+
 def _parts(scenes: list[Scene], windows: Windows, used: np.ndarray, factor: int) -> Iterator[np.ndarray]:
     """Parts of the work: windows in order, so many that a part is worth sending to a worker, and of a large scene so
     many as are read at once."""
@@ -838,7 +849,7 @@ def _judged(scene: Scene, windows: list[Window], rules: Rules, stored: store.Lay
             counts = {name: sum(count[name] for count in found) for name in found[0]}
             labelled = [counts[category] for category in range(len(table))]
             sar = layers[0][..., top : top + size, where]
-            verdict = _verdict(counts | {"labelled": sum(labelled)}, sar, rules)
+            verdict = window.refused or _verdict(counts | {"labelled": sum(labelled)}, sar, rules)
             shares = np.round(np.array(labelled) / size**2, 4).tolist()
             if pseudo and (verdict or window.split != "train"):
                 shares = [""] * len(shares)

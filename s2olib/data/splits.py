@@ -40,12 +40,13 @@ STRONGER = (("test", "validation"), ("test", "train"), ("validation", "train"))
 
 @dataclass(slots=True)
 class Window:
-    """A patch: where it is in its scene, and its split."""
+    """A patch: where it is in its scene, and its split, empty for none, and why that is so: a reason and its value."""
 
     id: str
     row: int
     column: int
     split: str
+    refused: tuple[str, float | str] | None
     grid: Grid
 
 
@@ -86,8 +87,10 @@ class Windows:
         return len(self.scene)
 
     def __getitem__(self, number: int) -> Window:
-        row, column = int(self.row[number]), int(self.column[number])
-        return Window(self.id(number), row, column, SPLITS[self.split[number]], self.grid(number))
+        row, column, split = int(self.row[number]), int(self.column[number]), self.split[number]
+        refused = (self.reason[number], self.value[number]) if self.reason[number] else None
+        name = "" if split == UNUSED else SPLITS[split]
+        return Window(self.id(number), row, column, name, refused, self.grid(number))
 
     def id(self, number: int) -> str:
         """What a patch is called."""
