@@ -5,6 +5,8 @@ import errno
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -78,6 +80,22 @@ def test_labels_that_were_lost_are_made_again(root, tmp_path):
     info = build(tmp_path / "set", **options(root, "pairs"))
     (tmp_path / "set/test/lulc.npy").unlink()
     assert build(tmp_path / "set", **options(root, "pairs")) == info and (tmp_path / "set/test/lulc.npy").is_file()
+
+
+def test_pictures_of_what_was_refused_are_made_again_and_ones_own_file_is_left_alone(root, tmp_path):
+    tif(root / "pairs/s2/d.tif", np.full((3, 64, 64), 6000, np.uint16), (X + 90_000, Y))
+    for kind, pixels in (("s1", SAR[SMALL]), ("lulc", CODES[:, :64, :64])):
+        tif(root / f"pairs/{kind}/d.tif", pixels, (X + 90_000, Y))
+    (root / "pairs.csv").write_text("id,split\na,train\nb,validation\nc,test\nd,train\n")
+    given = options(root, "pairs") | {"pairs_csv": None}
+    info = build(tmp_path / "set", **given)
+    assert [refusal["reason"] for refusal in info["refused"]] == ["cloud"]
+    (tmp_path / "set/refused/opt.npy").unlink()
+    assert build(tmp_path / "set", **given) == info and (tmp_path / "set/refused/opt.npy").is_file()
+    (tmp_path / "set/train/notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"set/train/notes.txt' is no part of a data set"):
+        build(tmp_path / "set", **given)
+    assert (tmp_path / "set/train/notes.txt").is_file()
 
 
 def test_a_split_file_as_a_spreadsheet_leaves_it(root, tmp_path):
@@ -266,6 +284,11 @@ ARCHIVE = {
 PAIRS = {
     "one without CRS": (rewrite("pairs/s1/a.tif", SAR[SMALL], crs=None), {}, r"s1/a.tif' cannot be laid over"),
     "pair incomplete": (remove("pairs/s1/b.tif"), {}, r"pair 'b' has no 'b' in sar_dir"),
+    "map of another place": (
+        rewrite("pairs/lulc/b.tif", CODES[:, :64, :64]),
+        {},
+        r"lulc/b.tif' and .*s2/b.tif' do not",
+    ),
     "map incomplete": (remove("pairs/lulc/b.tif"), {}, r"pair 'b' has no 'b' in lulc_dir"),
     "list of nothing": (text("list.csv", "id,s1,s2\n"), {}, r"list.csv' lists no pair"),
     "other ground": (rewrite("pairs/s1/b.tif", SAR[SMALL], (X + 9e5, Y)), {}, r"s2/b.tif' do not show the same ground"),
@@ -380,12 +403,22 @@ PAIRS = {
         r"no patch is left for test",
     ),
     "splits overlap": (
-        both(*(rewrite(f"pairs/{k}/b.tif", of[SMALL], (X + 320, Y)) for k, of in (("s1", SAR), ("s2", OPT[:3])))),
+        both(
+            *(
+                rewrite(f"pairs/{kind}/b.tif", of[:, :64, :64], (X + 320, Y))
+                for kind, of in (("s1", SAR), ("s2", OPT[:3]), ("lulc", CODES))
+            )
+        ),
         {},
         r"patch '.' overlaps .*patch '.'",
     ),
     "legend missing": ({}, {"legend": "/nowhere.yml"}, r"legend '/nowhere.yml' cannot be read"),
     "legend without merges": (legend(""), {"legend": "own.yml"}, r"own.yml' cannot be read: it needs"),
+    "legend whose sea is no class": (
+        legend("merges: {four: {a: [1], b: [2]}}\nwater: [3]"),
+        {"legend": "own.yml"},
+        r"own.yml': water 3 is no code",
+    ),
     "legend with a code twice": (legend("merges: {four: {a: [1, 2], b: [2]}}"), {"legend": "own.yml"}, r"code 2 twice"),
     "legend with a category twice": (
         legend("merges: {four: {a: [1], a: [2]}}"),
@@ -548,6 +581,28 @@ def test_broken_tar_archives_are_named(root, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
+def test_tar_archives_that_have_nothing_on_the_map_are_told_of(root, tmp_path):
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars/ROIs1158_spring.tar", "w") as tar:
+        tar.add(root / "sen12ms", arcname=".")
+    tif(tmp_path / "map/LC.tif", CODES, (X + 500_000, Y))
+    given = options(root, "sen12ms") | {"tar_root": tmp_path / "tars", "archive_root": tmp_path / "unpacked"}
+    with pytest.raises(InputError, match=r"no tile in lulc_root '.*map' covers a patch of tar_root '.*tars'"):
+        build(tmp_path / "set", **given | {"lulc_root": tmp_path / "map"})
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_script_from_standard_input_has_no_workers(root, tmp_path, workers):
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in options(root, "pairs").items()}
+    script = "from s2olib.data import build as module\nmodule.WORTH_A_PROCESS = 1\nif __name__ == '__main__':\n"
+    script += f"    print(module.build({str(tmp_path / 'set')!r}, workers={workers}, **{given})['counts'])\n"
+    told = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True)
+    if workers:
+        assert "workers cannot be 2 for a script that is no file: save it" in told.stderr
+    else:
+        assert "'test': 1" in told.stdout
+
+
 def test_a_patch_without_a_crs_in_a_tar_archive_is_named(root, tmp_path):
     rewrite(S1, SAR, crs=None)(root)
     (tmp_path / "tars").mkdir()
@@ -569,4 +624,6 @@ def test_a_folder_that_holds_other_things_is_left_alone(root):
     with pytest.raises(InputError, match=r"set/unpacked' lies in dataset_root"):
         archives = {"tar_root": root / "sen12ms", "archive_root": root / "set/unpacked"}
         build(root / "set", **options(root, "sen12ms") | archives)
+    with pytest.raises(InputError, match=r"dataset_root '.*s1/set' lies in '.*s1', all of which is read"):
+        build(root / "pairs/s1/set", **given | {"pairs_csv": None})
     assert sorted(path for path in root.rglob("*") if path.name != "train") == before

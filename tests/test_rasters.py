@@ -319,6 +319,11 @@ def test_numbers_of_colours_and_coloured_radar_are_refused(tmp_path):
     _png(tmp_path / "s1/a.png", grey)
     with pytest.raises(InputError, match=r"s1/a\.png' is a coloured image"):
         scene.read()
+    (tmp_path / "s1/a.png").unlink()
+    for names in (("R", "G", "B"), ("Band 1", "Band 2", "Band 3")):
+        tif(tmp_path / "s1/a.tif", np.moveaxis(np.asarray(colours), -1, 0), crs=None, names=names)
+        with pytest.raises(InputError, match=r"s1/a\.tif' is a coloured image"):
+            folder_scenes(tmp_path / "s1", tmp_path / "s2", **BYTES)[0].read()
 
 
 def test_coordinates_without_a_crs_are_compared_to_half_a_pixel(tmp_path):
@@ -382,6 +387,36 @@ def test_what_no_echo_can_be_is_no_data(tmp_path):
         (scene,) = folder_scenes(*pair(tmp_path, sar=sar), sar_units=units)
         read = scene.read()[0]
         assert np.isnan(read[..., :30]).all() and np.isfinite(read[..., 30:]).all()
+
+
+@pytest.mark.parametrize("band", [0, 1])
+def test_what_no_value_can_be_is_no_data_though_one_band_alone_has_it(tmp_path, band):
+    opt = OPT.astype(np.int16)
+    opt[band, :, :20] = -9999
+    for units, values in (("dB", SAR), ("linear", 10 ** (SAR / 10))):
+        sar = values.astype(np.float32)
+        sar[band, :, 30:] = -9999
+        (scene,) = folder_scenes(*pair(tmp_path, sar=sar, opt=opt), sar_units=units)
+        for read, good in zip(scene.read(), (slice(30), slice(20, None)), strict=False):
+            valid = np.zeros(read.shape, bool)
+            valid[..., good] = True
+            np.testing.assert_array_equal(np.isfinite(read), valid)
+
+
+def test_two_polarisations_in_a_png_are_no_grey_and_transparency(tmp_path):
+    rng = np.random.default_rng(0)
+    sar, folders = rng.integers(0, 256, (2, 40, 50), np.uint8), pair(tmp_path)
+    for bands in (sar, np.stack([sar[0], np.where(sar[1] > 128, np.uint8(255), 0)])):
+        with rasterio.open(
+            folders[0] / "a.png", "w", driver="PNG", count=2, dtype="uint8", height=40, width=50
+        ) as file:
+            file.write(bands)
+        head = header(folders[0] / "a.png")
+        read = rasters.read_bands(folders[0] / "a.png", tuple(range(1, head.count + 1)), head)
+        if bands is sar:
+            np.testing.assert_array_equal(read, sar)
+        else:  # clear or opaque all over, as transparency is
+            assert head.count == 1 and (np.isnan(read[0]) == (bands[1] == 0)).all()
 
 
 @pytest.mark.parametrize(
@@ -519,6 +554,13 @@ def test_names_of_columns_with_blanks(tmp_path):
     first, second = folder_scenes(*folders, pairs_csv=table)
     assert first.read()[0].max() == SAR.max() - 1 and second.read()[1].max() == OPT.max()
     assert (first.opt_offset, second.opt_offset) == (0, 1000)
+
+
+def test_the_first_column_may_be_the_group_as_well_as_the_name(tmp_path):
+    folders, table = pair(tmp_path), tmp_path / "pairs.csv"
+    table.write_text("place,s1\na,a\n")
+    (scene,) = folder_scenes(*folders, pairs_csv=table, group_column="place")
+    assert (scene.id, scene.group) == ("a", "a")
 
 
 def test_lists_with_commas_at_the_end_blanks_and_paths(tmp_path):

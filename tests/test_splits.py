@@ -93,6 +93,8 @@ def test_names_of_patches_are_looked_for_in_other_scenes():
     assert [windows.id(n) for n in range(len(windows))].count("a_0000_0032") == 2
     windows = Windows.within([*sides], [grid(1e4 * i, 4e6, 32) for i in range(3)], 32, 32)
     assert windows.twice() is None, "of one patch alone, a scene has no places"
+    windows = Windows.within([*sides], [grid(1e4 * i, 4e6, side) for i, side in enumerate((64, 20, 32))], 32, 32)
+    assert windows.twice() is None, "without a patch, a scene gives no name"
 
 
 def test_patches_are_where_rows_and_columns_of_their_scene_are():

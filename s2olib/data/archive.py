@@ -66,6 +66,10 @@ DATES = {
 }
 
 
+class _Twice(Exception):
+    """Two archives contradict each other."""
+
+
 def partner(path: Path, kind: str) -> Path:
     """A patch's file of another kind: only that part of the folder's and of the file's name changes."""
     match = NAME.fullmatch(path.name)
@@ -90,27 +94,29 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
             raise InputError(f"'{path}' is no file: remove the folder or dangling link, or rename it")
     if not tars:
         raise InputError(f"tar_root '{tar_root}' holds no archive such as ROIs1158_spring_s1.tar.gz")
-    root, outside = Path(archive_root), set()
+    root, outside, states = Path(archive_root), set(), {}
+    for path in tars:  # what cannot be read is made again
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            before = json.loads((root / f"{path.name}.json").read_bytes())
+            states[path] = before | {name: before[name] for name in ("kept", "left", "corners")}
     for path in tars:
-        done, stat = root / f"{path.name}.json", path.stat()
+        stat = path.stat()
         state = {"size": stat.st_size, "time": stat.st_mtime_ns, "key": key}
-        before = {}
-        with suppress(OSError, ValueError):  # what cannot be read is made again
-            before = json.loads(done.read_bytes())
-        whole = "corners" in before and all((root / name).is_file() for name in before["kept"])
-        if before | state != before or not whole:
+        before = states.get(path, {})
+        if not before or before | state != before or not all((root / name).is_file() for name in before["kept"]):
             if not os.access(path, os.R_OK):
                 raise InputError(f"'{path}' may not be read: change its permissions")
+            others = {name: tar for tar, known in states.items() if tar != path for name in known["kept"]}
             with writable("archive_root", root):
-                before = state | _extract(path, root, covers)
-                write_json(done, before)
-        outside.update((scene, patch) for scene, patches in before["left"].items() for patch in patches)
+                states[path] = state | _extract(path, root, covers, others)
+                write_json(root / f"{path.name}.json", states[path])
+        outside.update((scene, patch) for scene, patches in states[path]["left"].items() for patch in patches)
     return dict(Counter(scene for scene, _ in outside))  # a patch counts once, though two archives may have it
 
 
-def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> dict:
+def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool], others: dict[str, Path]) -> dict:
     """Unpack one archive: the numbers of a scene's patches that are `left` out, the names of files `kept`, and the
-    upper left `corners` of scenes in their CRS."""
+    upper left `corners` of scenes in their CRS. `others` are files that other archives have given."""
     left, kept, corners = defaultdict(list), [], {}
     size = path.stat().st_size
     try:
@@ -140,6 +146,10 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                         if match[3] == "s2":
                             left[scene].append(int(match[5]))
                         continue
+                    if name in others and target.is_file():
+                        raise _Twice(
+                            f"'{path}' and '{others[name]}' have different files '{match[0]}': keep one archive"
+                        )
                     with writing(target) as aside:
                         aside.write_bytes(content)
                 kept.append(name)
@@ -150,6 +160,8 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool]) -> 
                 if any(behind):  # a header that makes no sense ends an archive quietly
                     raise tarfile.ReadError("a part of it is no archive")
                 behind = tar.fileobj.read(2**20)
+    except _Twice as error:
+        raise InputError(str(error)) from None
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:  # an InputError is one
         raise InputError(f"'{path}' is broken: fetch it again ({error})") from error
     return {"left": left, "kept": kept, "corners": corners}

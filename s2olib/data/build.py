@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -207,7 +208,8 @@ def build(
     if legend and legend.endswith((".yml", ".yaml")):
         extra.append(resolve(legend))
         reading["legend"] = str(extra[-1])  # workers may start in another folder
-    _check_root(root, [*filter(None, paths.values()), *extra])
+    folders = [] if pairs_csv else [paths[name] for name in ("sar_dir", "opt_dir", "lulc_dir") if paths[name]]
+    _check_root(root, [*filter(None, paths.values()), *extra], folders)
     if executor is None and (workers or 1) > 1:
         _context()  # loads while headers are read; where no number is given, as soon as there is one
     tiles, scenes, refused = _found(reading, paths)
@@ -352,6 +354,9 @@ def _check(p: dict) -> None:
         if not isinstance(p["legend"], str):
             raise InputError(f"legend must be a name or a YAML file, not {p['legend']!r}")
         merge_table(p["legend"], p["merge"])
+        legend = find_legend(p["legend"])
+        for code in sorted({*legend.water} - {*legend.names}):
+            raise InputError(f"legend '{p['legend']}': water {code} is no code of its names, so no sea would be found")
     has_map = bool(p["lulc_root"] or p["lulc_dir"] or (p["legend"] == OWN_LAYER and p["source"] != "folder"))
     if p["legend"] in PSEUDO and has_map:
         raise InputError(f"legend '{p['legend']}' is made from the optical image: leave lulc_root and lulc_dir out")
@@ -421,7 +426,11 @@ def _is_whole(root: Path, info: dict) -> bool:
     """Whether a data set is as it was built, but for its pixels; what cannot be read raises."""
     if info["indexes"] != _indexes(root):
         return False
-    arrays = ((root / split / f"{name}.npy", of) for split in SPLITS for name, of in store.shapes(info, split).items())
+    with open(root / "refused/index.csv", encoding="utf-8", newline="") as lines:
+        counts = info["counts"] | {"refused": sum(1 for _ in csv.DictReader(lines))}
+    counts = {split: count for split, count in counts.items() if count}
+    shapes = {split: store.shapes(info | {"counts": counts}, split) for split in counts}
+    arrays = ((root / split / f"{name}.npy", shape) for split, of in shapes.items() for name, shape in of.items())
     return all(store.is_array(np.load(path, mmap_mode="r"), shape) for path, shape in arrays)
 
 
@@ -431,8 +440,9 @@ def _indexes(root: Path) -> dict[str, str]:
     return {name: hashlib.sha256(lines).hexdigest() for name, lines in indexes.items()}
 
 
-def _check_root(root: Path, inputs: list[Path]) -> None:
-    """Refuse a folder whose content is not what a build has written, since a build takes the whole folder's place."""
+def _check_root(root: Path, inputs: list[Path], whole: list[Path]) -> None:
+    """Refuse a folder whose content is not what a build has written, since a build takes the whole folder's place, one
+    that holds an input, and one in a folder that is input as a `whole`."""
     names = {path.name for path in root.iterdir()} if root.is_dir() else set()
     if root.is_file() or (names and "dataset.json" not in names):
         raise InputError(f"dataset_root '{root}' is there and is no data set: give a new folder, or an empty one")
@@ -441,11 +451,17 @@ def _check_root(root: Path, inputs: list[Path]) -> None:
             f"dataset_root '{root}' is written anew as a whole and holds '{strange[0]}', which is no part of it: move "
             "that elsewhere"
         )
+    mine = {"index.csv", "sar.npy", "opt.npy", "lulc.npy"}
+    for path in (path for name in sorted(names) for path in sorted((root / name).glob("[!.]*"))):
+        if path.name not in mine:
+            raise InputError(f"'{path}' is no part of a data set, which is written anew as a whole: move it elsewhere")
     if root.is_mount():
         raise InputError(f"dataset_root '{root}' is a mount point, which cannot be replaced: give a folder inside it")
     for path in inputs:
         if path.resolve().is_relative_to(root.resolve()):
             raise InputError(f"'{path}' lies in dataset_root '{root}', which is written anew: choose another folder")
+    for path in (path for path in whole if root.resolve().is_relative_to(path.resolve())):
+        raise InputError(f"dataset_root '{root}' lies in '{path}', all of which is read: choose another folder")
 
 
 def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], list[dict]]:
@@ -473,6 +489,8 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
 
         key = f"{tiles.footprint} {margin}"
         outside = archive.extract(paths["tar_root"], paths["archive_root"], near, key)
+        if outside and not any(paths["archive_root"].glob("ROIs*/*/*.tif")):
+            raise InputError(f"no tile in lulc_root '{tiles.root}' covers a patch of tar_root '{p['tar_root']}'")
     scenes = archive.scan(paths["archive_root"], own_layer=_own_layer(p), **bands)
     made = {scene.synthetic: scene.id for scene in scenes}
     if len(made) == 2:
@@ -632,7 +650,13 @@ class _Here(Executor):
 
 
 def _processes(workers: int | None, windows: int) -> int:
-    """How many are worth their start for so many windows, unless it is said."""
+    """How many are worth their start for so many windows, unless it is said; a script from standard input, which
+    processes would look for, has none."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script and not os.path.exists(script):
+        if (workers or 1) > 1:
+            raise InputError(f"workers cannot be {workers} for a script that is no file: save it, or give workers=1")
+        return 1
     return workers or max(1, min(os.cpu_count() or 1, windows // WORTH_A_PROCESS))
 
 

@@ -258,16 +258,17 @@ def _on_earth(grid: Grid) -> bool:
 def has_mask_band(file: rasterio.DatasetReader) -> bool:
     """Does the last band say where the image is transparent, and has no name but that?
 
-    Of four bands of bytes GDAL takes the last for that, whatever it holds. It is, where nearly all of it is either
-    clear or as opaque as any, and what is clear all over is empty, too: looked at in a sample of the pixels.
+    Of four bands of bytes, and of two of a PNG, GDAL takes the last for that, whatever it holds. It is, where nearly
+    all of it is either clear or as opaque as any, and what is clear all over is empty, too: looked at in a sample of
+    the pixels.
     """
     name = (file.descriptions[-1] or "").strip().lower()
     if file.colorinterp[-1] != ColorInterp.alpha or name not in ("", "alpha"):
         return False
-    if file.count != 4 or file.dtypes[-1] != "uint8":
+    if not (file.count == 2 or (file.count == 4 and file.dtypes[-1] == "uint8")):
         return True
     shape = (min(file.height, SAMPLE), min(file.width, SAMPLE))
-    first, last = file.read((1, 4), out_shape=(2, *shape))
+    first, last = file.read((1, file.count), out_shape=(2, *shape))
     opaque = last == last.max()
     return bool((opaque | (last == 0)).mean() > 0.9 and (last.any() or not first.any()))
 
@@ -775,13 +776,15 @@ def _most(condition: np.ndarray) -> bool:
 
 
 def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
-    """Set pixels that hold nothing to NaN: zero, or of reflectance far below it (as -9999 is), in all bands; in 8-bit
-    images solid white wedges as well.
+    """Set pixels that hold nothing to NaN: zero in all bands, or of reflectance far below it (as -9999 is) in any; in
+    8-bit images solid white wedges as well.
 
     Archives of 8-bit images fill what a satellite did not see with black or white. White is also where a stretched
     image saturates (roofs of 200 m in Los Angeles), so it counts only in solid squares of `WEDGE`.
     """
-    empty = (opt == 0).all(0) if units == "8-bit" else ((opt == 0) | (opt < FILL)).all(0)
+    empty = (opt == 0).all(0)
+    if units != "8-bit":
+        empty |= (opt < FILL).any(0)
     if units == "8-bit" and (white := (opt == 255).all(0)).any():
         from scipy import ndimage  # long to load, and seldom needed
 
@@ -790,8 +793,8 @@ def optical_no_data(opt: np.ndarray, units: str) -> np.ndarray:
 
 
 def sar_no_data(sar: np.ndarray, path: str | Path) -> np.ndarray:
-    """Set pixels of dB or power that hold nothing to NaN: infinite ones, and in all bands exactly zero, far below any
-    echo (as -9999 is) or, where it is the same few numbers, far above (as 32767 is).
+    """Set pixels of dB or power that hold nothing to NaN: infinite ones, far below any echo (as -9999 is) in any band,
+    and in all bands exactly zero or, where it is the same few numbers, far above (as 32767 is).
 
     Minus infinity in one band alone is the decibels of no power, as noise correction leaves it: dark, and valid. In
     8-bit images zero is a value: calm water. Raises InputError where most of what is far below any echo differs from
@@ -810,7 +813,7 @@ def sar_no_data(sar: np.ndarray, path: str | Path) -> np.ndarray:
     if (silent := np.isneginf(sar)).any():
         sar = np.where(silent & ~silent.all(0), to_db(DARKEST), sar)
     full = np.inf if np.unique(some[some > SAR_FULL]).size > 10 else SAR_FULL  # values that nobody has calibrated
-    good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar < SAR_FILL) | (sar > full)).all(0)
+    good = np.isfinite(sar).all(0) & ~((sar == 0) | (sar > full)).all(0) & ~(sar < SAR_FILL).any(0)
     return sar if good.all() else np.where(good, sar, np.float32(np.nan))
 
 
@@ -870,7 +873,7 @@ class Pair:
         head, polarisations = how.heads[0], dict(how.polarisations)
         part, source = _part(head.grid, target)
         sar = read_bands(path, tuple(polarisations.values()), head, part)
-        if head.count == 3 and not any(head.names):
+        if head.count == 3 and not any(map(polarisation, head.names)):
             others = read_bands(path, (2, 3), head, part)
             if not np.array_equal(others, np.concatenate([sar, sar]), equal_nan=True):
                 raise InputError(
@@ -1020,7 +1023,7 @@ def _table(pairs_csv: str | Path | None, group_column: str | None, ids: Iterable
         found = ", ".join(table)
         raise InputError(f"pairs_csv '{pairs_csv}' has no column '{group_column}': it has {found}, separated by commas")
     if "id" not in table:
-        table = table.rename(columns={table.columns[0]: "id"})
+        table = table.assign(id=table.iloc[:, 0])  # which may be the group as well
     table = table.apply(lambda column: column.str.strip())
     table = table[(table != "").any(axis=1)]  # a spreadsheet's last rows may hold commas alone
     if table.empty:
@@ -1106,11 +1109,12 @@ def folder_scenes(
             raise InputError(
                 f"'{paths['s1']}' has the SAR bands {', '.join(sar)} where others have {', '.join(scenes[0].sar_bands)}"
             )
-        if heads["s1"].grid != heads["s2"].grid and target.crs and not _meet(heads["s1"].grid, heads["s2"].grid):
-            raise InputError(
-                f"'{paths['s1']}' and '{paths['s2']}' do not show the same ground: pair them otherwise, or leave "
-                f"'{row['id']}' out of pairs_csv"
-            )
+        for kind in heads if target.crs else ():
+            if heads[kind].grid != heads["s2"].grid and not _meet(heads[kind].grid, heads["s2"].grid):
+                raise InputError(
+                    f"'{paths[kind]}' and '{paths['s2']}' do not show the same ground: pair them otherwise, or leave "
+                    f"'{row['id']}' out of pairs_csv"
+                )
         try:
             offset = float(row.get("opt_offset") or opt_offset)
         except ValueError:

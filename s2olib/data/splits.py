@@ -104,7 +104,7 @@ class Windows:
         for name, number in numbers.items():
             match = re.fullmatch(r"(.+)_(\d{4,})_(\d{4,})", name)
             other = numbers.get(match[1]) if match and not self.cut[number] else None
-            if other is not None and self.cut[other]:
+            if other is not None and self.cut[other] and (self.scene == number).any():
                 there = self.scene == other
                 there &= (self.row == int(match[2])) & (self.column == int(match[3]))
                 if name in (self.id(twin) for twin in np.flatnonzero(there)):
@@ -336,7 +336,7 @@ def split_by_region(
 def tested(windows: Windows, places: Sequence[tuple[float, float]], buffer_m: float) -> list[bool]:
     """For each place (lon, lat) whether a test window lies at most so many metres from it."""
     test = windows.split == SPLITS.index("test")
-    boxes = windows.boxes(np.flatnonzero(test & windows.placed), False)
+    boxes = windows.boxes(np.flatnonzero(test & windows.placed), False) if places else None
     return [bool((metres_to(boxes, place) <= buffer_m).any()) for place in places]
 
 
@@ -525,7 +525,7 @@ def _check_content(root: Path, windows: Windows) -> None:
     common is equal. So many are looked for at a time as memory holds.
     """
     members = [np.flatnonzero(windows.split == split) for split in range(len(SPLITS))]
-    first = [numbers[0] for numbers in members]  # in the arrays' order
+    first = np.searchsorted(windows.split, range(len(SPLITS)))  # in the arrays' order
     plain = ~windows.placed
     train, validation, test = (numbers[plain[numbers]] for numbers in members)
     for layer, least in (("opt", 2), ("sar", 0.1)):
