@@ -1095,8 +1095,13 @@ def test_a_datasheet_counts_windows_and_patches_that_were_refused():
     refused = [{"reason": "outside the map", "windows": 7}, {"reason": "cloud"}]
     names = ("nodata", "unlabelled", "sea", "cloud")
     limits = [*(f"max_{name}" for name in names), "cloud_brightness", "haze_brightness", "border_noise_db", "buffer_m"]
-    text = datasheet._judged({"refused": refused, "parameters": dict.fromkeys(limits)})
-    assert text.startswith("Refused: 7 outside the map, 1 cloud (")
+    info = {"refused": refused, "parameters": dict.fromkeys(limits), "lulc": {"kind": "land cover"}}
+    info |= {"sar": {"units": "dB"}, "opt": {"units": "reflectance"}}
+    text = datasheet._judged(info, True)
+    assert text.startswith("Refused: 7 outside the map, 1 cloud (") and all(name in text for name in limits)
+    info |= {"lulc": {"kind": "pseudo-categories"}, "sar": {"units": "8-bit"}, "opt": {"units": "8-bit"}}
+    text = datasheet._judged(info, False)
+    assert [name for name in limits if name in text] == ["max_nodata", "max_cloud", "cloud_brightness"]
 
 
 def test_a_datasheet_gives_western_longitudes_as_they_are():
@@ -1139,11 +1144,13 @@ def test_a_datasheet_warns_of_what_there_is_to_warn_of():
 
 def test_a_datasheet_says_whose_a_map_is_unless_it_is_drawn_and_when_it_was_made():
     lulc = {"kind": "land cover", "product": "a map", "credit": "its makers", "epoch": ""}
-    info = {"parameters": {"credit": "Mine."}, "lulc": lulc, "source": "folder", "dates": []}
+    info = {"parameters": {"credit": "Mine."}, "lulc": lulc, "source": "folder", "dates": [], "synthetic": False}
     assert datasheet._whose(info) == "Mine. Land cover: a map, its makers."
     assert datasheet._whose(info | {"source": "embedded"}) == "Mine."
     said = datasheet._when(info, pd.DataFrame({"season": [""]}))
     assert said.startswith("Images: not stated by the files. Land-cover map: not stated;")
+    said = datasheet._when(info | {"synthetic": True}, pd.DataFrame({"season": [""]}))
+    assert said == "Images: not stated by the files.", "nothing has changed between"
 
 
 def test_a_datasheet_says_of_one_offset_alone_that_all_have_it():

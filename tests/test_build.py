@@ -30,7 +30,7 @@ from scipy import ndimage
 from test_archive import ORIGIN, tif, write_scene
 from torch.utils.data import default_collate
 
-from s2olib.data import SPLITS, archive, landcover, rasters, splits, store
+from s2olib.data import SPLITS, archive, export, landcover, rasters, splits, store
 from s2olib.data import build as module
 from s2olib.data.build import build
 from s2olib.data.datasheet import datasheet
@@ -121,6 +121,20 @@ def test_what_is_synthetic_says_so_by_whatever_source_it_is_read(tmp_path, optio
     shutil.copytree(world[0] / "archive", root, dirs_exist_ok=True)
     with pytest.raises(InputError, match=r"mixes synthetic scenes, as 'ROIs\w+' is, with others, as 'ROIs\w+'"):
         build(tmp_path / "set", **options | {"archive_root": root})
+
+
+def test_geotiffs_of_a_synthetic_set_are_synthetic_as_pairs_of_ones_own(tmp_path, dataset):
+    export_geotiffs(dataset, tmp_path / "tif")
+    for split in SPLITS:
+        name = read(dataset, split)[0]["id"][0]
+        for kind, layer in (("s1", "sar"), ("s2", "opt")):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            shutil.copy(tmp_path / f"tif/{split}/{name}_{layer}.tif", tmp_path / f"{kind}/{split}.tif")
+    (tmp_path / "split.csv").write_text("id,split\n" + "".join(f"{split},{split}\n" for split in SPLITS))
+    given = {"source": "folder", "sar_dir": tmp_path / "s1", "opt_dir": tmp_path / "s2", "buffer_m": 0}
+    size = json.loads((dataset / "dataset.json").read_text())["patch_size"]
+    info = build(tmp_path / "set", **given, split_file=tmp_path / "split.csv", patch_size=size, max_cloud=1)
+    assert info["synthetic"] and "SYNTHETIC" in datasheet(tmp_path / "set")
 
 
 @pytest.mark.parametrize("size", [128, 256])
@@ -1446,6 +1460,7 @@ def test_geotiffs_that_cannot_be_written_are_said(tmp_path, options):
 def test_geotiffs_of_another_data_set_are_replaced(tmp_path, options):
     (tmp_path / "tif/train").mkdir(parents=True)
     (tmp_path / "tif/train/own.txt").write_text("kept")
+    (tmp_path / "tif/train/.a_opt.29594.part.tif").write_text("begun by a process that was killed")
     for size in (64, 128):  # the names of the second are among those of the first
         build(tmp_path / "set", **options | {"patch_size": size})
         written = export_geotiffs(tmp_path / "set", tmp_path / "tif")
@@ -1485,6 +1500,19 @@ def test_geotiffs_of_bands_and_colours_that_are_called_otherwise_now_are_replace
         assert file.colormap(1)[1] == (0, 255, 0, 255)
         names = ElementTree.parse(f"{file.name}.aux.xml").findall(".//Category")
         assert [name.text for name in names] == [None, "<land>"]
+
+
+def test_radar_of_bytes_has_no_colours_and_no_transparency_in_a_gis(tmp_path):
+    rng, info = np.random.default_rng(0), {"synthetic": False}
+    place = {"crs": CRS.from_epsg(32653), "transform": Affine(10, 0, 5e5, 0, -10, 4e6)}
+    for bands in (["VV", "VH"], ["VV", "VH", "HH"], ["VV", "VH", "HH", "HV"]):
+        info["sar"] = {"bands": bands, "units": "8-bit", "scale": 1.0}
+        patch = rng.integers(0, 256, (len(bands), 16, 16), np.uint8)
+        export._write(tmp_path / "a.tif", "sar", patch, place, info)
+        with rasterio.open(tmp_path / "a.tif") as file:
+            names = {colour.name for colour in file.colorinterp}
+            assert names <= {"gray", "undefined"} and [*file.descriptions] == bands
+            np.testing.assert_array_equal(file.read(), patch)
 
 
 def test_the_datasheet_states_counts_places_and_reasons(tmp_path, options):

@@ -127,6 +127,15 @@ def test_nothing_synthetic_is_written_among_images_of_somebody_else(tmp_path, th
     assert [found for found in tmp_path.rglob("*") if found.is_file()] == [path]
 
 
+def test_what_a_killed_process_has_begun_is_not_in_the_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "scenes", lambda: [])
+    for name in ("archive/ROIs1158_spring/s2_124/.p1.32758.part.tif", "map/.LC_N36E136.7.part.tif"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"II*")
+    embedded.write_archive(tmp_path / "archive", tmp_path / "map")
+    assert (tmp_path / "archive/embedded.json").is_file()
+
+
 def test_the_parameter_and_the_file_that_are_wrong_are_named(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "scenes", lambda: [KAGA])
     root = shutil.copytree(archive, tmp_path / "archive")

@@ -39,7 +39,6 @@ from s2olib.data.rasters import (
     codes_on,
     header,
     headers,
-    is_synthetic,
     optical_bands,
     optical_no_data,
     read_bands,
@@ -343,7 +342,7 @@ def _scene(
             patches.heads.append((own, sar, optical_bands(Path(pair["s2"]), own["s2"], colours)))
         patches.which[i], patches.row[i], patches.column[i] = known[alike], place[0] - top, place[1] - left
     read, bands = partial(_read, patches, grid, opt_offset), tuple(patches.heads[patches.which[-1]][1])
-    about = {"season": season.split("_")[1], "opt_offset": opt_offset, "synthetic": is_synthetic(files[0])}
+    about = {"season": season.split("_")[1], "opt_offset": opt_offset, "synthetic": heads[files[0]].synthetic}
     return Scene(name, grid, state_of(files, beside), read, bands, name, **about), levels
 
 

@@ -213,6 +213,12 @@ def build(
     if executor is None and (workers or 1) > 1:
         _context()  # loads while headers are read; where no number is given, as soon as there is one
     tiles, scenes, refused = _found(reading, paths)
+    made = {scene.synthetic: scene.id for scene in scenes}
+    if len(made) == 2:
+        raise InputError(
+            f"{'archive_root' if archive_root else 'sar_dir'} '{archive_root or sar_dir}' mixes synthetic scenes, as "
+            f"'{made[True]}' is, with others, as '{made[False]}': keep each in a folder of its own"
+        )
     extra = [*map(str, [*extra, *(tiles.files if tiles else ())])]
     state = rasters.state_of(extra, rasters.sidecars(extra))
     inputs = hashlib.sha256("\n".join([_code(), state, *(scene.state for scene in scenes)]).encode()).hexdigest()
@@ -492,12 +498,6 @@ def _found(p: dict, paths: dict) -> tuple[landcover.Tiles | None, list[Scene], l
         if outside and not any(paths["archive_root"].glob("ROIs*/*/*.tif")):
             raise InputError(f"no tile in lulc_root '{tiles.root}' covers a patch of tar_root '{p['tar_root']}'")
     scenes = archive.scan(paths["archive_root"], own_layer=_own_layer(p), **bands)
-    made = {scene.synthetic: scene.id for scene in scenes}
-    if len(made) == 2:
-        raise InputError(
-            f"archive_root '{p['archive_root']}' mixes synthetic scenes, as '{made[True]}' is, with others, as "
-            f"'{made[False]}': keep each in a folder of its own"
-        )
     what = "patches of the archive, not unpacked"
     return tiles, scenes, [_refusal(name, "outside the map", what, n) for name, n in outside.items()]
 

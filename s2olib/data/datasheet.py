@@ -47,7 +47,7 @@ def datasheet(dataset_root: str | Path) -> str:
         "Where": _where(info, index),
         "When": _when(info, index),
         "Whose": _whose(info),
-        "Judged": _judged(info),
+        "Judged": _judged(info, bool((index["crs"].fillna("") != "").any())),
         "Known faults": "\n" + "\n".join(f"- {fault}" for fault in _faults(info)),
         "Identity": f"schema {info['schema']}, fingerprint `{info['fingerprint']}`",
     }
@@ -110,7 +110,7 @@ def _when(info: dict, index: pd.DataFrame) -> str:
     seasons = Counter(index["season"][index["season"] != ""])
     text = f"Images: {dates}"
     text += f" ({', '.join(f'{count} {season}' for season, count in sorted(seasons.items()))})" if seasons else ""
-    if info["lulc"] and info["lulc"]["kind"] == "land cover":
+    if info["lulc"] and info["lulc"]["kind"] == "land cover" and not info["synthetic"]:
         text += (
             f". Land-cover map: {info['lulc']['epoch'] or 'not stated'}; what changed between is wrong in the labels"
         )
@@ -125,11 +125,24 @@ def _whose(info: dict) -> str:
     return text
 
 
-def _judged(info: dict) -> str:
+def _judged(info: dict, placed: bool) -> str:
+    """What was refused, and the limits that were asked for: not those of a map that there is none of, or of distances
+    between patches that are not `placed`."""
+    has_map = bool(info["lulc"]) and info["lulc"]["kind"] == "land cover"
     if not info["refused"]:
         return "No patch was refused."
-    names = ("max_nodata", "max_unlabelled", "max_sea", "max_cloud", "cloud_brightness", "haze_brightness")
-    given = {name: info["parameters"][name] for name in (*names, "border_noise_db", "buffer_m")}
+    given = info["parameters"]
+    asked = {
+        "max_nodata": True,
+        "max_unlabelled": has_map,
+        "max_sea": has_map,
+        "max_cloud": True,
+        "cloud_brightness": True,
+        "haze_brightness": info["opt"]["units"] != "8-bit" or given["haze_brightness"] is not None,
+        "border_noise_db": info["sar"]["units"] == "dB",
+        "buffer_m": placed,
+    }
+    given = {name: given[name] for name, applies in asked.items() if applies}
     limits = ", ".join(f"{name} {'by default' if value is None else f'{value:g}'}" for name, value in given.items())
     reasons = ", ".join(f"{count} {reason}" for reason, count in by_reason(info["refused"]).most_common())
     return f"Refused: {reasons} ({limits})."

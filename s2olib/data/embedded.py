@@ -525,8 +525,10 @@ def _description(what: str, seed: int) -> str:
 
 
 def _no_others(found: Iterable[Path], own: Container[Path], name: str) -> None:
-    """Refuse a folder with rasters of somebody else's, before anything is written."""
-    for path in sorted(path for path in found if path.suffix.lower() in rasters.SUFFIXES):
+    """Refuse a folder with rasters of somebody else's, before anything is written; what a killed process has begun is
+    hidden."""
+    shown = (path for path in found if not path.name.startswith("."))
+    for path in sorted(path for path in shown if path.suffix.lower() in rasters.SUFFIXES):
         if path not in own:
             raise InputError(
                 f"{path} is not the embedded archive's, which is synthetic and is written nowhere among other images: "

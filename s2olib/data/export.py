@@ -14,6 +14,7 @@ from rasterio.transform import Affine
 from tqdm import tqdm
 
 from s2olib.data import SPLITS
+from s2olib.data.rasters import SYNTHETIC
 from s2olib.data.triplets import Triplets
 from s2olib.project import InputError, resolve, writable, write_json, writing
 
@@ -39,7 +40,7 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
             place = {"crs": row.crs, "transform": Affine(*map(float, row.transform.split()))}
             places |= {f"{split}/{row.id}_{name}.tif": (name, array, i, place) for name, array in arrays.items()}
     with writable("geotiff_dir", target):
-        told = {name: info[name] for name in ("fingerprint", "sar", "opt", "lulc")}
+        told = {name: info[name] for name in ("fingerprint", "synthetic", "sar", "opt", "lulc")}
         _remove_others(target, told, list(places))
         for path, (name, array, i, place) in tqdm(places.items(), desc="GeoTIFF", leave=False):
             if not (target / path).is_file():
@@ -48,7 +49,11 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
 
 
 def _remove_others(target: Path, told: dict, files: list[str]) -> None:
-    """Remove what was written out of another data set, or one of which other things were told; note what is now."""
+    """Remove what was written out of another data set, or one of which other things were told, and what a killed
+    process has begun; note what is now."""
+    for split in SPLITS:
+        for path in (target / split).glob(".*.part.*"):
+            path.unlink()
     note, before = target / "export.json", {"files": files}
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is taken for another's
         before |= json.loads(note.read_bytes())
@@ -67,11 +72,15 @@ def _write(path: Path, name: str, patch: np.ndarray, place: dict, info: dict) ->
     if patch.dtype.kind == "f":
         profile["nodata"] = np.nan
     classes = {}
+    if name == "sar":
+        profile["photometric"] = "minisblack"  # three or four bands of bytes would be colours, and one transparency
     if name == "lulc":
         profile["photometric"] = "palette"
         classes = {int(code): text for code, text in info["lulc"]["classes"].items()}
         _name_classes(path, [classes.get(code, ("",))[0] for code in range(max(classes) + 1)])
     with writing(path) as aside, rasterio.open(aside, "w", **profile) as file:
+        if info["synthetic"]:
+            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=f"{SYNTHETIC}: a patch of data set {info['fingerprint']}")
         file.write(patch)
         if name == "lulc":
             file.descriptions = (info["lulc"]["product"],)

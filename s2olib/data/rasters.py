@@ -185,6 +185,7 @@ class Header:
     names: tuple[str | None, ...]
     start: int | None = None
     unplaced: Affine | None = None  # coordinates without a CRS
+    synthetic: bool = False  # it says that this library made it up
 
     @property
     def nbytes(self) -> int:
@@ -211,7 +212,8 @@ def header(path: Path, scales: AbstractSet[float] = STORED) -> Header:
     """
     with _opened(path) as file:
         check_stored(path, file, scales)
-        if file.tags().get("EXIF_Orientation", "1") not in ("0", "1"):
+        tags = file.tags()
+        if tags.get("EXIF_Orientation", "1") not in ("0", "1"):
             raise InputError(f"'{path}' is to be shown turned, by its EXIF orientation: turn its pixels and save it so")
         place = file.transform if file.crs else PIXELS
         grid = Grid(file.crs, place, file.height, file.width)
@@ -220,7 +222,8 @@ def header(path: Path, scales: AbstractSet[float] = STORED) -> Header:
         count = file.count - has_mask_band(file)
         found = Header(grid, count, file.dtypes[0], _names(file, count))
         coordinates = None if file.crs or file.transform.is_identity else file.transform
-        found = replace(found, start=_start(path, file, found), unplaced=coordinates)
+        synthetic = tags.get("TIFFTAG_IMAGEDESCRIPTION", "").startswith(SYNTHETIC)
+        found = replace(found, start=_start(path, file, found), unplaced=coordinates, synthetic=synthetic)
     if grid.crs is not None and (
         grid.transform.b or grid.transform.d or grid.transform.a <= 0 or grid.transform.e >= 0
     ):
@@ -237,11 +240,6 @@ def description(path: str | Path) -> str:
     """What a raster says of itself, in the tag that images have for it."""
     with _opened(Path(path)) as file:
         return file.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
-
-
-def is_synthetic(path: str | Path) -> bool:
-    """Whether a raster says that this library made it up (`embedded`)."""
-    return description(path).startswith(SYNTHETIC)
 
 
 def _on_earth(grid: Grid) -> bool:
@@ -370,8 +368,7 @@ def _folder_headers(sizes: dict[str, int], beside: dict[str, list[str]]) -> list
             if head.startswith(before) and head.endswith(after):
                 x, y = struct.unpack("<2d", head[len(before) : -len(after)])
                 place = Affine(grid.transform.a, 0.0, x, 0.0, grid.transform.e, y)
-                grid = Grid(grid.crs, place, grid.height, grid.width)
-                found.append(Header(grid, last.count, last.dtype, last.names, last.start))
+                found.append(replace(last, grid=Grid(grid.crs, place, grid.height, grid.width)))
                 continue
         with rasterio.Env(**GDAL):  # of the thread that calls
             head = header(Path(path))
@@ -415,16 +412,16 @@ def headers(files: Sequence[str], beside: dict[str, list[str]], cache: Path) -> 
         if grid.crs is not crs:  # files that are alike share one, and naming it takes longer than all else here
             crs, text = grid.crs, grid.crs and grid.crs.to_string()
         parts = place.a, place.c, place.e, place.f, grid.height, grid.width
-        said = text, *parts, head.count, head.dtype, head.names, head.start
+        said = text, *parts, head.count, head.dtype, head.names, head.start, head.synthetic
         known[os.path.basename(path)] = [*states[path], *said]
     if folders:
         with suppress(OSError), writing(cache) as aside:
             aside.write_text(json.dumps(known))
     for path in (path for path in files if path not in heads):
         said = known[os.path.basename(path)][len(states[path]) :]
-        crs, a, c, e, f, height, width, count, dtype, bands, start = said
+        crs, a, c, e, f, height, width, count, dtype, bands, start, synthetic = said
         grid = Grid(crs and crs_of(crs), Affine(a, 0.0, c, 0.0, e, f), height, width)
-        heads[path] = Header(grid, count, dtype, tuple(bands), start)
+        heads[path] = Header(grid, count, dtype, tuple(bands), start, synthetic=synthetic)
     return heads
 
 
@@ -1125,6 +1122,7 @@ def folder_scenes(
         sar_date, date = (_iso(day, row["id"], pairs_csv) for day in days)
         extra = {"group": row.get(group_column, ""), "season": row.get("season", ""), "date": date}
         extra |= {"sar_date": sar_date, "opt_offset": offset}
+        extra["synthetic"] = any(head.synthetic for head in heads.values())
         if block_m and not target.crs:
             raise InputError(
                 f"'{paths['s2']}' has no geography, and block_m cannot cut it: leave that out and give a split_file"
