@@ -182,7 +182,7 @@ def build(
         seed: of the drawing of regions, and of the embedded archive.
         executor: who does the work, such as a Dask cluster's ``Client.get_executor()``; workers must see the same
             paths, and write into the same files. Default: a pool of `workers` processes (default one per core), none
-            where a core has little to do.
+            where a core has little to do. Each takes some 300 MiB, and the builder 150 and half a kilobyte a patch.
 
     `dataset_root` also gets a folder `refused` with the first patches that were refused for each reason, to look at.
 
