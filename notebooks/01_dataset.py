@@ -230,7 +230,7 @@ rows = refused.groupby("reason")["windows"].sum().astype(int).reset_index().to_d
 rows = rows or [{"reason": "none", "windows": 0}]
 Markdown(figures.metric_table(rows, "Windows that were refused, by reason.", "tab-refused"))
 
-# %% mystnb={"figure": {"name": "fig-refused", "caption": "Patches that were refused, up to two for each reason: radar on the left, optical on the right. What lies outside the map, or in a scene of which nothing is used, is never read."}, "image": {"alt": "Examples of refused patches"}}
+# %% mystnb={"figure": {"name": "fig-refused", "caption": "Patches that were refused, up to two for each reason: radar on the left, optical on the right. What lies outside the map, or a split file leaves out, is never read."}, "image": {"alt": "Examples of refused patches"}}
 examples = triplets.Triplets(dataset_root, "refused")
 reasons = examples.index["id"].map(refused.drop_duplicates("id", keep="last").set_index("id")["reason"])
 reasons = reasons[reasons.groupby(reasons).cumcount() < 2]
@@ -242,7 +242,7 @@ if pairs:
 # %% [markdown]
 # ## Datasheet
 #
-# What another laboratory must know before it uses these data, from `dataset.json` alone.
+# What another laboratory must know before it uses these data, from `dataset.json` and the lists of patches beside it.
 
 # %%
 Markdown(datasheet(dataset_root))

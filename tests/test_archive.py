@@ -398,6 +398,8 @@ def test_two_tar_archives_with_other_versions_of_a_patch_are_named_whichever_is_
     paths = [tmp_path / f"tars/{name}.tar" for name in ("m", "z", "a")]  # of which the first is alone for a while
     for seed, path in enumerate(paths):
         write_scene(tmp_path / "whole", 7, columns=1, seed=seed)
+        if seed:  # what is read before the contradiction is removed again
+            write_scene(tmp_path / "whole", 6, columns=1, seed=seed)
         with tarfile.open(path, "w") as tar:
             tar.add(tmp_path / "whole/ROIs1158_spring", arcname="ROIs1158_spring")
         if seed:
@@ -409,6 +411,21 @@ def test_two_tar_archives_with_other_versions_of_a_patch_are_named_whichever_is_
             extract(path.parent, tmp_path / "kept", lambda grid: True, "")
             kept = {file: file.read_bytes() for file in (tmp_path / "kept").rglob("*.tif")}
         assert kept == {file: file.read_bytes() for file in (tmp_path / "kept").rglob("*.tif")}
+
+
+def test_tar_archives_that_were_both_written_anew_are_not_held_against_each_other(tmp_path):
+    (tmp_path / "tars").mkdir()
+    for seed, numbers in enumerate(({"a": [1], "b": [2, 3]}, {"a": [1, 2], "b": [3, 4]})):
+        for name, scenes in numbers.items():
+            with tarfile.open(tmp_path / f"tars/{name}.tar", "w") as tar:
+                for scene in scenes:
+                    root = tmp_path / f"{seed}/{scene}"
+                    write_scene(root, scene, columns=1, seed=seed)
+                    tar.add(root / "ROIs1158_spring", arcname="ROIs1158_spring")
+        extract(tmp_path / "tars", tmp_path / "kept", lambda grid: True, "")
+    for path in (tmp_path / "1").rglob("*.tif"):
+        kept = tmp_path / "kept" / path.relative_to(tmp_path / "1").relative_to(path.parts[-4])
+        assert kept.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("content", ["null", "[]", '{"corners": {}}', "{"])

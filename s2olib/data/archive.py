@@ -82,7 +82,8 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
     Each archive is read once, as a stream, and nothing else of it touches the disk but the corner of each whole scene,
     from which `scan` counts as if all of it were there. `key` names what `covers` stands for: an archive that was
     finished with the same key is not read again while its patches are there. Raises InputError, naming the archive,
-    for one that is missing, broken or holds a patch that is no raster, and where `archive_root` cannot be written to.
+    for one that is missing, broken, holds a patch that is no raster or another one than a second archive, and where
+    `archive_root` cannot be written to.
     """
     found = sorted(path for path in Path(tar_root).glob("[!.]*"))
     tars = [path for path in found if re.search(r"\.(tar|tar\.gz|tgz)$", path.name, re.I)]
@@ -105,7 +106,13 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
         if not before or before | state != before or not all((root / name).is_file() for name in before["kept"]):
             if not os.access(path, os.R_OK):
                 raise InputError(f"'{path}' may not be read: change its permissions")
-            others = {name: tar for tar, known in states.items() if tar != path for name in known["kept"]}
+            others = {
+                name: tar
+                for tar, known in states.items()
+                if tar != path
+                and (known.get("size"), known.get("time")) == (tar.stat().st_size, tar.stat().st_mtime_ns)
+                for name in known["kept"]
+            }
             with writable("archive_root", root):
                 states[path] = state | _extract(path, root, covers, others)
                 write_json(root / f"{path.name}.json", states[path])
@@ -116,7 +123,7 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
 def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool], others: dict[str, Path]) -> dict:
     """Unpack one archive: the numbers of a scene's patches that are `left` out, the names of files `kept`, and the
     upper left `corners` of scenes in their CRS. `others` are files that other archives have given."""
-    left, kept, corners = defaultdict(list), [], {}
+    left, kept, corners, written = defaultdict(list), [], {}, []
     size = path.stat().st_size
     try:
         with (
@@ -151,6 +158,7 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool], oth
                         )
                     with writing(target) as aside:
                         aside.write_bytes(content)
+                    written.append(target)
                 kept.append(name)
             behind = tar.fileobj.read(2**20)  # the last file: zeros, of which `tar` has read some
             if not behind:
@@ -160,6 +168,8 @@ def _extract(path: Path, archive_root: Path, covers: Callable[[Grid], bool], oth
                     raise tarfile.ReadError("a part of it is no archive")
                 behind = tar.fileobj.read(2**20)
     except _Twice as error:
+        for target in written:  # of an archive that may not be the one to keep
+            target.unlink(missing_ok=True)
         raise InputError(str(error)) from None
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:  # an InputError is one
         raise InputError(f"'{path}' is broken: fetch it again ({error})") from error

@@ -68,6 +68,7 @@ TEST_PLACES = ((136.30, 36.30), (136.15, 36.20))  # Kaga and Mikuni, which the t
 COLUMNS = ("id", "scene", "group", "season", "crs", "transform", "lon", "lat", "row", "col", "date")
 EXAMPLES = 4  # refused patches that are kept to be looked at, for each reason
 PATHS = ("_root", "_dir", "_csv", "_file")  # ends of the names of what is a path
+ENDED = "ended"  # lies among the parts of a data set that takes its place now
 PART = 64  # windows in a part of the work, unless one scene has more
 AT_ONCE = 2**24  # pixels of a scene that are read at once; a larger one is several parts
 IN_CACHE = 2**18  # pixels of a strip, whose layers stay in a processor's cache while they are judged and stored
@@ -285,7 +286,7 @@ def build(
     for numbers in _parts(scenes, windows, used, resolution_factor):
         told = (scenes[i] for i in np.unique(windows.scene[numbers]))
         told = [(s.id, s.group, s.season, s.date, s.state) for s in told]  # by other scenes or lists, too
-        told += [(windows.id(number), int(windows.split[number])) for number in numbers]
+        told += [(windows.id(i), int(windows.split[i]), windows.reason[i], windows.value[i]) for i in numbers]
         parts[hashlib.sha256(f"{parameters} {state} {told}".encode()).hexdigest()[:24]] = numbers
     with (
         writable("dataset_root", root),
@@ -325,6 +326,7 @@ def build(
             "fingerprint": digest,
         }
         (aside / "dataset.json").write_text(text := json.dumps(info, indent=1))
+        (folder / ENDED).touch()
     return json.loads(text)
 
 
@@ -579,9 +581,9 @@ def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p
 
 
 def _examples(windows: Windows, read: np.ndarray) -> np.ndarray:
-    """(N,) whether a window that is refused for its place is read, to be looked at: the first of each reason, of scenes
-    that are read anyway and whose ground is on the map."""
-    chosen, near = np.zeros(len(windows), bool), np.isin(windows.scene, read)
+    """(N,) whether a window that is refused for others near it is read, to be looked at: the first of each reason, of
+    scenes that are read anyway. What a split file leaves out is not."""
+    chosen, near = np.zeros(len(windows), bool), np.isin(windows.scene, read) & (windows.value != "")
     for reason in {*windows.reason} - {"", "no data", "outside the map"}:
         chosen[np.flatnonzero(near & (windows.reason == reason))[:EXAMPLES]] = True
     return chosen
@@ -620,6 +622,7 @@ def _space_for(root: Path) -> Iterator[Path]:
     """
     folder = root.with_name(f".{root.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / ENDED).unlink(missing_ok=True)
     aside = re.compile(rf"\.{re.escape(root.stem)}\.\d+(\.old)?\.part{re.escape(root.suffix)}")
     for left in [path for path in root.parent.iterdir() if aside.fullmatch(path.name)]:
         shutil.rmtree(left)
@@ -634,10 +637,13 @@ def _space_for(root: Path) -> Iterator[Path]:
 
 def _tidy(root: Path) -> None:
     """Remove what a build has left beside its data set that was killed after this was in its place; what another
-    process has, or what may not be written to, stays."""
-    if any(root.with_name(f".{root.name}.{end}").exists() for end in ("parts", "lock")):
-        with suppress(InputError, OSError), alone(root, "dataset_root"), _space_for(root):
-            pass
+    process has, what may not be written to, and parts of a build that is yet to end stay."""
+    ended = root.with_name(f".{root.name}.parts") / ENDED
+    if ended.exists() or root.with_name(f".{root.name}.lock").exists():
+        with suppress(InputError, OSError), alone(root, "dataset_root"):
+            if ended.exists():
+                with _space_for(root):
+                    pass
 
 
 class _Here(Executor):

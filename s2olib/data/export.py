@@ -16,7 +16,7 @@ from tqdm import tqdm
 from s2olib.data import SPLITS
 from s2olib.data.rasters import SYNTHETIC
 from s2olib.data.triplets import Triplets
-from s2olib.project import InputError, resolve, writable, write_json, writing
+from s2olib.project import InputError, alone, resolve, writable, write_json, writing
 
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -39,7 +39,7 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
         for i, row in enumerate(triplets.index.itertuples()):
             place = {"crs": row.crs, "transform": Affine(*map(float, row.transform.split()))}
             places |= {f"{split}/{row.id}_{name}.tif": (name, array, i, place) for name, array in arrays.items()}
-    with writable("geotiff_dir", target):
+    with writable("geotiff_dir", target), alone(target, "geotiff_dir"):
         told = {name: info[name] for name in ("fingerprint", "synthetic", "sar", "opt", "lulc")}
         _remove_others(target, told, list(places))
         for path, (name, array, i, place) in tqdm(places.items(), desc="GeoTIFF", leave=False):
@@ -53,7 +53,7 @@ def _remove_others(target: Path, told: dict, files: list[str]) -> None:
     process has begun; note what is now."""
     for split in SPLITS:
         for path in (target / split).glob(".*.part.*"):
-            path.unlink()
+            path.unlink(missing_ok=True)
     note, before = target / "export.json", {"files": files}
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is taken for another's
         before |= json.loads(note.read_bytes())

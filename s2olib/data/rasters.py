@@ -64,6 +64,7 @@ WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jp
 UNREAD = (".jp2", ".bmp", ".webp", ".gif", ".img", ".vrt", ".nc", ".hdf", ".h5", ".npy", ".safe", ".zip")  # images, too
 FEW = 100  # pixels that say nothing of an image
 FORM = 7  # of what is remembered of headers
+LONG = 0.1  # seconds for the headers of a scene
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 SYNTHETIC = "synthetic, made by s2olib"  # begins what an image says of itself that is no image of anything
@@ -435,19 +436,20 @@ def _state(path: str) -> list[int]:
 
 
 def called(calls: Sequence[Callable[[], Result]]) -> Iterator[Result]:
-    """What each call gives, in order: by several threads where the first has mostly waited for the disk, since they
-    would wait for each other otherwise."""
-    if calls:
+    """What each call gives, in order: by several threads after one that took long and mostly waited for the disk, since
+    they would wait for each other otherwise."""
+    for number, call in enumerate(calls, 1):
         begin, busy = time.perf_counter(), time.thread_time()
-        yield calls[0]()
-        if time.perf_counter() - begin < 2 * (time.thread_time() - busy):
-            yield from (call() for call in calls[1:])
+        result = call()
+        taken, busy = time.perf_counter() - begin, time.thread_time() - busy
+        yield result
+        if taken > max(LONG, 2 * busy):
+            pool = ThreadPoolExecutor()
+            try:
+                yield from pool.map(lambda call: call(), calls[number:])
+            finally:
+                pool.shutdown(cancel_futures=True)
             return
-        pool = ThreadPoolExecutor()
-        try:
-            yield from pool.map(lambda call: call(), calls[1:])
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def band_name(name: str | None) -> str:

@@ -58,7 +58,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Windows of a part's layer, (scene's number, row, column), that follow each other in an array from `first` on."""
+    """Windows of a part's layer, (lot's number, row, column), that follow each other in an array from `first` on."""
 
     path: Path  # of the array
     first: int
