@@ -42,6 +42,7 @@ FACTS = """() => {
 }"""
 RECOLOURED = """() => [...document.querySelectorAll('.bd-article img')].map(
   e => [getComputedStyle(e).filter, e.alt]).filter(([filter, alt]) => filter !== 'none')"""
+PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 WIDER = """() => [...document.querySelectorAll('body *')].filter(
   e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && getComputedStyle(e).position
        !== 'fixed').slice(0, 3).map(e => e.tagName + '.' + e.className)"""
@@ -127,6 +128,7 @@ def visits(page, server, html, pages) -> dict[str, dict]:
         ):
             page.set_viewport_size({"width": width, "height": 900})
             page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+            page.evaluate(PAINTED)  # the page hears of its size with the next frame
             options = {"preload": False, "resultTypes": ["violations"], **rules}
             for violation in Axe().run(page, context, options).response["violations"]:
                 if violation["impact"] in ("serious", "critical"):
