@@ -246,7 +246,7 @@ def test_an_interrupted_scan_goes_on_where_it_was(tmp_path, monkeypatch):
         return real(path)
 
     monkeypatch.setattr(rasters, "header", header)
-    monkeypatch.setattr(archive, "called", lambda calls: (call() for call in calls))  # a busy machine starts threads
+    monkeypatch.setattr(archive, "_called", lambda calls: (call() for call in calls))  # a busy machine starts threads
     with pytest.raises(KeyboardInterrupt):
         scan(tmp_path)
     assert len(scan(tmp_path)) == 3

@@ -13,13 +13,16 @@ import json
 import os
 import re
 import tarfile
+import time
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from rasterio.io import MemoryFile
@@ -33,7 +36,6 @@ from s2olib.data.rasters import (
     Grid,
     Header,
     Scene,
-    called,
     check_order,
     check_units,
     codes_on,
@@ -50,7 +52,9 @@ from s2olib.data.rasters import (
 )
 from s2olib.project import InputError, resolve, writable, write_json, writing
 
+Result = TypeVar("Result")
 SIZE = 256
+LONG = 0.1  # seconds for the headers of a scene
 NAME = re.compile(r"(ROIs\d+_(spring|summer|fall|winter))_(s1|s2|lc)_(\d+)_p(\d+)\.tif")
 OTHER_ARCHIVE = re.compile(r"\.(tar\.(xz|bz2|zst|lz4|Z|br)|tbz2?|txz|zip|7z|rar)$|\.tar\b.*\.gz$", re.I)
 # What SEN12MS holds: bands and type. 12 bands are Level-2A, as re-downloads of the same patches have them; the last of
@@ -95,24 +99,19 @@ def extract(tar_root: str | Path, archive_root: str | Path, covers: Callable[[Gr
     if not tars:
         raise InputError(f"tar_root '{tar_root}' holds no archive such as ROIs1158_spring_s1.tar.gz")
     root, outside, states = Path(archive_root), set(), {}
+    present = {path: {"size": path.stat().st_size, "time": path.stat().st_mtime_ns} for path in tars}
     for path in tars:  # what cannot be read is made again
         with suppress(OSError, ValueError, KeyError, TypeError):
             before = json.loads((root / f"{path.name}.json").read_bytes())
             states[path] = before | {name: before[name] for name in ("kept", "left", "corners")}
     for path in tars:
-        stat = path.stat()
-        state = {"size": stat.st_size, "time": stat.st_mtime_ns, "key": key}
+        state = present[path] | {"key": key}
         before = states.get(path, {})
         if not before or before | state != before or not all((root / name).is_file() for name in before["kept"]):
             if not os.access(path, os.R_OK):
                 raise InputError(f"'{path}' may not be read: change its permissions")
-            others = {
-                name: tar
-                for tar, known in states.items()
-                if tar != path
-                and (known.get("size"), known.get("time")) == (tar.stat().st_size, tar.stat().st_mtime_ns)
-                for name in known["kept"]
-            }
+            read = {tar: known for tar, known in states.items() if tar != path and known | present[tar] == known}
+            others = {name: tar for tar, known in read.items() for name in known["kept"]}
             with writable("archive_root", root):
                 states[path] = state | _extract(path, root, covers, others)
                 write_json(root / f"{path.name}.json", states[path])
@@ -206,7 +205,7 @@ def scan(
     calls = [partial(_scene, root, *place, scenes[place], corners, *options) for place in scenes]
     found: list[Scene] = []
     levels: dict[int, str] = {}
-    for scene, level in tqdm(called(calls), total=len(calls), desc="headers", unit="scene", leave=False):
+    for scene, level in tqdm(_called(calls), total=len(calls), desc="headers", unit="scene", leave=False):
         found.append(scene)
         levels |= level
         if len(levels) > 1:
@@ -250,6 +249,23 @@ def _patches(root: Path, kinds: Sequence[str]) -> dict[tuple[str, str], np.ndarr
     if alone:  # perhaps of a file that is in another folder, which is said first
         raise InputError(alone)
     return found
+
+
+def _called(calls: Sequence[Callable[[], Result]]) -> Iterator[Result]:
+    """What each call gives, in order: by several threads after one that took long and mostly waited for the disk, since
+    they would wait for each other otherwise."""
+    for number, call in enumerate(calls, 1):
+        begin, busy = time.perf_counter(), time.thread_time()
+        result = call()
+        taken, busy = time.perf_counter() - begin, time.thread_time() - busy
+        yield result
+        if taken > max(LONG, 2 * busy):
+            pool = ThreadPoolExecutor()
+            try:
+                yield from pool.map(lambda call: call(), calls[number:])
+            finally:
+                pool.shutdown(cancel_futures=True)
+            return
 
 
 def _corners(root: Path) -> dict[str, list[tuple[float, float]]]:

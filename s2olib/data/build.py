@@ -196,6 +196,8 @@ def build(
         raise InputError(f"executor must be one of concurrent.futures or like it, not {executor!r}")
     if workers is not None and not (type(workers) is int and workers >= 1):
         raise InputError(f"workers must be a whole number of at least 1, not {workers!r}")
+    if executor is None and (workers or 1) > 1 and not _can_be_found():
+        raise InputError(f"workers cannot be {workers} for a script that is no file: save it, or give workers=1")
     given = {name: None if isinstance(value, str | list) and not value else value for name, value in locals().items()}
     for name in ("dataset_root", "executor", "workers"):
         given.pop(name)
@@ -656,14 +658,15 @@ class _Here(Executor):
 
 
 def _processes(workers: int | None, windows: int) -> int:
-    """How many are worth their start for so many windows, unless it is said; a script from standard input, which
-    processes would look for, has none."""
+    """How many are worth their start for so many windows, unless it is said."""
+    most = (os.cpu_count() or 1) if _can_be_found() else 1
+    return workers or max(1, min(most, windows // WORTH_A_PROCESS))
+
+
+def _can_be_found() -> bool:
+    """Whether the running script is a file, as processes look for, or none at all; one from standard input is not."""
     script = getattr(sys.modules["__main__"], "__file__", None)
-    if script and not os.path.exists(script):
-        if (workers or 1) > 1:
-            raise InputError(f"workers cannot be {workers} for a script that is no file: save it, or give workers=1")
-        return 1
-    return workers or max(1, min(os.cpu_count() or 1, windows // WORTH_A_PROCESS))
+    return script is None or os.path.exists(script)
 
 
 @cache

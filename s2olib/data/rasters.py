@@ -15,18 +15,16 @@ import os
 import re
 import struct
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, lru_cache, reduce
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
@@ -46,7 +44,6 @@ from s2olib.project import InputError, writing
 if TYPE_CHECKING:
     import pandas as pd
 
-Result = TypeVar("Result")
 SAR_UNITS = ("dB", "linear", "8-bit")
 OPT_UNITS = ("reflectance x 10000", "8-bit")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -64,7 +61,6 @@ WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jp
 UNREAD = (".jp2", ".bmp", ".webp", ".gif", ".img", ".vrt", ".nc", ".hdf", ".h5", ".npy", ".safe", ".zip")  # images, too
 FEW = 100  # pixels that say nothing of an image
 FORM = 7  # of what is remembered of headers
-LONG = 0.1  # seconds for the headers of a scene
 # Blocks that are kept in memory (MB; the default is a twentieth of it), and no listing of a folder for each file in it
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 SYNTHETIC = "synthetic, made by s2olib"  # begins what an image says of itself that is no image of anything
@@ -433,23 +429,6 @@ def _state(path: str) -> list[int]:
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror}): fetch it, or remove the patch") from error
     return [found.st_size, found.st_mtime_ns]
-
-
-def called(calls: Sequence[Callable[[], Result]]) -> Iterator[Result]:
-    """What each call gives, in order: by several threads after one that took long and mostly waited for the disk, since
-    they would wait for each other otherwise."""
-    for number, call in enumerate(calls, 1):
-        begin, busy = time.perf_counter(), time.thread_time()
-        result = call()
-        taken, busy = time.perf_counter() - begin, time.thread_time() - busy
-        yield result
-        if taken > max(LONG, 2 * busy):
-            pool = ThreadPoolExecutor()
-            try:
-                yield from pool.map(lambda call: call(), calls[number:])
-            finally:
-                pool.shutdown(cancel_futures=True)
-            return
 
 
 def band_name(name: str | None) -> str:

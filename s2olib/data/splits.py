@@ -81,7 +81,9 @@ class Windows:
         row, column = np.concatenate([np.empty((0, 2), np.int32), *found]).T
         a, c, e, f = np.array([(t.a, t.c, t.e, t.f) for t in (grid.transform for grid in grids)]).reshape(-1, 4).T
         x, y = column * a[scene] + c[scene], row * e[scene] + f[scene]
-        return cls(scenes, grids, counts > 1, size, scene, row, column, x, y, *_undecided(len(scene)))
+        reason, value = np.full((2, len(scene)), "", object)
+        unused = np.full(len(scene), UNUSED, np.int8)
+        return cls(scenes, grids, counts > 1, size, scene, row, column, x, y, unused, reason, value)
 
     def __len__(self) -> int:
         return len(self.scene)
@@ -163,11 +165,6 @@ class Windows:
         a, e = self._pixels[self.scene[numbers]].T
         x, y = self.x[numbers], self.y[numbers]
         return np.stack([x, self.size * e + y, self.size * a + x, y], 1)
-
-
-def _undecided(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """No split, no reason and no value."""
-    return np.full(count, UNUSED, np.int8), np.full(count, "", object), np.full(count, "", object)
 
 
 @lru_cache
