@@ -25,7 +25,7 @@ import yaml
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what a disk says that takes no more
 # What it says of a place that may not be written to besides; GDAL gives no number
-DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, None}
+DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, None}
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what a shared disk says that knows no locks
 # A process that was forked, to read batches say, outlives by seconds one that is killed, and would keep its locks
 _LOCKS: set[IO] = set()
@@ -103,11 +103,20 @@ def root() -> Path:
 
 
 def resolve(path: str | Path) -> Path:
-    """An absolute path: ``~`` expanded, and a relative one taken from `root`. `InputError` for a ``~`` of nobody."""
+    """An absolute path: ``~`` expanded, and a relative one taken from `root`. `InputError` for a ``~`` of nobody, and
+    for what cannot be a path."""
     try:
-        return root() / Path(path).expanduser()
+        found = root() / Path(path).expanduser()
+        os.lstat(found)
     except RuntimeError:
         raise InputError(f"'{path}' begins in the home folder of nobody here: write the folder's whole path") from None
+    except ValueError:
+        raise InputError(f"{str(path)!r} is no path: it holds a character that no name may hold") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            start = str(path)[:60]
+            raise InputError(f"the path that begins with '{start}' is too long for this disk: shorten it") from None
+    return found
 
 
 @contextlib.contextmanager

@@ -1277,6 +1277,10 @@ def test_geotiffs_hold_the_patches_and_the_legends_colours(tmp_path, options):
         assert file.descriptions == ("JAXA HRLULC Japan v21.11",)
     names = ElementTree.parse(f"{name}_lulc.tif.aux.xml").findall(".//Category")
     assert names[9].text == "evergreen needle-leaf forest"
+    style = ElementTree.parse(f"{name}_lulc.qml").find("pipe/rasterrenderer")
+    entries = {int(entry.get("value")): entry.attrib for entry in style.findall("colorPalette/paletteEntry")}
+    assert style.attrib == {"type": "paletted", "band": "1"} and [*entries] == [*range(1, 13)], "classes alone"
+    assert entries[9]["label"] == names[9].text and entries[9]["color"].upper() == "#00583F"
     for broken in ("[]", "{}", "{"):
         (tmp_path / "tif/export.json").write_text(broken)
         assert export_geotiffs(tmp_path / "set", tmp_path / "tif") == written

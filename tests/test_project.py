@@ -41,9 +41,13 @@ def test_text_is_utf8_whatever_the_language_of_the_machine(tmp_path):
     assert (tmp_path / "epoch.json").read_bytes() == '"2018–2020"\n'.encode()
 
 
-def test_a_home_folder_of_nobody_is_named():
+def test_what_cannot_be_a_path_is_named():
     with pytest.raises(InputError, match=r"'~nobody-has-this/data' begins in the home folder of nobody here"):
         resolve("~nobody-has-this/data")
+    with pytest.raises(InputError, match=r"'a\\x00b' is no path: it holds a character"):
+        resolve("a\0b")
+    with pytest.raises(InputError, match=r"that begins with 'x{60}' is too long for this disk"):
+        resolve("x" * 300)
 
 
 def test_a_fingerprint_follows_names_as_well_as_bytes(tmp_path):

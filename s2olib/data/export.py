@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import rasterio
@@ -25,9 +25,10 @@ def export_geotiffs(dataset_root: str | Path, target: str | Path) -> list[Path]:
     """Write every patch as ``<target>/<split>/<id>_{sar,opt,lulc}.tif`` and return the paths.
 
     SAR is float32 dB (or uint8), optical uint16 reflectance x 10000 with its scale stated (or uint8), land cover the
-    product's own codes with its legend as a colour table; the classes' names stand in a ``.aux.xml`` beside it. A file
-    that is there already is kept if ``export.json`` says that it came out of the same data set, described alike, and
-    removed if not. Raises InputError for a data set that is missing or without geography.
+    product's own codes with its legend as a colour table; beside it a ``.aux.xml`` has the classes' names, and a
+    ``.qml`` the style by which QGIS lists the classes alone, of a table of 256 colours. A file that is there already is
+    kept if ``export.json`` says that it came out of the same data set, described alike, and removed if not. Raises
+    InputError for a data set that is missing or without geography.
     """
     target, places = resolve(target), {}
     for split in SPLITS:
@@ -58,9 +59,9 @@ def _remove_others(target: Path, told: dict, files: list[str]) -> None:
     with suppress(OSError, ValueError, TypeError):  # what cannot be read is taken for another's
         before |= json.loads(note.read_bytes())
     if before | told != before:
-        for path in before["files"]:
-            (target / path).unlink(missing_ok=True)
-            (target / f"{path}.aux.xml").unlink(missing_ok=True)
+        for path in (target / name for name in before["files"]):
+            for left in (path, *_beside(path)):
+                left.unlink(missing_ok=True)
         write_json(note, told | {"files": files})
 
 
@@ -77,7 +78,7 @@ def _write(path: Path, name: str, patch: np.ndarray, place: dict, info: dict) ->
     if name == "lulc":
         profile["photometric"] = "palette"
         classes = {int(code): text for code, text in info["lulc"]["classes"].items()}
-        _name_classes(path, [classes.get(code, ("",))[0] for code in range(max(classes) + 1)])
+        _describe_classes(path, classes)
     with writing(path) as aside, rasterio.open(aside, "w", **profile) as file:
         if info["synthetic"]:
             file.update_tags(TIFFTAG_IMAGEDESCRIPTION=f"{SYNTHETIC}: a patch of data set {info['fingerprint']}")
@@ -94,9 +95,22 @@ def _write(path: Path, name: str, patch: np.ndarray, place: dict, info: dict) ->
             file.colorinterp = RGB
 
 
-def _name_classes(path: Path, names: list[str]) -> None:
-    """GDAL's side file, from which a GIS takes the names of classes."""
+def _describe_classes(path: Path, classes: dict[int, tuple[str, str]]) -> None:
+    """GDAL's side file, from which a GIS takes the names of classes, and QGIS's, with their colours."""
+    names = (classes.get(code, ("",))[0] for code in range(max(classes) + 1))
     entries = "".join(f"<Category>{escape(name)}</Category>" for name in names)
-    text = f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{entries}</CategoryNames></PAMRasterBand></PAMDataset>'
-    with writing(path.with_name(f"{path.name}.aux.xml")) as aside:
-        aside.write_text(text + "\n", encoding="utf-8")
+    band = f'<PAMRasterBand band="1"><CategoryNames>{entries}</CategoryNames></PAMRasterBand>'
+    palette = "".join(
+        f'<paletteEntry value="{code}" label={quoteattr(name)} color="{colour}" alpha="255"/>'
+        for code, (name, colour) in classes.items()
+    )
+    renderer = f'<rasterrenderer type="paletted" band="1"><colorPalette>{palette}</colorPalette></rasterrenderer>'
+    texts = f"<PAMDataset>{band}</PAMDataset>", f"<qgis><pipe>{renderer}</pipe></qgis>"
+    for side, text in zip(_beside(path), texts, strict=True):
+        with writing(side) as aside:
+            aside.write_text(text + "\n", encoding="utf-8")
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Side files of a GeoTIFF, of which land cover has both."""
+    return path.with_name(f"{path.name}.aux.xml"), path.with_suffix(".qml")

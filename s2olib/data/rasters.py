@@ -778,7 +778,8 @@ def sar_no_data(sar: np.ndarray, path: str | Path) -> np.ndarray:
     8-bit images zero is a value: calm water. Raises InputError where most of what is far below any echo differs from
     pixel to pixel, as decibels do that were multiplied.
     """
-    if sar.size and sar.min() >= SAR_FILL and sar.max() < 0:  # as decibels of most ground are; never of not-a-number
+    # as of most ground: every number is one, and an echo
+    if sar.size and sar.min() >= SAR_FILL and sar.max() <= SAR_FULL and not (sar == 0).all(0).any():
         return sar
     some = sar.ravel()[:: sar.size // 5000 + 1]
     some = some[np.isfinite(some) & (some != 0)]
@@ -814,7 +815,9 @@ def remove_offset(opt: np.ndarray, offset: float, path: Path) -> np.ndarray:
     """
     if offset and np.isfinite(opt).sum() >= FEW and (median := np.nanmedian(opt)) < offset / 2:
         raise InputError(f"'{path}' has a median of {median:g} against opt_offset {offset:g}: it has no offset, give 0")
-    return np.maximum(opt - offset if offset else opt, 0)
+    if offset:
+        opt = opt - offset
+    return opt if opt.size and opt.min() >= 0 else np.maximum(opt, 0)
 
 
 @dataclass(frozen=True, slots=True)
