@@ -201,6 +201,8 @@ def _check(
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
     if target.is_dir() or (target.exists() and target.samefile(source)):
         raise InputError(f"'{target}' is {'a folder' if target.is_dir() else 'the source'}: give a file to write.")
+    if target.suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"'{target}' is written as a GeoTIFF: give a name that ends with .tif.")
     if target.exists() and not overwrite:
         raise InputError(f"'{target}' exists: give another name, or overwrite (--overwrite).")
 

@@ -781,6 +781,7 @@ def test_files_that_cannot_be_read_or_written_are_refused(tmp_path, weights, sce
         (scene, scene): "is the source",
         (scene, tmp_path / "run" / ".." / "scene.tif"): "is the source",
         (scene, tmp_path): "is a folder",
+        (scene, tmp_path / "out.png"): "is written as a GeoTIFF: give a name that ends with .tif",
         (weights, tmp_path / "out.tif"): "run' is a folder: give a GeoTIFF",
         (scene, tmp_path / "taken.tif" / "out.tif"): "no folder that you may write to",
     }
