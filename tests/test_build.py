@@ -1105,6 +1105,7 @@ def test_feet_are_no_metres(tmp_path, pairs):
     assert info["pixel_size_m"] == 10
     assert [(r["id"], r["reason"]) for r in info["refused"]] == [("b", "guard gap")]
     assert info["refused"][0]["value"] == pytest.approx(1500 - 320, abs=1)
+    assert read(tmp_path / "set", "refused")[0]["id"].tolist() == ["b"], "to be looked at, though nothing of b is used"
 
 
 @pytest.mark.parametrize(("crs", "pixel"), [("EPSG:2263", 10 / 0.3048006096), ("EPSG:4326", 1e-4)])
@@ -1219,7 +1220,7 @@ def test_test_patches_of_different_files_share_no_ground(tmp_path):
     info = build(tmp_path / "set", **given)
     assert info["counts"]["test"] == 2
     assert info["refused"] == [{"id": "p2", "reason": "ground seen in test", "value": "p1"}]
-    assert len(Triplets(tmp_path / "set", "refused")) == 0  # none was judged and turned away
+    assert Triplets(tmp_path / "set", "refused").index["id"].tolist() == ["p2"], "to be looked at"
 
 
 def test_own_legend_goes_with_the_data(tmp_path, options, monkeypatch):

@@ -584,10 +584,12 @@ def _covered(scenes: list[Scene], tiles: landcover.Tiles, refused: list[dict], p
 
 def _examples(windows: Windows, read: np.ndarray) -> np.ndarray:
     """(N,) whether a window that is refused for others near it is read, to be looked at: the first of each reason, of
-    scenes that are read anyway. What a split file leaves out is not."""
-    chosen, near = np.zeros(len(windows), bool), np.isin(windows.scene, read) & (windows.value != "")
+    scenes that are read anyway, where these have one. What a split file leaves out is not."""
+    chosen, at_hand = np.zeros(len(windows), bool), np.isin(windows.scene, read)
     for reason in {*windows.reason} - {"", "no data", "outside the map"}:
-        chosen[np.flatnonzero(near & (windows.reason == reason))[:EXAMPLES]] = True
+        refused = (windows.reason == reason) & (windows.value != "")
+        some = refused & at_hand if (refused & at_hand).any() else refused
+        chosen[np.flatnonzero(some)[:EXAMPLES]] = True
     return chosen
 
 
