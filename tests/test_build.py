@@ -1471,8 +1471,13 @@ def test_geotiffs_of_another_data_set_are_replaced(tmp_path, options):
     for size in (64, 128):  # the names of the second are among those of the first
         build(tmp_path / "set", **options | {"patch_size": size})
         written = export_geotiffs(tmp_path / "set", tmp_path / "tif")
+        if size == 64:
+            styled = written[0].with_name(f"{written[0].stem.rpartition('_')[0]}_sar.qml")
+            styled.write_text("a style of one's own")
     assert sorted((tmp_path / "tif").rglob("*.tif")) == sorted(written)
-    assert len([*(tmp_path / "tif").rglob("*.aux.xml")]) == len(written) / 3
+    for ending in ("*.aux.xml", "*_lulc.qml"):
+        assert len([*(tmp_path / "tif").rglob(ending)]) == len(written) / 3
+    assert styled.read_text() == "a style of one's own"
     assert (tmp_path / "tif/train/own.txt").is_file()
     index, stored = read(tmp_path / "set", "train")
     with rasterio.open(tmp_path / f"tif/train/{index.loc[0, 'id']}_opt.tif") as file:

@@ -111,6 +111,8 @@ def _describe_classes(path: Path, classes: dict[int, tuple[str, str]]) -> None:
             aside.write_text(text + "\n", encoding="utf-8")
 
 
-def _beside(path: Path) -> tuple[Path, Path]:
-    """Side files of a GeoTIFF, of which land cover has both."""
-    return path.with_name(f"{path.name}.aux.xml"), path.with_suffix(".qml")
+def _beside(path: Path) -> tuple[Path, ...]:
+    """Files beside a GeoTIFF that go with it: GDAL's, in which a GIS notes statistics, and the style of land cover. The
+    style of any other image is its user's."""
+    notes = path.with_name(f"{path.name}.aux.xml")
+    return (notes, path.with_suffix(".qml")) if path.stem.endswith("_lulc") else (notes,)
