@@ -393,24 +393,21 @@ def _read(patches: Patches, grid: Grid, opt_offset: float, boxes: Sequence[Box] 
             continue
         heads, polarisations, colours = patches.heads[patches.which[i]]
         pair = {kind: Path(patches.path(kind, patches.numbers[i])) for kind in heads}
-        radar = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]), pair["s1"])
-        check_units(radar, "dB", pair["s1"])
-        check_order(radar, list(polarisations), pair["s1"])
-        _lay(sar[place], laid[place], radar[rows], pair["s1"])
-        image = optical_no_data(read_bands(pair["s2"], colours, heads["s2"]), "reflectance x 10000")
-        check_units(image, "reflectance x 10000", pair["s2"])
-        image = remove_offset(image, opt_offset, pair["s2"])
-        _lay(opt[place], laid[place], image[rows], pair["s2"])
+        part = sar_no_data(read_bands(pair["s1"], tuple(polarisations.values()), heads["s1"]), pair["s1"])
+        check_units(part, "dB", pair["s1"])
+        check_order(part, list(polarisations), pair["s1"])
+        _lay(sar[place], laid[place], part[rows], pair["s1"])
+        part = optical_no_data(read_bands(pair["s2"], colours, heads["s2"]), "reflectance x 10000")
+        check_units(part, "reflectance x 10000", pair["s2"])
+        part = remove_offset(part, opt_offset, pair["s2"])
+        _lay(opt[place], laid[place], part[rows], pair["s2"])
         laid[place] = True
-        if np.isfinite(radar).all() and np.isfinite(image).all():
-            whole[place] = True
-        else:
-            whole[place] = np.isfinite(sar[place]).all(0) & np.isfinite(opt[place]).all(0)
+        whole[place] = np.isfinite(sar[place]).all(0) & np.isfinite(opt[place]).all(0)
         if codes is not None:
             codes[place] = codes_on(pair["lc"], grid.window(row, column, SIZE), OWN_LAYER)[rows]
     if not laid.all():
-        for mosaic in (sar, opt):
-            mosaic[:, ~laid] = np.nan
+        for image in (sar, opt):
+            image[:, ~laid] = np.nan
     return sar, opt, codes
 
 

@@ -71,7 +71,7 @@ PATHS = ("_root", "_dir", "_csv", "_file")  # ends of the names of what is a pat
 ENDED = "ended"  # lies among the parts of a data set that takes its place now
 PART = 64  # windows in a part of the work, unless one scene has more
 AT_ONCE = 2**24  # pixels of a scene that are read at once; a larger one is several parts
-IN_CACHE = 2**19  # pixels of a strip, whose layers stay in a processor's cache while they are judged and stored
+IN_CACHE = 2**18  # pixels of a strip, whose layers stay in a processor's cache while they are judged and stored
 WORTH_A_PROCESS = 512  # windows
 
 
