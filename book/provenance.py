@@ -16,6 +16,7 @@ import brightness
 import device
 import grid
 import ground
+import leads
 import numpy as np
 import place_table
 import results_table
@@ -432,6 +433,7 @@ def write(root: Path) -> None:
     if (results / "topology").is_dir():
         texts["topology.md"] = topology.render(results / "topology" / "ombria-20m")
         texts["stems.md"] = topology.render_stems(results / "topology" / "sen12-10m-blocks")
+    leads.write(results, profiles, generated)
     for name, runs in profiles.items():
         for run, record in runs.items():
             try:

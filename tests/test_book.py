@@ -37,6 +37,7 @@ import diagrams  # noqa: E402
 import executable_paper  # noqa: E402
 import grid  # noqa: E402
 import ground  # noqa: E402
+import leads  # noqa: E402
 import place_table  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
@@ -207,6 +208,56 @@ def test_the_p_value_that_the_introduction_names_is_that_of_the_records():
     assert "some 0.4 dB, just short of our rule for a lead (*p* is 0.051" in " ".join(
         (ROOT / "book" / "intro.md").read_text().split()
     )
+
+
+def test_the_figure_of_leads_says_what_the_pages_of_results_and_the_introduction_say():
+    results = ROOT / "book" / "results"
+    profiles = {name: records.find(results / name) for of in leads.SETS.values() for name in of}
+    leading, compared = set(), 0
+    for label, of in leads.SETS.items():
+        for metric, digits in (("psnr", 2), ("ssim", 3)):
+            found = leads.differences(results, profiles, of, metric)
+            assert {*found} == {*leads.PAIRS}
+            for (first, second), pair in found.items():
+                leading |= {(first, second, label, metric)} if pair["leads"] and pair["low"] > 0 else set()
+                leading |= {(second, first, label, metric)} if pair["leads"] and pair["high"] < 0 else set()
+            if len(of) > 1:  # which have a page for each fold
+                continue
+            page = nbformat.read(ROOT / "notebooks/executed" / of[0] / "04_results.ipynb", 4)
+            text = "\n".join(
+                o.data.get("text/markdown", "") for c in page.cells for o in c.get("outputs", []) if "data" in o
+            )
+            table = text.split(f":name: tab-pairs-{metric}")[1].split(":::")[0]
+            for (first, second), pair in found.items():
+                for a, b, sign in ((first, second, 1), (second, first, -1)):
+                    line = re.search(rf"^\| {a}-dsd \| {b}-dsd \|.*$", table, re.MULTILINE)
+                    if line:
+                        limits = sorted((sign * pair["low"], sign * pair["high"]))
+                        cell = figures.table_cell((sign * pair["mean"], *limits), f".{digits}f")
+                        compared += f"| {cell} |" in line[0]
+    assert compared == 4 * len(leads.PAIRS) * len(leads.METRICS)
+    fa = "France, Albania"
+    assert leading == {  # as the introduction has it
+        *(("hat", other, f"10 m, {fa}", metric) for other in ("unet", "s2oformer") for metric in ("psnr", "ssim")),
+        ("hat", "unet", f"20 m, {fa}", "ssim"),
+        ("unet", "s2oformer", f"10 m, {fa}", "ssim"),
+        *(("unet", other, "towns, VH", "psnr") for other in ("hat", "s2oformer")),
+    }
+
+
+def test_the_figure_of_leads_needs_every_profile_of_a_row(tmp_path):
+    publish(tmp_path / "socal", "hat"), publish(tmp_path / "socal", "unet", psnr=19.0)
+    (tmp_path / "g").mkdir()
+    profiles = {"socal": records.find(tmp_path / "socal"), "sen12": {}}
+    leads.write(tmp_path, profiles, tmp_path / "g")
+    text = (tmp_path / "g" / "leads.md").read_text()
+    assert "*towns, VH* (socal): 40 test patches in 4 clusters. Circles" in text and "SEN1-2" not in text
+    assert (tmp_path / "g" / "leads.svg").stat().st_size > 10_000
+    only = leads.differences(tmp_path, profiles, ["socal"], "psnr")
+    assert only.keys() == {("hat", "unet")} and only["hat", "unet"]["mean"] == pytest.approx(1)
+    assert not only["hat", "unet"]["leads"]  # four clusters cannot give a p below 0.05
+    leads.write(tmp_path, {"p": {}}, tmp_path)
+    assert (tmp_path / "leads.md").read_text() == "*not yet run*\n" and not (tmp_path / "leads.svg").exists()
 
 
 def test_variants_in_executed_tables_lead_to_their_runs():
