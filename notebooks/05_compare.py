@@ -31,9 +31,12 @@ group: str = ""  # or shows this group's patch of median skill
 failures: int = 0  # show instead so many patches on which the networks do worst, wherever they are
 tag: str = "dsd"
 seed: int = 0
+beside: str = ""  # another folder of runs, tested on these patches too: its networks' images stand in a line beneath
 notice: str = ""  # what to notice on this page, written by one who has looked at it
 
 # %% tags=["hide-input"]
+import itertools
+
 import torch
 from IPython.display import HTML, Markdown, display
 
@@ -49,11 +52,19 @@ shown = "Land cover is shown for the reader alone; no generator sees it. " if te
 of = f"Test patches of the data set *{resolve(dataset_root).name}*; networks with the tag *{tag}*, seed {seed}. "
 Markdown(f"**{title}.** {synthetic}{of}{shown}{credit}".strip())
 
+
 # %% tags=["hide-input"]
-labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
-runs = {label: resolve(run_root) / records.run_name(name, tag, seed) for name, label in labels.items()}
-runs = {label: run for label, run in runs.items() if (run / "record.json").is_file()}
-records.check_data({run.name: records.read(run) for run in runs.values()}, test.info, dataset_root)
+def trained(folder: str, **how: bool) -> dict:
+    """The runs of a folder that have this tag and seed, by the names of their networks."""
+    labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
+    named = {label: resolve(folder) / records.run_name(name, tag, seed) for name, label in labels.items()}
+    there = {label: run for label, run in named.items() if (run / "record.json").is_file()}
+    records.check_data({run.name: records.read(run) for run in there.values()}, test.info, dataset_root, **how)
+    return there
+
+
+runs = trained(run_root)
+lines = {resolve(run_root).name: runs} | ({resolve(beside).name: trained(beside, alike=True)} if beside else {})
 measured = {label: records.read_patches(run) for label, run in runs.items()}
 skills, index = [patches["skill"] for patches in measured.values()], test.index
 missing = "" if runs else f"No network with the tag {tag} and seed {seed} is trained yet."
@@ -83,39 +94,42 @@ for position in chosen if not failures else ():
         print(f"by PSNR it is number {rank} of {len(index)} for {label}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Radar, optical image, land cover where there is any, and generated images of the chosen patches; under each PSNR and SSIM, and skill where failures are shown."}, "image": {"alt": "Radar, optical image, land cover where there is any, and the images of the generators"}}
-pictures, captions = [], []
-kept = {label: run for label, run in runs.items() if (run / "generator.safetensors").is_file()}
-networks = {label: checkpoints.load_generator(run)[0] for label, run in kept.items()}
-for label in [label for label in runs if label not in kept]:
+kept = {
+    name: {label: run for label, run in of.items() if (run / "generator.safetensors").is_file()}
+    for name, of in lines.items()
+}
+for label in [label for label in runs if label not in kept[resolve(run_root).name]]:
     print(f"{label}: its record is here, its weights are not")
-for position in chosen:
-    item = test[int(position)]
+common = [label for label in runs if all(label in of for of in kept.values())]  # a column each
+pictures, captions, titles = [], [], []
+for position, (line, of) in itertools.product(chosen, kept.items()):
+    item, name = test[int(position)], index["id"][position]
     views = {"SAR": figures.sar_picture(item["sar"])}
     views[figures.opt_name(test.info["opt"]["bands"])] = figures.opt_picture(item["opt"])
     if "lulc" in item:
         views["LULC"] = figures.lulc_picture(item["lulc"], test.categories)
     captions.append({})
-    for label, network in networks.items():
+    for label in common:
         with torch.no_grad():
-            views[label] = figures.opt_picture(network(item["sar"][None])[0])
-        row = measured[label].iloc[int(position)]
+            views[label] = figures.opt_picture(checkpoints.load_generator(of[label])[0](item["sar"][None])[0])
+        row = records.read_patch(of[label], name)
         captions[-1][label] = f"{row['psnr']:.2f} dB / {row['ssim']:.3f}"
         captions[-1][label] += f" / skill {row['skill']:.2f}".replace("-", "−") if failures else ""
     pictures.append(views)
-    if networks:
-        print(index["id"][position], *(f"{label}: {caption}" for label, caption in captions[-1].items()), sep="\n    ")
+    titles.append(line if beside else name.replace("_", " "))
+    if captions[-1]:
+        print(name, *(f"{label}: {caption}" for label, caption in captions[-1].items()), sep="\n    ")
 if pictures:
     legend = test.categories if "LULC" in views else ()
-    titles = index["id"].iloc[chosen].str.replace("_", " ").tolist() if failures else ()
     if not failures:
         figures.save_pictures(pictures[0], resolve(run_root) / "pictures" / region)
-    figure = figures.comparison(pictures, captions, titles=titles, categories=legend)
+    figure = figures.comparison(pictures, captions, titles=titles if len(pictures) > 1 else (), categories=legend)
 
 # %% [markdown]
 # Drag the slider, or use the arrow keys: radar on the left, S2OFormer's image on the right, of the first patch above.
 
 # %% tags=["hide-input"]
-if pictures and "S2OFormer" in networks:
+if pictures and "S2OFormer" in pictures[0]:
     display(HTML(figures.swipe(pictures[0]["SAR"], pictures[0]["S2OFormer"], "SAR", "generated by S2OFormer")))
 
 # %% tags=["hide-input"]

@@ -232,8 +232,8 @@ def key_of(step: Step, earlier: list[str]) -> str:
         json.dumps(step.parameters, sort_keys=True),
         *earlier,
     ]
-    if "run_root" in step.values and step.source.stem != TRAIN:
-        content += [fingerprint(record) for record in sorted(resolve(step.values["run_root"]).glob("*/record.json"))]
+    for folder in (step.values.get("run_root"), step.values.get("beside")) if step.source.stem != TRAIN else ():
+        content += [fingerprint(record) for record in sorted(resolve(folder).glob("*/record.json"))] if folder else []
     if step.source.stem == DATASET:
         given = {name: step.values.get(name) for name in IMAGES.get(step.values.get("source"), ())}
         if given.get("tar_root"):
@@ -390,7 +390,9 @@ def run(profile: str, overrides: dict, only: str | None) -> tuple[Path, list[Ste
     names = [step.name for step in steps]
     exact = {only, f"{only}_dry-run"} & {*names}
     if only and not any(name.startswith(only) for name in names):
-        raise InputError(f"no step of profile {profile!r} begins with {only!r}: there are {', '.join(names)}.")
+        keys = [key for stem, key in PLANNED.items() if stem.startswith(only)]
+        hint = f" (the plan lists none under {' or '.join(keys)})" if keys else ""
+        raise InputError(f"no step of profile {profile!r} begins with {only!r}{hint}: there are {', '.join(names)}.")
     data_key, all_keys, current = [], [], []
     for number, step in enumerate(steps, 1):
         stem = step.source.stem

@@ -395,7 +395,8 @@ def intervals_plot(table: Sequence[Mapping[str, Any]], label: str) -> Figure:
     figure, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.42 * len(table)))
     for y, row in enumerate(table):
         descriptive = row.get("kind") == "descriptive"
-        ax.plot([row["low"], row["high"]], [y, y], "--" if descriptive else "-", color=SERIES[0], lw=2)
+        style = {"ls": "--" if descriptive else "-", "marker": "|", "ms": 7, "mew": 2}  # an end may fall between dashes
+        ax.plot([row["low"], row["high"]], [y, y], color=SERIES[0], lw=2, **style)
         ax.plot(row["mean"], y, "o", color=SERIES[0], mfc="white" if descriptive else SERIES[0], ms=8)
         if len(seeds := row.get("seeds", ())) > 1:
             ax.plot(seeds, [y] * len(seeds), "|", color=SERIES[1], ms=13, mew=1.6)

@@ -144,6 +144,15 @@ def read_patches(run: str | Path) -> pd.DataFrame:
     return patches.fillna(dict.fromkeys(text, ""))  # no group is one group, and not one for each patch
 
 
+def read_patch(run: str | Path, patch_id: str) -> pd.Series:
+    """One test patch's metrics in a run; raises `InputError` where the run was not tested on it."""
+    patches = read_patches(run)
+    found = patches[patches["id"] == patch_id]
+    if found.empty:
+        raise InputError(f"{run} was not tested on the patch {patch_id}: name one that it was tested on.")
+    return found.iloc[0]
+
+
 def log_reading(run_root: str | Path, reader: str) -> None:
     """Note in ``test_readings.csv`` that the test split was read, when, and for whom."""
     with open(resolve(run_root) / "test_readings.csv", "a", encoding="utf-8") as log:
@@ -158,9 +167,13 @@ def find(run_root: str | Path) -> dict[str, dict]:
     return {folder.name: read(folder) for folder in folders}
 
 
-def check_data(runs: dict[str, dict], data: dict, dataset_root: str | Path) -> None:
-    """Raise `InputError` for the first run, record by name, of other data or limits than `data`, a dataset.json's."""
-    now = {"fingerprint": data["fingerprint"], "limits": {name: data[name]["limits"] for name in ("sar", "opt")}}
+def check_data(runs: dict[str, dict], data: dict, dataset_root: str | Path, *, alike: bool = False) -> None:
+    """Raise `InputError` for the first run, record by name, of other data or limits than `data`, a dataset.json's.
+
+    With `alike` they may be others, if their bands and limits are these: the same images with another split.
+    """
+    of_images = {key: {name: data[name][key] for name in ("sar", "opt")} for key in ("limits", *["bands"] * alike)}
+    now = of_images if alike else of_images | {"fingerprint": data["fingerprint"]}
     for run, record in runs.items():
         if any(record["dataset"][name] != value for name, value in now.items()):
             raise InputError(

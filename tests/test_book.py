@@ -45,6 +45,7 @@ import split_table  # noqa: E402
 import topology  # noqa: E402
 
 ROOT = build.ROOT
+SEEDS_0 = [records.run_name(generator, "dsd", 0) for generator in results_table.REPORTED]
 
 
 def publish(results: Path, generator: str, *, tag="dsd", seed=0, psnr=20.0, epochs=30, name="p", **dataset) -> Path:
@@ -1181,15 +1182,17 @@ def test_a_datasheet_says_what_mercators_metres_are_on_the_ground():
 
 def test_a_datasheet_warns_of_what_there_is_to_warn_of():
     info = {"source": "folder", "sar": {"units": "dB"}, "lulc": None, "parameters": {}, "counts": {"test": 50}}
-    always = datasheet._faults(info)
-    assert always == datasheet._faults(info | {"lulc": {"kind": "land cover"}}) and len(always) == 1
+    index = pd.DataFrame({"crs": ["EPSG:32654", "", None]})
+    always = datasheet._faults(info, index)
+    assert always == datasheet._faults(info | {"lulc": {"kind": "land cover"}}, index) and len(always) == 1
+    assert "in degrees" in datasheet._faults(info, index.assign(crs=["EPSG:32654", "EPSG:4326", ""]))[1]
     for change, says in (
         ({"counts": {"test": 49}}, "only 49 test patches"),
         ({"parameters": {"block_m": 500}}, "blocks of the same images"),
         ({"sar": {"units": "8-bit"}}, "absolute backscatter is lost"),
         ({"lulc": {"kind": "pseudo-categories"}}, "pseudo-categories follow colour"),
     ):
-        (more,) = set(datasheet._faults(info | change)) - {*always}
+        (more,) = set(datasheet._faults(info | change, index)) - {*always}
         assert says in more
 
 
@@ -1211,3 +1214,14 @@ def test_a_datasheet_says_of_one_offset_alone_that_all_have_it():
     said = [datasheet._what(info | {"opt_offsets": offsets}, pd.DataFrame()) for offsets in ([0], [1000], [0, 1000])]
     assert ["taken from the stored reflectance" in text for text in said] == [False, True, True]
     assert ["for each pair as listed" in text for text in said] == [False, False, True]
+
+
+def test_the_patch_of_a_known_and_an_unknown_scene_is_the_one_that_its_rule_names():
+    results, fold = ROOT / "book" / "results", "sen12-fold2"
+    apart = [split_table.read([results / f"sen12{end}" for end in ("", "-fold2", "-fold3")], run) for run in SEEDS_0]
+    within = [split_table.read([results / "sen12-blocks"], run) for run in SEEDS_0]
+    gains = [b.set_index("id")["psnr"] - a.set_index("id")["psnr"] for a, b in zip(apart, within, strict=True)]
+    middle = pd.concat(gains, axis=1).mean(axis=1, skipna=False).dropna().sort_values()
+    (region,) = executable_paper.execute.read_plan(ROOT / "notebooks/profiles/sen12-blocks.plan.yml", [])["regions"]
+    assert region["patch_id"] == middle.index[len(middle) // 2] and region["beside"] == f"runs/{fold}"
+    assert region["patch_id"] in set(records.read_patches(results / fold / SEEDS_0[0])["id"])

@@ -628,7 +628,10 @@ def test_a_profile_is_not_its_own_base(tmp_path, monkeypatch):
         execute.plan("one", {})
 
 
-def test_a_step_that_is_none_is_named():
+def test_a_step_that_is_none_is_named(tmp_path):
+    said = r"profile 'ombria' begins with '06' \(the plan lists none under scenes\): there are 01_dataset"
+    with pytest.raises(InputError, match=said):
+        execute.run("ombria", {"run_root": str(tmp_path / "runs")}, "06")
     with pytest.raises(InputError, match="no step of profile 'quick' begins with '3_train': there are 01_dataset"):
         execute.run("quick", {}, "3_train")
 

@@ -239,11 +239,11 @@ def test_intervals_mark_the_descriptive():
         {"name": "HAT", "mean": 20.5, "low": 20.0, "high": 21.5, "kind": "descriptive", "seeds": [20.5]},
     ]
     ax = figures.intervals_plot(table, "PSNR (dB)").axes[0]
-    bars = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
-    assert [bar.get_linestyle() for bar in bars] == ["-", "--"]
+    bars = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "None"]
+    assert [bar.get_linestyle() for bar in bars] == ["-", "--"] and {bar.get_marker() for bar in bars} == {"|"}
     assert [list(bar.get_xdata()) for bar in bars] == [[19, 21], [20, 21.5]]
     assert ax.get_ylim() == (1.5, -0.5)  # the first row on top
-    seeds = [line for line in ax.lines if line.get_marker() == "|"]
+    seeds = [line for line in ax.lines if line.get_marker() == "|" and line not in bars]
     assert [(list(line.get_xdata()), list(line.get_ydata())) for line in seeds] == [([19.9, 20.1], [0, 0])]
 
 

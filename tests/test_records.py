@@ -167,13 +167,20 @@ def test_a_missing_run_is_named(tmp_path):
 
 
 def test_data_that_changed_since_a_training_are_named():
-    data = {"fingerprint": "abc", "sar": {"limits": [[-25.0, 0.0]]}, "opt": {"limits": [[0.0, 0.3]] * 3}}
-    limits = {"sar": [[-25.0, 0.0]], "opt": [[0.0, 0.3]] * 3}
-    runs = {"hat-dsd-s0": {"dataset": {"fingerprint": "abc", "limits": limits}}}
+    data = {"fingerprint": "abc", "sar": {"limits": [[-25.0, 0.0]], "bands": ["VV"]}}
+    data |= {"opt": {"limits": [[0.0, 0.3]] * 3, "bands": ["red", "green", "blue"]}}
+    of = {key: {name: data[name][key] for name in ("sar", "opt")} for key in ("limits", "bands")}
+    runs = {"hat-dsd-s0": {"dataset": {"fingerprint": "abc"} | of}}
     records.check_data(runs, data, "data/set")
-    for change in ({"fingerprint": "another"}, {"sar": {"limits": [[-30.0, 0.0]]}}):
-        with pytest.raises(InputError, match="hat-dsd-s0 was trained on other data or limits than data/set now has"):
+    message = "hat-dsd-s0 was trained on other data or limits than data/set now has"
+    another_split, lower = {"fingerprint": "another"}, {"sar": data["sar"] | {"limits": [[-30.0, 0.0]]}}
+    for change in (another_split, lower):
+        with pytest.raises(InputError, match=message):
             records.check_data(runs, data | change, "data/set")
+    records.check_data(runs, data | another_split, "data/set", alike=True)
+    for change in (lower, {"sar": data["sar"] | {"bands": ["VH"]}}):
+        with pytest.raises(InputError, match=message):
+            records.check_data(runs, data | change, "data/set", alike=True)
 
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"

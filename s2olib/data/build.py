@@ -535,6 +535,11 @@ def _bands(p: dict, scenes: list[Scene]) -> tuple[dict, dict]:
             pairs = [x for x in given if isinstance(x, list) and len(x) == 2 and all(map(_is_number, x))]
             if len(pairs) != len(given) or len(pairs) != len(info["limits"]) or any(x[0] >= x[1] for x in pairs):
                 raise InputError(f"{name} must be {len(info['limits'])} pairs (low, high), one per band, not {p[name]}")
+            if info["units"] == "reflectance" and any(abs(x) > 10 for pair in pairs for x in pair):
+                raise InputError(
+                    f"opt_limits are of reflectance, such as [0, 0.3], and not of the files' numbers: divide {p[name]} "
+                    "by 10000"
+                )
             info["limits"] = [[float(x) for x in pair] for pair in p[name]]
     return sar, opt
 

@@ -48,7 +48,7 @@ def datasheet(dataset_root: str | Path) -> str:
         "When": _when(info, index),
         "Whose": _whose(info),
         "Judged": _judged(info, bool((index["crs"].fillna("") != "").any())),
-        "Known faults": "\n" + "\n".join(f"- {fault}" for fault in _faults(info)),
+        "Known faults": "\n" + "\n".join(f"- {fault}" for fault in _faults(info, index)),
         "Identity": f"schema {info['schema']}, fingerprint `{info['fingerprint']}`",
     }
     return "\n\n".join(f"**{name}.** {text}" for name, text in parts.items()) + "\n"
@@ -148,8 +148,12 @@ def _judged(info: dict, placed: bool) -> str:
     return f"Refused: {reasons} ({limits})."
 
 
-def _faults(info: dict) -> list[str]:
+def _faults(info: dict, index: pd.DataFrame) -> list[str]:
     faults = list(FAULTS[info["source"]])
+    if any(crs_of(crs).is_geographic for crs in set(index["crs"].dropna()) - {""}):
+        faults.append(
+            "images are in degrees: pixels are not square on the ground, and their size changes with latitude"
+        )
     if info["sar"]["units"] == "8-bit":
         faults.append("SAR is scaled to 8 bits: absolute backscatter is lost")
     if info["lulc"] and info["lulc"]["kind"] != "land cover":

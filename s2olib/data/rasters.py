@@ -1049,11 +1049,13 @@ def folder_scenes(
         del folders["lulc"]
     others = [folder for _, folder in folders.values() if folder is not None]
     sources = {kind: _by_stem(folder, name, pairs_csv is None, others) for kind, (name, folder) in folders.items()}
-    for stem in sorted(set(sources["s1"]) - set(sources["s2"])) if pairs_csv is None else ():
-        raise InputError(
-            f"'{Path(sar_dir, stem + sources['s1'][stem])}' has no partner in opt_dir: add '{stem}' there or list "
-            "pairs in a pairs_csv"
-        )
+    for one, other in (("s1", "s2"), ("s2", "s1")) if pairs_csv is None else ():
+        if alone := sorted(set(sources[one]) - set(sources[other])):
+            more = {1: "", 2: ", nor has 1 other"}.get(len(alone), f", nor have {len(alone) - 1} others")
+            raise InputError(
+                f"'{Path(folders[one][1], alone[0] + sources[one][alone[0]])}' has no partner in {folders[other][0]}"
+                f"{more}: add '{alone[0]}' there, remove it here, or list pairs in a pairs_csv"
+            )
     places = {kind: Path(folder) for kind, (_, folder) in folders.items()}
     beside = sidecars(str(folder / "any") for folder in places.values())
     alike: dict[Reading, Reading] = {}
