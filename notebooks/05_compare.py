@@ -64,7 +64,7 @@ def trained(folder: str, **how: bool) -> dict:
 
 
 runs = trained(run_root)
-lines = {resolve(run_root).name: runs} | ({resolve(beside).name: trained(beside, alike=True)} if beside else {})
+lines = {run_root: runs} | ({beside: trained(beside, alike=True)} if beside else {})
 measured = {label: records.read_patches(run) for label, run in runs.items()}
 skills, index = [patches["skill"] for patches in measured.values()], test.index
 missing = "" if runs else f"No network with the tag {tag} and seed {seed} is trained yet."
@@ -95,14 +95,14 @@ for position in chosen if not failures else ():
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Radar, optical image, land cover where there is any, and generated images of the chosen patches; under each PSNR and SSIM, and skill where failures are shown."}, "image": {"alt": "Radar, optical image, land cover where there is any, and the images of the generators"}}
 kept = {
-    name: {label: run for label, run in of.items() if (run / "generator.safetensors").is_file()}
-    for name, of in lines.items()
+    folder: {label: run for label, run in of.items() if (run / "generator.safetensors").is_file()}
+    for folder, of in lines.items()
 }
-for label in [label for label in runs if label not in kept[resolve(run_root).name]]:
+for label in [label for label in runs if label not in kept[run_root]]:
     print(f"{label}: its record is here, its weights are not")
 common = [label for label in runs if all(label in of for of in kept.values())]  # a column each
 pictures, captions, titles = [], [], []
-for position, (line, of) in itertools.product(chosen, kept.items()):
+for position, (folder, of) in itertools.product(chosen, kept.items()):
     item, name = test[int(position)], index["id"][position]
     views = {"SAR": figures.sar_picture(item["sar"])}
     views[figures.opt_name(test.info["opt"]["bands"])] = figures.opt_picture(item["opt"])
@@ -116,7 +116,7 @@ for position, (line, of) in itertools.product(chosen, kept.items()):
         captions[-1][label] = f"{row['psnr']:.2f} dB / {row['ssim']:.3f}"
         captions[-1][label] += f" / skill {row['skill']:.2f}".replace("-", "−") if failures else ""
     pictures.append(views)
-    titles.append(line if beside else name.replace("_", " "))
+    titles.append(resolve(folder).name if beside else name.replace("_", " "))
     if captions[-1]:
         print(name, *(f"{label}: {caption}" for label, caption in captions[-1].items()), sep="\n    ")
 if pictures:
