@@ -1,10 +1,15 @@
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
 
+from s2olib import metrics
 from s2olib.baselines import BASELINES, HistogramMatching, MeanColour, Regression, local_statistics, sample_pixels
+from s2olib.data.triplets import Triplets
 from s2olib.metrics import mse
 from s2olib.project import InputError
 
@@ -129,3 +134,17 @@ def test_every_baseline_is_seeded_stays_in_range_and_refuses_nothing_to_fit_on(n
     assert half.dtype == torch.bfloat16 and half.shape == opt.shape
     with pytest.raises(InputError, match="triplets"):
         BASELINES[name].fit([])
+
+
+def test_images_of_another_method_are_scored_as_the_documentation_says(dataset, tmp_path):
+    page = (Path(__file__).parents[1] / "book/reproduce/own.md").read_text()
+    code = page.split("*Another method's images*")[1].split("```python\n")[1].split("```")[0]
+    test, references = Triplets(dataset, "test"), []
+    for number, (name, item) in enumerate(zip(test.index["id"], test, strict=True)):
+        real = metrics.to_8bit(item["opt"]).numpy().astype(np.uint8).transpose(1, 2, 0)
+        theirs = np.where(real < 128, real + 3 + number % 5, real - 3)
+        Image.fromarray(theirs.astype(np.uint8)).save(tmp_path / f"{name}.png")
+        references.append(peak_signal_noise_ratio(real, theirs.astype(np.uint8), data_range=255))
+    names = {}
+    exec(code.replace("data/mine-10m", str(dataset)).replace("their_images", str(tmp_path)), names)
+    assert names["patches"]["psnr"].to_numpy() == pytest.approx(references, abs=1e-6) and len(references) > 8
