@@ -10,9 +10,8 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import place_table
 import results_table
+import split_table
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +22,7 @@ SETS = {  # of places, and the profiles that tested there, from those of the int
     "10 m, France, Albania": ["ombria-10m"],
     "20 m, France, Albania": ["ombria"],
     "20 m, other places": ["ombria-second"],
-    "SEN1-2, three folds": ["sen12", "sen12-fold2", "sen12-fold3"],
+    "SEN1-2, three folds": [*split_table.FOLDS],
     "towns, VH": ["socal"],
 }
 PAIRS = (("s2oformer", "hat"), ("s2oformer", "unet"), ("hat", "unet"))  # the first less the second
@@ -39,17 +38,12 @@ def differences(
     book's rule: the interval does not hold 0, *p* is below 0.05, and the difference is larger than seeds differ, if
     there are seeds.
     """
-    tags = {
-        f"{record['generator']}-{record['tag']}": record["tag"] for name in of for record in profiles[name].values()
-    }
-    parts = [place_table.patches_of(results / name, profiles[name], [*tags]) for name in of]
-    patches = {
-        variant: {
-            seed: pd.concat([part[variant][seed] for part in parts], ignore_index=True)
-            for seed in sorted(set.intersection(*(set(part[variant]) for part in parts)))
-        }
-        for variant in tags
-    }
+    folders, patches, tags = [results / name for name in of], {}, {}
+    for run, record in profiles[of[0]].items():
+        if all(run in profiles[name] for name in of):
+            variant = f"{record['generator']}-{record['tag']}"
+            tags[variant] = record["tag"]
+            patches.setdefault(variant, {})[record["seed"]] = split_table.read(folders, run)
     alike = [pair for pair in combinations(tags, 2) if tags[pair[0]] == tags[pair[1]]]
     shown = {frozenset(f"{name}-dsd" for name in pair): pair for pair in PAIRS}
     found = {}

@@ -15,6 +15,7 @@ from s2olib import figures, records
 from s2olib.project import InputError
 from s2olib.statistics import blocks, cluster_interval
 
+FOLDS = ("sen12", "sen12-fold2", "sen12-fold3")  # profiles, each of which leaves other scenes out
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "skill": "skill"}
 FORMATS = dict.fromkeys(("SSIM", "skill", "SSIM, left out", "SSIM, blocks", "SSIM, gain"), ".3f")
 
@@ -32,7 +33,7 @@ def render(results: Path) -> str:
 
     Where runs are missing, their names stand in the tables' place.
     """
-    folds, inside = [results / name for name in ("sen12", "sen12-fold2", "sen12-fold3")], [results / "sen12-blocks"]
+    folds, inside = [results / name for name in FOLDS], [results / "sen12-blocks"]
     runs = {label: records.run_name(generator, "dsd", 0) for generator, (label, *_) in results_table.REPORTED.items()}
     missing = [
         f"{f.name}/{run}" for f in folds + inside for run in runs.values() if not (f / run / "record.json").is_file()

@@ -1220,7 +1220,7 @@ def test_a_datasheet_says_of_one_offset_alone_that_all_have_it():
 
 def test_the_patch_of_a_known_and_an_unknown_scene_is_the_one_that_its_rule_names():
     results, fold = ROOT / "book" / "results", "sen12-fold2"
-    apart = [split_table.read([results / f"sen12{end}" for end in ("", "-fold2", "-fold3")], run) for run in SEEDS_0]
+    apart = [split_table.read([results / name for name in split_table.FOLDS], run) for run in SEEDS_0]
     within = [split_table.read([results / "sen12-blocks"], run) for run in SEEDS_0]
     gains = [b.set_index("id")["psnr"] - a.set_index("id")["psnr"] for a, b in zip(apart, within, strict=True)]
     middle = pd.concat(gains, axis=1).mean(axis=1, skipna=False).dropna().sort_values()
