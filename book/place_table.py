@@ -13,6 +13,7 @@ import results_table
 from s2olib import figures, records, statistics
 
 METRICS = {"skill": "skill", "psnr": "PSNR (dB)", "ssim": "SSIM"}
+STEPS_UP = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd-bilinear", "unet-dsd")
 FORMATS = {"skill": ".3f", "SSIM": ".3f", "one colour (dB)": ".2f"}
 
 
@@ -103,11 +104,9 @@ def render_random(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> 
 
 
 def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
-    """Three tables as MyST markdown: the generators' differences with the DSD, S2OFormer and U-Net stepping up by
-    interpolation, and U-Net as it is; from U-Net with other losses; and those of networks that learned from radar made
-    brighter and darker."""
-    compared = ("s2oformer-dsd-bilinear", "hat-dsd", "unet-dsd-bilinear", "unet-dsd")
-    pairs = [pair for pair in combinations(compared, 2) if pair != compared[2:]]  # one network, with one change
+    """Two tables as MyST markdown: the generators' differences with the DSD, S2OFormer and U-Net stepping up by
+    interpolation, and U-Net as it is; and from U-Net with other losses."""
+    pairs = [pair for pair in combinations(STEPS_UP, 2) if pair != STEPS_UP[2:]]  # one network, with one change
     what = (
         "Paired differences of generators, with interpolation as the step up of S2OFormer and U-Net (*dsd-bilinear*), "
         "and of U-Net as it is"
@@ -116,14 +115,18 @@ def render_bilinear(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -
     pairs = [(name, other) for name in ("s2oformer-dsd-bilinear", "hat-dsd") for other in ("unet-l1", "unet-dsd-ssim")]
     what = "Paired differences of S2OFormer with interpolation and of HAT, from U-Net with another loss"
     losses = pairs_table(results, profiles, pairs, what, "tab-other-losses")
-    pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(compared))]
+    return ("\n\n".join(filter(None, (bilinear, losses))) or results_table.NOT_RUN) + "\n"
+
+
+def render_shift(results: Path, profiles: Mapping[str, Mapping[str, dict]]) -> str:
+    """One table as MyST markdown: the differences of networks that learned from radar made brighter and darker."""
+    pairs = [("unet-dsd-bilinear-shift", other) for other in ("unet-dsd-shift", *reversed(STEPS_UP))]
     pairs.append(("unet-dsd-shift", "unet-dsd"))
     others = ("s2oformer-dsd", "hat-dsd-shift", "unet-dsd-shift", "unet-dsd-bilinear-shift", "hat-dsd")
     pairs += [("s2oformer-dsd-shift", other) for other in others]
     pairs += [("hat-dsd-shift", other) for other in ("hat-dsd", "unet-dsd-shift")]
     what = "Paired differences of networks that were trained with radar made brighter or darker by chance (*shift*)"
-    shift = pairs_table(results, profiles, pairs, what, "tab-shift")
-    return ("\n\n".join(filter(None, (bilinear, losses, shift))) or results_table.NOT_RUN) + "\n"
+    return (pairs_table(results, profiles, pairs, what, "tab-shift") or results_table.NOT_RUN) + "\n"
 
 
 def pair_row(psnr: Mapping, ssim: Mapping) -> dict:

@@ -427,6 +427,7 @@ def write(root: Path) -> None:
         "sets.md": place_table.render_sets(results, {name: profiles.get(name, {}) for name in SETS}),
         "random.md": place_table.render_random(results, {name: profiles.get(name, {}) for name in SETS}),
         "bilinear.md": place_table.render_bilinear(results, {name: profiles.get(name, {}) for name in SETS}),
+        "shift.md": place_table.render_shift(results, {name: profiles.get(name, {}) for name in SETS}),
         "split.md": split_table.render(results),
         "merges.md": merges_table() + "\n",
     }

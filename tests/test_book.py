@@ -774,11 +774,12 @@ def test_generators_are_compared_with_interpolation(tmp_path):
     ], "pairs without a seed in common are left out, and no other takes their place"
     publish(tmp_path / "ombria", "unet", tag="dsd-bilinear", psnr=21.0)
 
+    assert place_table.render_shift(tmp_path, provenance.read_results(tmp_path)) == "*not yet run*\n"
     publish(tmp_path / "ombria", "unet", tag="dsd-bilinear-shift", psnr=21.5)
     publish(tmp_path / "ombria", "unet", tag="dsd-shift", psnr=19.0)
     publish(tmp_path / "ombria", "s2oformer", tag="dsd-shift", psnr=21.0)
     publish(tmp_path / "ombria", "hat", tag="dsd-shift", psnr=20.5)
-    table = place_table.render_bilinear(tmp_path, provenance.read_results(tmp_path)).split("tab-shift")[1]
+    table = place_table.render_shift(tmp_path, provenance.read_results(tmp_path))
     cells = [[cell.strip() for cell in line.split("|")[2:5:2]] for line in table.splitlines() if "-shift |" in line]
     assert [(less, mean[:5]) for less, mean in cells] == [
         ("unet-dsd-shift", "2.50 "),
