@@ -51,13 +51,18 @@ def differences(
         if pair := shown.get(frozenset((row["first"], row["second"]))):
             first, second = (patches[f"{name}-dsd"] for name in pair)
             sign = 1 if row["first"] == f"{pair[0]}-dsd" else -1
-            mean, *limits = (sign * value for value in row["difference"])
-            low, high = sorted(limits)
-            seeds = [first[seed][metric].mean() - second[seed][metric].mean() for seed in sorted({*first} & {*second})]
-            apart = row["over_seeds"] in ("separable", "one seed")
-            leads = apart and row["p"] < 0.05 and not low <= 0 <= high
-            found[pair] = {"mean": mean, "low": low, "high": high, "seeds": seeds, "leads": leads}
+            turned = row | {"difference": [sign * value for value in row["difference"]]}
+            found[pair] = drawn(turned, first, second, metric)
     return found
+
+
+def drawn(row: Mapping, first: Mapping, second: Mapping, metric: str) -> dict:
+    """A row of `statistics.paired_differences` as it is drawn; `first` and `second` hold the patches by seed."""
+    mean, *limits = row["difference"]
+    low, high = sorted(limits)
+    seeds = [first[seed][metric].mean() - second[seed][metric].mean() for seed in sorted({*first} & {*second})]
+    leads = row["over_seeds"] in ("separable", "one seed") and row["p"] < 0.05 and not low <= 0 <= high
+    return {"mean": mean, "low": low, "high": high, "seeds": seeds, "leads": leads}
 
 
 def write(results: Path, profiles: Mapping[str, Mapping[str, dict]], folder: Path) -> None:
@@ -97,7 +102,7 @@ def draw(results: Path, profiles: Mapping[str, Mapping[str, dict]], sets: Mappin
             ax.plot([talk, talk], [top + 0.5, top + len(sets) + 0.5], ":", color="#555555", lw=1.8)
             for y, pairs in enumerate(found, top + 1):
                 if pair in pairs:
-                    _draw_row(ax, y, pairs[pair])
+                    draw_row(ax, y, pairs[pair], figures.SERIES[0], figures.SERIES[1])
         ax.axvline(0, color="#333333", lw=1)
         for side, text in (("right", "◂ second higher  "), ("left", "  first higher ▸")):
             ax.text(0, 0, text, ha=side, va="center", fontsize=9, color="#555555")
@@ -116,11 +121,12 @@ def draw(results: Path, profiles: Mapping[str, Mapping[str, dict]], sets: Mappin
     return figure
 
 
-def _draw_row(ax: Axes, y: int, row: Mapping) -> None:
-    colour, several = figures.SERIES[0], len(row["seeds"]) > 1
+def draw_row(ax: Axes, y: float, row: Mapping, colour: str, of_seeds: str | None = None) -> None:
+    """One difference: its interval, its seeds in a colour of their own, if there is one, and its mean."""
+    several = len(row["seeds"]) > 1
     ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=2)
     if several:
-        ax.plot(row["seeds"], [y] * len(row["seeds"]), "|", color=figures.SERIES[1], ms=10, mew=1.6)
+        ax.plot(row["seeds"], [y] * len(row["seeds"]), "|", color=of_seeds or colour, ms=10, mew=1.6)
     style = {"marker": "o", "ms": 7} if several else {"marker": "s", "ms": 6}
     ax.plot(row["mean"], y, color=colour, mfc=colour if row["leads"] else "white", **style)
 

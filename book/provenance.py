@@ -13,6 +13,7 @@ from pathlib import Path
 
 import again
 import brightness
+import controls
 import device
 import grid
 import ground
@@ -416,7 +417,6 @@ def write(root: Path) -> None:
         **{f"offset-{name}.md": offset_table(results / name, profiles[name]) for name in OMBRIA if name in profiles},
         "foresight.md": foresight({name: profiles.get(name, {}) for name in SETS}) + "\n",
         "device.md": device.render(results),
-        "grid.md": grid.render(results / "grid"),
         "ground.md": ground.render(results, profiles),
         "again.md": again.render(results),
         "again-ssim.md": again.render_ssim(results),
@@ -435,6 +435,8 @@ def write(root: Path) -> None:
         texts["topology.md"] = topology.render(results / "topology" / "ombria-20m")
         texts["stems.md"] = topology.render_stems(results / "topology" / "sen12-10m-blocks")
     leads.write(results, profiles, generated)
+    grid.write(results / "grid", generated)
+    controls.write(results, profiles, generated)
     for name, runs in profiles.items():
         for run, record in runs.items():
             try:

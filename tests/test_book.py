@@ -18,6 +18,7 @@ import pytest
 import yaml
 from docutils import nodes
 from docutils.utils import new_document
+from matplotlib import pyplot as plt
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -32,6 +33,7 @@ import again  # noqa: E402
 import brightness  # noqa: E402
 import build  # noqa: E402
 import check  # noqa: E402
+import controls  # noqa: E402
 import device  # noqa: E402
 import diagrams  # noqa: E402
 import executable_paper  # noqa: E402
@@ -246,6 +248,36 @@ def test_the_figure_of_leads_says_what_the_pages_of_results_and_the_introduction
         ("unet", "s2oformer", f"10 m, {fa}", "ssim"),
         *(("unet", other, "towns, VH", "psnr") for other in ("hat", "s2oformer")),
     }
+
+
+def test_the_figure_of_controls_says_what_the_pages_of_results_and_the_text_say():
+    results, counts = ROOT / "book" / "results", {}
+    for name in controls.SETS:
+        page = nbformat.read(ROOT / "notebooks/executed" / name / "04_results.ipynb", 4)
+        outputs = [output for cell in page.cells for output in cell.get("outputs", []) if "data" in output]
+        text = "\n".join(output.data.get("text/markdown", "") for output in outputs)
+        for metric, digits in (("psnr", 2), ("ssim", 3)):
+            table = text.split(f":name: tab-ablation-{metric}")[1].split(":::")[0]
+            found = controls.changes(results / name, records.find(results / name), metric)
+            for (tag, generator), drawn in found.items():
+                *_, cell, over_seeds, p = row(table, f"{generator}-{tag}")
+                low, high = drawn["low"], drawn["high"]
+                assert cell == figures.table_cell((drawn["mean"], low, high), f".{digits}f")
+                there = over_seeds in ("separable", "one seed") and float(p) < 0.05 and not low <= 0 <= high
+                assert drawn["leads"] == there and (len(drawn["seeds"]) == 1) == (over_seeds == "one seed")
+                counts[name, metric, tag, generator] = np.sign(drawn["mean"]) * there
+    ssim_term = {key[::3] for key, sign in counts.items() if key[1:3] == ("ssim", "dsd-ssim") and sign > 0}
+    assert ssim_term == {("ombria", "unet"), *(("ombria-second", name) for name in ("unet", "hat", "s2oformer"))}
+    assert counts["ombria", "ssim", "l1", "unet"] == 1 and counts["ombria-second", "psnr", "l1", "unet"] == -1
+
+
+def test_the_figure_of_controls_needs_a_variant_beside_its_network(tmp_path):
+    assert controls.rows_of({("l1", "unet"), ("dsd", "hat"), ("l1", "s2oformer"), ("dsd", "s2oformer")}) == [
+        ("l1", None),
+        ("l1", "s2oformer"),
+    ]
+    controls.write(tmp_path, {"ombria": {}}, tmp_path)
+    assert (tmp_path / "controls.md").read_text() == "*not yet run*\n" and not (tmp_path / "controls.svg").exists()
 
 
 def test_the_figure_of_leads_needs_every_profile_of_a_row(tmp_path):
@@ -672,27 +704,45 @@ def test_what_a_mended_term_of_ssim_changes_is_told_over_seeds(tmp_path):
 
 
 def test_a_grid_is_told_by_what_averaging_gains_and_its_worth_by_what_the_loss_loses(tmp_path):
-    assert grid.render(tmp_path / "none") == "No grid was measured.\n"
+    assert grid.render({}) == "No grid was measured.\n"
     names = [name + end for name in grid.METRICS for end in ("", "_averaged")]
     values = {name: [1.0 + name.endswith("averaged")] * 4 for name in [*names, "grid", "grid_real"]}
     clusters = {"validation": [0, 0, 1, 1], "train": [0, 1]}
     plain = values | {"grid": [0.9] * 4}
     measured = {"clusters": clusters, "runs": {"hat-dsd-s0": values, "unet-dsd-s0": plain}, "losses": {}}
-    (tmp_path / "a.json").write_text(json.dumps(measured))
-    table = grid.render(tmp_path)
+    table = grid.render({"a": measured})
     assert "4 validation patches of *a* in 2 clusters" in table and ":name: tab-grid-a\n" in table
     assert row(table, "hat-dsd-s0")[3:5] == ["1.00", "1.00 [1.00,\u00a01.00]"] and "real images 1.00." in table
     assert "tab-grid-worth-a" not in table  # no DSD was kept
 
     terms = {"feature": 0.004, "feature_without": 0.005, "l1": 0.15, "l1_without": 0.148}
     losses = {split: {name: [value] * len(clusters[split]) for name, value in terms.items()} for split in clusters}
-    (tmp_path / "a.json").write_text(json.dumps(measured | {"losses": dict.fromkeys(measured["runs"], losses)}))
-    worth = grid.render(tmp_path).split("tab-grid-worth-a")
+    measured |= {"losses": dict.fromkeys(measured["runs"], losses)}
+    worth = grid.render({"a": measured}).split("tab-grid-worth-a")
     assert "4 validation patches in 2 and 2 training patches in 2 clusters" in worth[0]
     cells = row(worth[1], "hat-dsd-s0")
     assert "unet-dsd-s0" not in worth[1], "it has no grid to take away"
     assert cells[:4] == ["validation", "4.00", "1.00 [1.00,\u00a01.00]", "150.00"]
     assert cells[4:] == ["−2.00 [−2.00,\u00a0−2.00]", "−1.00 [−1.00,\u00a0−1.00]"], "L1's change, and both together"
+
+
+def test_the_figure_of_grids_has_a_mark_for_each_run_where_its_table_has_it(tmp_path):
+    results = ROOT / "book" / "results" / "grid"
+    measured = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    drawn = [line for line in grid.draw(measured).axes[0].lines if line.get_marker() in {"o", "s", "^"}]
+    plt.close("all")
+    means = [
+        (np.mean(run["grid"]), np.mean(run["ssim_averaged"]) - np.mean(run["ssim"]), generator, name != "ombria-10m")
+        for name, of in measured.items()
+        for generator, run in ((grid.GENERATORS[key.split("-")[0]][1], each) for key, each in of["runs"].items())
+    ]
+    marks = [(*line.get_xydata()[0], line.get_marker(), line.get_mfc() != "white") for line in drawn]
+    assert [mark[2:] for mark in marks] == [mean[2:] for mean in means]
+    assert np.allclose([mark[:2] for mark in marks], [mean[:2] for mean in means], atol=1e-12)
+    learned = {line.get_color() for line in drawn if line.get_xdata()[0] > 1}
+    assert learned == {grid.TRAINED[""][1]}, "the text says that none of the others has a grid of more than a level"
+    grid.write(tmp_path, tmp_path)
+    assert (tmp_path / "fig-grid.md").read_text() == (tmp_path / "grid.md").read_text() == "No grid was measured.\n"
 
 
 def test_what_a_split_gives_is_measured_on_the_same_patches(tmp_path):
