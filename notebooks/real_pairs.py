@@ -2,6 +2,7 @@
 
     git clone https://github.com/geodrak/OMBRIA
     python notebooks/real_pairs.py ombria OMBRIA
+    python notebooks/real_pairs.py ombria-third OMBRIA
     git clone https://github.com/VolkovVl/Optical-SAR-dataset
     python notebooks/real_pairs.py socal Optical-SAR-dataset
     python notebooks/real_pairs.py sen12 SEN1-2
@@ -36,7 +37,7 @@ Pair = tuple[dict[str, str], dict[Path, tuple[Path, Write]]]  # a row of pairs_c
 
 
 def ombria(source: Path, ids: list[str]) -> Iterator[Pair]:
-    """Images before a flood: `0001` of the events of 2018 to 2020, `france_000` and `albania_000` of 2021."""
+    """Images before a flood: `0001` of the events of 2018 to 2020, `france_000` of one of 2021."""
     for name in ids:
         place, _, number = name.rpartition("_")
         files = {}
@@ -101,7 +102,7 @@ def _georeferenced(image: Path, path: Path, bounds: tuple[float, ...], names: tu
         file.descriptions = names
 
 
-SETS = {"ombria": ombria, "sen12": sen12, "socal": towns}
+SETS = {"ombria": ombria, "ombria-third": ombria, "sen12": sen12, "socal": towns}
 
 
 def lay_out(name: str, source: Path) -> Path:
