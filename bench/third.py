@@ -1,6 +1,6 @@
 """Score networks whose weights were kept on the test patches of another data set: two floods that no choice has seen.
 
-    python bench/third.py [RUN_FOLDER ...] [--dataset data/ombria-20m-third] [--trained data/ombria-20m] --record FILE.json
+    python bench/third.py [RUN_FOLDER ...] [--dataset data/ombria-20m-third] [--trained data/ombria-20m] --record FILE
 
 The training and validation patches of both data sets must be the same, value for value, so that what a network learned
 and chose by is what its record says, and the test patches alone differ. Beside the networks stand the baselines of
@@ -43,9 +43,9 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True)
     given = parser.parse_args()
     check_alike(given.dataset, given.trained)
-    train = Triplets(given.dataset, "train")
+    train, trained = Triplets(given.dataset, "train"), Triplets(given.trained, "train")
     found = {run: records.read(run) for run in map(resolve, given.runs)}
-    records.check_data({run.name: of for run, of in found.items()}, Triplets(given.trained, "train").info, given.trained)
+    records.check_data({run.name: record for run, record in found.items()}, trained.info, given.trained)
     result = {"data": train.info["fingerprint"], "patches": {}, "code": {}, "runs": {}}
     if given.record.is_file():
         result = json.loads(given.record.read_text())
@@ -53,7 +53,7 @@ def main() -> None:
             raise InputError(f"{given.record} is of other data than {given.dataset}: name a new file.")
     scored = {name: baseline.fit(train, seed=0) for name, baseline in baselines.BASELINES.items()}
     scored |= {run.name: checkpoints.load_generator(run)[0] for run in found}
-    code = {run.name: of["code_version"] for run, of in found.items()}
+    code = {run.name: record["code_version"] for run, record in found.items()}
     for name, generator in scored.items():
         if name in result["runs"]:
             continue
