@@ -22,6 +22,7 @@ import numpy as np
 import place_table
 import results_table
 import split_table
+import third
 import topology
 from matplotlib import pyplot as plt
 from PIL import Image
@@ -428,6 +429,7 @@ def write(root: Path) -> None:
         "random.md": place_table.render_random(results, {name: profiles.get(name, {}) for name in SETS}),
         "bilinear.md": place_table.render_bilinear(results, {name: profiles.get(name, {}) for name in SETS}),
         "shift.md": place_table.render_shift(results, {name: profiles.get(name, {}) for name in SETS}),
+        "third.md": third.render(results / "third" / "ombria-20m-third.json"),
         "split.md": split_table.render(results),
         "merges.md": merges_table() + "\n",
     }

@@ -115,15 +115,17 @@ def _conditions(published: list[dict]) -> str:
             "published with this version of the book."
         )
     dataset = published[0]["dataset"]
-    evaluation = published[0]["evaluation"]
+    evaluation, how = published[0]["evaluation"], published[0]["parameters"]
+    steps = published[0]["samples_seen"] // how["batch_size"]
     seeds = {label: [r["seed"] for r in published if r["generator"] == name] for name, (label, *_) in REPORTED.items()}
     several = max(map(len, seeds.values())) > 1
     pixel = f"{dataset['pixel_size_m']:g} m" if dataset["pixel_size_m"] else "unknown size"
     return (
         f"The right half comes from {len(published)} run records on the data set *{dataset['name']}* (pixels of "
-        f"{pixel}; {published[0]['parameters']['epochs']} epochs; data fingerprint `{dataset['fingerprint'][:12]}`): "
+        f"{pixel}; {how['epochs']} epochs of {dataset['counts']['train']} patches, {steps} steps where the talk's "
+        f"numbers make some 32,000; data fingerprint `{dataset['fingerprint'][:12]}`): "
         f"{'the mean over the seeds' if several else 'the mean over patches'} and, in brackets, its interval "
         f"({evaluation['interval']}; {evaluation['patches']} test patches of {len(evaluation['groups'])} places). "
-        "Other places, other colours and another radar band than the talk's: compare generators within a half, never a "
-        "number across the halves."
+        "Other places and other colours than the talk's, and one of its two radar bands, in grey levels: compare "
+        "generators within a half, never a number across the halves."
     )

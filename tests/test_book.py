@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from s2olib import figures, records
+from s2olib import figures, records, statistics
 from s2olib.data import SPLITS, datasheet, landcover
 from s2olib.project import InputError
 
@@ -44,6 +44,7 @@ import place_table  # noqa: E402
 import provenance  # noqa: E402
 import results_table  # noqa: E402
 import split_table  # noqa: E402
+import third  # noqa: E402
 import topology  # noqa: E402
 
 ROOT = build.ROOT
@@ -208,9 +209,14 @@ def test_the_p_value_that_the_introduction_names_is_that_of_the_records():
     table = place_table.pairs_table(results, runs, pairs, "", "tab-x")
     difference, _, p = row(table, "hat-l1")[2:5]
     assert difference.startswith("0.39 [") and p == "0.051"
-    assert "some 0.4 dB, just short of our rule for a lead (*p* is 0.051" in " ".join(
-        (ROOT / "book" / "intro.md").read_text().split()
-    )
+    trained = [f"{name}-{tag}" for tag in ("dsd", "l1") for name in results_table.REPORTED]
+    patches = place_table.patches_of(results / "ombria-second", runs["ombria-second"], trained)
+    plan = [*combinations(trained[:3], 2), *combinations(trained[3:], 2)]
+    found = {frozenset((r["first"], r["second"])): r for r in statistics.paired_differences(patches, plan, "psnr")}
+    assert len(plan) == 6 and f"{found[frozenset(pairs[0])]['p']:.2f}" == "0.02"
+    text = " ".join((ROOT / "book" / "intro.md").read_text().split())
+    assert "by some 0.4 dB, just short of our rule for a lead: *p*, which must be below 0.05, is 0.051" in text
+    assert "over the thirteen pairs compared there by now, and was 0.02 over the six of the plan" in text
 
 
 def test_the_figure_of_leads_says_what_the_pages_of_results_and_the_introduction_say():
@@ -278,6 +284,29 @@ def test_the_figure_of_controls_needs_a_variant_beside_its_network(tmp_path):
     ]
     controls.write(tmp_path, {"ombria": {}}, tmp_path)
     assert (tmp_path / "controls.md").read_text() == "*not yet run*\n" and not (tmp_path / "controls.svg").exists()
+
+
+def test_the_third_set_says_what_the_text_says(tmp_path):
+    path = ROOT / "book" / "results" / "third" / "ombria-20m-third.json"
+    assert third.render(tmp_path / "none.json") == "*not yet run*\n"
+    scores, pairs = third.render(path).split("tab-third-pairs")
+    networks = [f"{name}-dsd-s0" for name in results_table.REPORTED]
+    mean = {
+        name: [float(cell.split(" ")[0].replace("−", "-")) for cell in row(scores, name)[:4]]
+        for name in ("mean colour", "regression", *networks)
+    }
+    assert max(networks, key=lambda name: mean[name][2]) == "hat-dsd-s0"
+    for name in (*networks, "regression"):
+        assert "\u00a0−" in row(scores, name)[0], "skill is below 0 by its whole interval"
+        assert mean[name][3] < mean["mean colour"][3], "nor is it mean colour alone"
+    runs = json.loads(path.read_text())["runs"]
+    assert all(mean[name][1] == pytest.approx(np.mean(runs[name]["psnr"]), abs=0.005) for name in mean)
+    of = {
+        cells[0]: cells for line in pairs.splitlines() if len(cells := [c.strip() for c in line.split("|")[1:-1]]) == 6
+    }
+    less, psnr, p, *_ = of["hat-dsd-s0"][1:]
+    expected = np.mean(runs["hat-dsd-s0"]["psnr"]) - np.mean(runs[less]["psnr"])
+    assert float(psnr.split(" ")[0].replace("−", "-")) == pytest.approx(expected, abs=0.005) and float(p) >= 0.125
 
 
 def test_the_figure_of_leads_needs_every_profile_of_a_row(tmp_path):
