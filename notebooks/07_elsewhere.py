@@ -48,7 +48,8 @@ assert len(networks) == len(weights), "two folders of weights have one name: ren
 for name, (_, about) in networks.items():
     grey = about["sar"]["units"] == "8-bit" and len(about["sar"]["bands"]) == 1
     assert grey, f"{name} did not learn from one band of 8-bit grey levels: translate with 06_translate"
-Markdown(f"**{Path(dataset_root).name}.** {info['parameters']['credit'] or ''}")
+pixel = f"Pixels of {info['pixel_size_m']:g} m. " if info["pixel_size_m"] else ""
+Markdown(f"**{Path(dataset_root).name}.** {pixel}{info['parameters']['credit'] or ''}")
 
 # %% [markdown]
 # ## From decibels to the weights' grey levels
@@ -85,6 +86,9 @@ for name, (network, about) in networks.items():
 
 # %% [markdown]
 # ## The pictures
+#
+# Radar is shown in colour: VV in red, VH in green, their difference in blue. Each set of weights was given one band of it
+# alone, named above, in grey.
 
 # %% mystnb={"figure": {"caption": "Radar, optical image and what each set of weights makes of the radar, one line for each patch."}, "image": {"alt": "Radar, optical image and generated images of places far from the training data"}}
 rows, titles = [], []
