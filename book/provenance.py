@@ -231,10 +231,11 @@ def ablation_table(folder: Path, runs: dict[str, dict]) -> str:
     for run, record in sorted(runs.items(), key=lambda item: not results_table.is_main(item[1])):
         key = record["generator"], record["tag"], record["parameters"]["epochs"]
         variants.setdefault(key, {})[run] = record
+    order = {name: place for place, name in enumerate(results_table.REPORTED)}
     rows = [
         dict(zip(("generator", "tag", "epochs"), key, strict=True))
         | dict(zip(("PSNR (dB)", "SSIM", "seeds"), results_table.cells(folder, of), strict=True))
-        for key, of in sorted(variants.items(), key=lambda item: [*results_table.REPORTED].index(item[0][0]))
+        for key, of in sorted(variants.items(), key=lambda item: order.get(item[0][0], len(order)))
     ]
     evaluation = next(iter(runs.values()))["evaluation"]
     caption = (

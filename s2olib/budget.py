@@ -31,7 +31,7 @@ def estimate(parameters: Parameters, *, tflops: float = 78.0, memory_gib: float 
     with torch.device("meta"):
         generator = create_generator(parameters.generator, **config)
     weights, macs = complexity(generator, sar)
-    recomputed = parameters.checkpointing and parameters.generator != "unet"
+    recomputed = config.get("checkpointing", False)
     passes = macs * (4 if recomputed else 3)
     kept = _saved_elements(generator, sar)
     if recomputed:  # one block at a time is computed again, beside what lies between the blocks

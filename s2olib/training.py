@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ from s2olib.data.labels import LabelledTriplets, pseudo_labels
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.evaluation import evaluate
-from s2olib.generators import complexity, create_generator
+from s2olib.generators import complexity, create_generator, generator_parameters
 from s2olib.generators.rhag import RHAG
 from s2olib.generators.upsampling import check_upsampling
 from s2olib.losses import (
@@ -219,14 +219,16 @@ class Parameters:
         return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key not in where}))
 
     def generator_config(self, sar_channels: int, opt_channels: int, size: int) -> dict:
-        """Arguments of `create_generator` for patches of `size` pixels; U-Net takes as many levels as they allow."""
-        channels = {"in_channels": sar_channels, "out_channels": opt_channels, "embed_dim": self.embed_dim}
+        """Arguments of `create_generator` for patches of `size` pixels: those of these parameters that it takes.
+
+        U-Net takes as many levels as the patches allow.
+        """
+        takes = {*generator_parameters(self.generator)} & {field.name for field in fields(self)}
+        config = {name: getattr(self, name) for name in sorted(takes)}
         if self.generator == "unet":
             upsampling = "transposed" if self.upsampling == "shuffle" else self.upsampling
-            return channels | {"levels": max(2, min(8, int(math.log2(size)))), "upsampling": upsampling}
-        transformer = ["depths", "num_heads", "window_size", "mlp_ratio", "checkpointing"]
-        transformer += ["upsampling"] if self.generator == "s2oformer" else []
-        return channels | {name: getattr(self, name) for name in transformer}
+            config |= {"levels": max(2, min(8, int(math.log2(size)))), "upsampling": upsampling}
+        return {"in_channels": sar_channels, "out_channels": opt_channels} | config
 
     def training_data(self) -> LabelledTriplets:
         """The training split as this run sees it."""

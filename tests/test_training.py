@@ -28,7 +28,7 @@ from s2olib import budget, checkpoints, project, records, training
 from s2olib.data.triplets import Triplets
 from s2olib.dsd import DSD
 from s2olib.evaluation import Judge, evaluate
-from s2olib.generators import Generator, complexity, create_generator
+from s2olib.generators import GENERATORS, Generator, complexity, create_generator
 from s2olib.losses import FeatureLoss, mean_iou
 from s2olib.metrics import psnr, to_8bit
 from s2olib.patchgan import PatchGAN
@@ -1233,3 +1233,34 @@ def test_no_epoch_of_one_seed_is_in_the_order_of_anothers():
     orders = [training.EpochOrder(50, 8, seed=seed) for seed in (0, 1)]
     orders[0].epoch = 1
     assert list(orders[0]) != list(orders[1])
+
+
+def test_a_network_of_your_own_is_trained_and_loaded_as_the_documentation_says(small, monkeypatch, tmp_path):
+    page = (Path(__file__).parents[1] / "book/reproduce/own.md").read_text()
+    names = {"__name__": "mine"}
+    exec(page.split("*A network of your own*")[1].split("```python\n")[1].split("```")[0], names)
+    monkeypatch.setitem(GENERATORS, "mine", names["Mine"])
+    own = dataclasses.replace(small, generator="mine", checkpointing=True)
+    cost = budget.estimate(own)
+    weights, macs = complexity(names["Mine"](2, 3, embed_dim=4), (1, 2, 32, 32))
+    assert cost["generator_gmac"] == macs / 1e9
+    run = training.train(own)
+    record = records.read(run)
+    assert record["complexity"]["parameters"] == weights == 4 * (2 * 81 + 1) + 3 * (4 * 81 + 1)
+    network, about = checkpoints.load_generator(run)
+    assert type(network) is names["Mine"] and about["generator"]["embed_dim"] == 4
+    measured = evaluate(network, small.dataset_root, "test")
+    assert measured["psnr"].mean() == pytest.approx(record["metrics"]["psnr"]["mean"])
+    network.save_pretrained(tmp_path / "saved")
+    again, sar = Generator.from_pretrained(tmp_path / "saved"), torch.rand(1, 2, 40, 24)
+    assert torch.equal(again(sar), network(sar)) and again(sar).shape == (1, 3, 40, 24)
+
+
+@pytest.mark.parametrize("name", ["unet", "hat", "s2oformer"])
+def test_generators_are_exported(small, name):
+    network = create_generator(name, **dataclasses.replace(small, generator=name).generator_config(2, 3, 32)).eval()
+    sar = torch.rand(2, 2, 32, 32) * 2 - 1
+    exported = torch.export.export(network, (sar,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
+    other = torch.rand(5, 2, 32, 32) * 2 - 1
+    with torch.no_grad():
+        assert torch.allclose(exported.module()(other), network(other), atol=1e-5)

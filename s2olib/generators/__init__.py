@@ -25,6 +25,7 @@ from s2olib.generators.unet import UNet
 from s2olib.project import InputError
 
 __all__ = [
+    "GENERATORS",
     "HAT",
     "Generator",
     "S2OFormer",
@@ -32,16 +33,26 @@ __all__ = [
     "complexity",
     "create_generator",
     "generator_names",
+    "generator_parameters",
     "load_reference_weights",
     "pad_to_multiple",
 ]
 
-_GENERATORS: dict[str, type[Generator]] = {"unet": UNet, "hat": HAT, "s2oformer": S2OFormer}
+# Each under its class's name in lower case. A class of your own that stands here is trained, scored, saved and loaded
+# as these are.
+GENERATORS: dict[str, type[Generator]] = {"unet": UNet, "hat": HAT, "s2oformer": S2OFormer}
 
 
 def generator_names() -> list[str]:
     """The names `create_generator` knows."""
-    return list(_GENERATORS)
+    return list(GENERATORS)
+
+
+def generator_parameters(name: str) -> list[str]:
+    """The names of what this generator is built from. An unknown generator raises `InputError`."""
+    if name not in GENERATORS:
+        raise InputError(f"generator '{name}' is unknown: choose one of {', '.join(GENERATORS)}.")
+    return list(inspect.signature(GENERATORS[name]).parameters)
 
 
 def create_generator(name: str, *, in_channels: int, out_channels: int, **config: Any) -> Generator:
@@ -50,14 +61,12 @@ def create_generator(name: str, *, in_channels: int, out_channels: int, **config
     The model's ``config`` is a dictionary of plain numbers, names and lists that builds it again:
     ``create_generator(**model.config)``. An unknown name or key, or an illegal value, raises `InputError`.
     """
-    if name not in _GENERATORS:
-        raise InputError(f"generator '{name}' is unknown: choose one of {', '.join(_GENERATORS)}.")
-    known = inspect.signature(_GENERATORS[name]).parameters
+    known = generator_parameters(name)
     config = {"in_channels": in_channels, "out_channels": out_channels, **config}
     for key in config:
         if key not in known:
             raise InputError(f"generator '{name}' has no parameter '{key}': it takes {', '.join(known)}.")
-    return _GENERATORS[name](**config)
+    return GENERATORS[name](**config)
 
 
 def complexity(model: nn.Module, *shapes: Sequence[int]) -> tuple[int, int]:
