@@ -49,18 +49,24 @@ figures.use_style(synthetic=test.info["synthetic"])
 synthetic = "**Synthetic data: this page verifies the code.** " if test.info["synthetic"] else ""
 credit = test.info["parameters"].get("credit") or ""
 shown = "Land cover is shown for the reader alone; no generator sees it. " if test.has_lulc else ""
-of = f"Test patches of the data set *{resolve(dataset_root).name}*; networks with the tag *{tag}*, seed {seed}. "
+size, pixel = test.info["patch_size"], test.info["pixel_size_m"]
+extent = f" of {pixel:g} m, {size * pixel / 1000:.1f} km a side" if pixel else ""
+of = f"Test patches of the data set *{resolve(dataset_root).name}*, {size} × {size} pixels{extent}; "
+of += f"networks with the tag *{tag}*, seed {seed}. "
 Markdown(f"**{title}.** {synthetic}{of}{shown}{credit}".strip())
 
 
 # %% tags=["hide-input"]
+labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}  # the order of columns; any other network follows
+
+
 def trained(folder: str, **how: bool) -> dict:
     """The runs of a folder that have this tag and seed, by the names of their networks."""
-    labels = {"unet": "U-Net", "hat": "HAT", "s2oformer": "S2OFormer"}
-    named = {label: resolve(folder) / records.run_name(name, tag, seed) for name, label in labels.items()}
-    there = {label: run for label, run in named.items() if (run / "record.json").is_file()}
-    records.check_data({run.name: records.read(run) for run in there.values()}, test.info, dataset_root, **how)
-    return there
+    found = {path.parent.name: records.read(path.parent) for path in resolve(folder).glob("*/record.json")}
+    found = {run: record for run, record in found.items() if (record["tag"], record["seed"]) == (tag, seed)}
+    records.check_data(found, test.info, dataset_root, **how)
+    of = {record["generator"]: resolve(folder) / run for run, record in found.items()}
+    return {labels.get(name, name): of[name] for name in [*labels, *sorted(of.keys() - labels)] if name in of}
 
 
 runs = trained(run_root)
@@ -98,8 +104,9 @@ kept = {
     folder: {label: run for label, run in of.items() if (run / "generator.safetensors").is_file()}
     for folder, of in lines.items()
 }
-for label in [label for label in runs if label not in kept[run_root]]:
-    print(f"{label}: its record is here, its weights are not")
+for label, folder in itertools.product(runs, lines):
+    if label not in kept[folder]:
+        print(f"{label}: {'its weights are' if label in lines[folder] else 'it is'} not in {folder}")
 common = [label for label in runs if all(label in of for of in kept.values())]  # a column each
 pictures, captions, titles = [], [], []
 for position, (folder, of) in itertools.product(chosen, kept.items()):
