@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from s2olib.data.triplets import Triplets
@@ -634,3 +635,12 @@ def test_the_unet_drops_out_in_three_levels_as_pix2pix():
     up = create_generator("unet", in_channels=2, out_channels=3, embed_dim=1, levels=8).up
     dropped = {level: layer.p for level, part in enumerate(up) for layer in part if isinstance(layer, nn.Dropout)}
     assert dropped == {4: 0.5, 5: 0.5, 6: 0.5}
+
+
+def test_a_network_works_after_one_was_traced_with_tensors_without_numbers():
+    how = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 20}  # of which nothing has been kept yet
+    network = create_generator("hat", in_channels=1, out_channels=3, **how).train()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network(torch.rand(1, 1, 40, 20))
+    image = network(torch.rand(1, 1, 40, 20))
+    assert type(image) is torch.Tensor and image.isfinite().all()

@@ -349,7 +349,12 @@ def once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(make)
     def given(*arguments: int | torch.device) -> Tensor:
-        return make(*arguments) if torch.compiler.is_compiling() else kept(*arguments)
+        if torch.compiler.is_compiling():
+            return make(*arguments)
+        found = kept(*arguments)
+        if type(found) is not Tensor:  # of a network that is traced with tensors that hold no numbers
+            kept.cache_clear()
+        return found
 
     return given
 
