@@ -139,12 +139,14 @@ def test_controls_stand_beside_what_they_control(tmp_path):
     publish(results, "unet", tag="l1", seed=1, psnr=22.0)
     publish(results, "s2oformer", tag="l1", epochs=12)  # trained for less: never averaged with the others
     publish(results, "s2oformer", tag="l1", seed=1)
+    publish(results, "mine")  # a network of one's own comes last
     lines = [line for line in provenance.ablation_table(results, records.find(results)).splitlines() if "doc" in line]
     assert [line.split(" | ")[:3] for line in lines] == [
         ["| unet", "dsd", "30"],
         ["| unet", "l1", "30"],
         ["| s2oformer", "l1", "12"],
         ["| s2oformer", "l1", "30"],
+        ["| mine", "dsd", "30"],
     ]
     assert "| 21.50 [" in lines[1] and "/runs/ombria-unet-l1-s1>" in lines[1]
 
